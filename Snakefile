@@ -1,0 +1,28 @@
+# Learned solvers for diffusion models: fit them, score them beside classical ones, draw the tables and figures.
+# `snakemake --cores all --resources gpu=4` runs everything that config/config.yaml names.
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/models.smk"
+include: "rules/tableaux.smk"
+include: "rules/teacher.smk"
+include: "rules/fit.smk"
+include: "rules/sample.smk"
+include: "rules/score.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
+
+
+rule all:
+    input:
+        TABLES,
+        FIGURES,
+        "results/report.html",
+    default_target: True

@@ -1,0 +1,58 @@
+# Learned solvers. The rounds of an alternation are one resumable job.
+
+from s4s.config import DRIVER_OF_FAMILY
+
+
+def fit_spec(wildcards):
+    """What the config says of a learned solver, as JSON."""
+    definition = CONFIG.definition(wildcards.solver)
+    spec = {
+        "family": definition.family,
+        "base": definition.base,
+        "driver": DRIVER_OF_FAMILY[definition.family],
+        "prediction": definition.prediction,
+        "order": None if definition.order == "full" else definition.order,
+        "decoupled": definition.decoupled,
+        "settings": CONFIG.fit_settings(wildcards.solver).model_dump(),
+    }
+    return json.dumps(spec, sort_keys=True)
+
+
+rule fit:
+    """One learned solver at one NFE, from its base's tableau and the teacher's pairs."""
+    input:
+        model=model_files,
+        base=lambda wildcards: f"results/tableaux/{wildcards.model}/{CONFIG.definition(wildcards.solver).base}/nfe~{wildcards.nfe}.json",
+        train="results/teacher/{model}/shards/train.h5",
+        val="results/teacher/{model}/shards/val.h5",
+        code=package(
+            *("fitting/fit", "fitting/distances", "fitting/drivers", "fitting/relaxed", "families/lms", "levels/clock"),
+            *("solvers/exponential", "solvers/ipndm"),
+            *CORE,
+        ),
+    output:
+        tableau="results/tableaux/{model}/{solver}/nfe~{nfe}.json",
+        history="results/fits/{model}/{solver}/nfe~{nfe}.json",
+    wildcard_constraints:
+        solver="|".join(LEARNED) or "none-is-learned",
+    log:
+        "results/logs/fit/{model}/{solver}/nfe~{nfe}.log",
+    benchmark:
+        "results/benchmarks/fit/{model}/{solver}/nfe~{nfe}.jsonl"
+    priority: 10
+    resources:
+        mem_mb=2000,
+        runtime=240,
+        gpu=1,
+    conda:
+        "../envs/s4s.yaml"
+    params:
+        script=script("fit"),
+        model=lambda wildcards, input: input.model[0],
+        spec=fit_spec,
+        batch_size=CONFIG.batch_size,
+        state="results/fits/{model}/{solver}/nfe~{nfe}.state",
+    shell:
+        "python -m s4s.warm {params.script} --model {params.model} --token {wildcards.solver} --spec {params.spec:q} "
+        "--base {input.base} --train {input.train} --val {input.val} --batch-size {params.batch_size} "
+        "--state {params.state} --threads {threads} --out {output.tableau} --history {output.history} 2> {log}"

@@ -1,0 +1,55 @@
+# Samples of each cell. One job draws all sampling seeds, from the same noise for every solver.
+
+
+rule sample:
+    """All samples of one solver at one NFE."""
+    input:
+        model=model_files,
+        tableau="results/tableaux/{model}/{solver}/nfe~{nfe}.json",
+        code=package("samples", *CORE),
+    output:
+        ensure("results/samples/{model}/{solver}/nfe~{nfe}.h5", non_empty=True),
+    wildcard_constraints:
+        solver="(?!teacher/)[A-Za-z0-9][A-Za-z0-9_-]*",
+    log:
+        "results/logs/sample/{model}/{solver}/nfe~{nfe}.log",
+    benchmark:
+        "results/benchmarks/sample/{model}/{solver}/nfe~{nfe}.jsonl"
+    resources:
+        mem_mb=2000,
+        runtime=120,
+        gpu=1,
+    conda:
+        "../envs/s4s.yaml"
+    params:
+        script=script("sample"),
+        model=lambda wildcards, input: input.model[0],
+        seeds=CONFIG.seeds,
+        samples=CONFIG.samples,
+        batch_size=CONFIG.batch_size,
+    shell:
+        "python -m s4s.warm {params.script} --model {params.model} --tableau {input.tableau} --seeds {params.seeds} "
+        "--count {params.samples} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"
+
+
+rule teacher_samples:
+    """The teacher's end points on the test noise, in the form of samples."""
+    input:
+        pairs="results/teacher/{model}/pairs.h5",
+        code=package("samples", "store"),
+    output:
+        ensure(f"results/samples/{{model}}/teacher/nfe~{TEACHER.steps}.h5", non_empty=True),
+    log:
+        f"results/logs/sample/{{model}}/teacher/nfe~{TEACHER.steps}.log",
+    benchmark:
+        f"results/benchmarks/sample/{{model}}/teacher/nfe~{TEACHER.steps}.jsonl"
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    conda:
+        "../envs/s4s.yaml"
+    params:
+        script=script("teacher_samples"),
+        seeds=CONFIG.seeds,
+    shell:
+        "python -m s4s.warm {params.script} --pairs {input.pairs} --seeds {params.seeds} --out {output} 2> {log}"

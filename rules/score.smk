@@ -1,0 +1,29 @@
+# Scores of each cell: FID on the model's feature network and global error against the teacher.
+
+
+rule score:
+    """FID and global error of one solver at one NFE, for each sampling seed."""
+    input:
+        model=model_files,
+        features=feature_files,
+        samples="results/samples/{model}/{solver}/nfe~{nfe}.h5",
+        pairs="results/teacher/{model}/pairs.h5",
+        code=package("store", *(f"metrics/{name}" for name in ("score", "features", "fid", "global_error"))),
+    output:
+        "results/scores/{model}/{solver}/nfe~{nfe}.json",
+    log:
+        "results/logs/score/{model}/{solver}/nfe~{nfe}.log",
+    benchmark:
+        "results/benchmarks/score/{model}/{solver}/nfe~{nfe}.jsonl"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+        gpu=1,
+    conda:
+        "../envs/s4s.yaml"
+    params:
+        script=script("score"),
+        model=lambda wildcards, input: input.model[0],
+    shell:
+        "python -m s4s.warm {params.script} --model {params.model} --samples {input.samples} --pairs {input.pairs} "
+        "--threads {threads} --out {output} 2> {log}"

@@ -1,0 +1,40 @@
+# Classical solvers, written down as tableaux.
+
+
+def classical_spec(token):
+    """What the config says of a classical solver, as JSON."""
+    definition = CONFIG.definition(token)
+    spec = {
+        "solver": definition.solver,
+        "solver_options": definition.solver_options(),
+        "levels": definition.levels,
+        "level_options": definition.level_options(),
+    }
+    return json.dumps(spec, sort_keys=True)
+
+
+rule tableau:
+    """One classical solver on its grid at one NFE."""
+    input:
+        model=model_files,
+        code=package("tableau", *SOLVERS),
+    output:
+        "results/tableaux/{model}/{solver}/nfe~{nfe}.json",
+    wildcard_constraints:
+        solver="|".join(CLASSICAL),
+    log:
+        "results/logs/tableau/{model}/{solver}/nfe~{nfe}.log",
+    benchmark:
+        "results/benchmarks/tableau/{model}/{solver}/nfe~{nfe}.jsonl"
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    conda:
+        "../envs/s4s.yaml"
+    params:
+        script=script("tableau"),
+        model=lambda wildcards, input: input.model[0],
+        spec=lambda wildcards: classical_spec(wildcards.solver),
+    shell:
+        "python -m s4s.warm {params.script} --model {params.model} --token {wildcards.solver} --nfe {wildcards.nfe} "
+        "--spec {params.spec:q} --out {output} 2> {log}"

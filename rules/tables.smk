@@ -1,0 +1,77 @@
+# Tables: scores.csv from the score files, everything else from scores.csv alone.
+
+
+def schedule_of(token):
+    """Name of a solver's schedule: its grid, or that the schedule is learned."""
+    definition = CONFIG.definition(token)
+    if token in LEARNED:
+        return CONFIG.definition(definition.base).levels if definition.family == "s4s_lms" else "learned"
+    return definition.levels
+
+
+def describe(token):
+    """What scores.csv says of a solver beside its scores."""
+    definition = CONFIG.definition(token)
+    family = "teacher" if token == "teacher" else definition.family
+    return {"family": family, "base": getattr(definition, "base", ""), "schedule": schedule_of(token)}
+
+
+TABLES = [
+    "results/tables/scores.csv",
+    *expand("results/tables/{metric}.{ending}", metric=["fid", "global_error"], ending=["md", "tex"]),
+]
+
+
+rule scores_csv:
+    """All scores in one long-form table, one row a cell."""
+    input:
+        scores=expand("results/scores/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=CELLS),
+        fits=expand("results/fits/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=FITS),
+        code=package("tables"),
+    output:
+        report(
+            "results/tables/scores.csv",
+            category="Tables",
+            labels={"table": "all scores", "format": "CSV"},
+            caption="../workflow/report/scores.rst",
+        ),
+    log:
+        "results/logs/tables/scores.log",
+    benchmark:
+        "results/benchmarks/tables/scores.jsonl"
+    localrule: True
+    conda:
+        "../envs/s4s.yaml"
+    params:
+        descriptions={token: describe(token) for token in ["teacher", *CONFIG.solvers]},
+        fitted=expand("results/scores/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=FITS),
+    script:
+        "../workflow/scripts/scores_csv.py"
+
+
+rule comparison_table:
+    """Solvers x NFE, best in bold."""
+    input:
+        scores="results/tables/scores.csv",
+        code=package("tables"),
+    output:
+        report(
+            "results/tables/{metric}.{ending}",
+            category="Tables",
+            labels={"table": "{metric}", "format": "{ending}"},
+            caption="../workflow/report/{metric}.rst",
+        ),
+    wildcard_constraints:
+        metric="fid|global_error",
+        ending="md|tex",
+    log:
+        "results/logs/tables/{metric}.{ending}.log",
+    benchmark:
+        "results/benchmarks/tables/{metric}.{ending}.jsonl"
+    localrule: True
+    conda:
+        "../envs/s4s.yaml"
+    params:
+        script=script("comparison_table"),
+    shell:
+        "python -m s4s.warm {params.script} --scores {input.scores} --metric {wildcards.metric} --out {output} 2> {log}"

@@ -1,0 +1,92 @@
+# Teacher pairs: one shard a split, joined by a virtual dataset. Splits never share noise (s4s/seeds.py).
+
+TEACHER = CONFIG.teacher
+TEACHER_TABLEAU = f"results/tableaux/{{model}}/teacher/nfe~{TEACHER.steps}.json"
+TEACHER_SPLITS = ["train", "val", *TEST_SPLITS]
+
+
+def split_size(wildcards):
+    """Number of pairs of a split."""
+    sizes = {"train": TEACHER.train, "val": TEACHER.val}
+    return sizes.get(wildcards.split, CONFIG.samples)
+
+
+rule teacher_shard:
+    """The teacher's end points on the noise of one split."""
+    input:
+        model=model_files,
+        teacher=TEACHER_TABLEAU,
+        code=package("teacher", *CORE),
+    output:
+        ensure("results/teacher/{model}/shards/{split}.h5", non_empty=True),
+    log:
+        "results/logs/teacher/{model}/{split}.log",
+    benchmark:
+        "results/benchmarks/teacher/{model}/{split}.jsonl"
+    resources:
+        mem_mb=2000,
+        runtime=120,
+        gpu=1,
+    conda:
+        "../envs/s4s.yaml"
+    params:
+        script=script("teacher_shard"),
+        model=lambda wildcards, input: input.model[0],
+        samples=split_size,
+        seed=lambda wildcards: wildcards.split.partition("~")[2] or 0,
+        batch_size=CONFIG.batch_size,
+        trajectory="--trajectory" if TEACHER.trajectory else "",
+    shell:
+        "python -m s4s.warm {params.script} --model {params.model} --teacher {input.teacher} --split {wildcards.split} "
+        "--count {params.samples} --sampling-seed {params.seed} --batch-size {params.batch_size} {params.trajectory} "
+        "--threads {threads} --out {output} 2> {log}"
+
+
+rule teacher_pairs:
+    """All splits in one file."""
+    input:
+        shards=expand("results/teacher/{{model}}/shards/{split}.h5", split=TEACHER_SPLITS),
+        code=package("store"),
+    output:
+        "results/teacher/{model}/pairs.h5",
+    log:
+        "results/logs/teacher/{model}/pairs.log",
+    benchmark:
+        "results/benchmarks/teacher/{model}/pairs.jsonl"
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    conda:
+        "../envs/s4s.yaml"
+    params:
+        script=script("teacher_pairs"),
+    shell:
+        "python -m s4s.warm {params.script} {input.shards} --out {output} 2> {log}"
+
+
+rule teacher_convergence:
+    """The teacher's own error against its number of steps."""
+    input:
+        model=model_files,
+        code=package("teacher", "metrics/global_error", *CORE, *SOLVERS),
+    output:
+        "results/teacher/{model}/convergence.csv",
+    log:
+        "results/logs/teacher/{model}/convergence.log",
+    benchmark:
+        "results/benchmarks/teacher/{model}/convergence.jsonl"
+    resources:
+        mem_mb=2000,
+        runtime=120,
+        gpu=1,
+    conda:
+        "../envs/s4s.yaml"
+    params:
+        script=script("teacher_convergence"),
+        model=lambda wildcards, input: input.model[0],
+        spec=classical_spec("teacher"),
+        steps=TEACHER.steps,
+        batch_size=CONFIG.batch_size,
+    shell:
+        "python -m s4s.warm {params.script} --model {params.model} --spec {params.spec:q} --steps {params.steps} "
+        "--batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"

@@ -1,0 +1,31 @@
+"""S4S: learned solvers for pre-trained diffusion models, in 3 to 10 network evaluations.
+
+The public names are loaded on first use, so that `import s4s` is cheap where torch is not needed.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "load_model": "s4s.models.load",
+    "initial_noise": "s4s.sampling",
+    "sample": "s4s.sampling",
+    "levels": "s4s.levels",
+    "solver": "s4s.solvers",
+    "fit": "s4s.fitting.fit",
+    "FitResult": "s4s.fitting.fit",
+    "FitSettings": "s4s.fitting.settings",
+    "TeacherPairs": "s4s.teacher",
+    "Tableau": "s4s.tableau",
+    "Denoiser": "s4s.models.denoiser",
+    "S4SError": "s4s.errors",
+}
+
+__all__ = list(_PUBLIC)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 's4s' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)

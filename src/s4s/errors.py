@@ -1,0 +1,24 @@
+"""The one error class that users see, and a plain-language reading of pydantic's."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+
+class S4SError(ValueError):
+    """Wrong input. The message says what is wrong, where, what is allowed and what to do."""
+
+
+def explain(error: ValidationError, where: str) -> str:
+    """One line for each problem that pydantic found in `where` (a file or the name of a config)."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key; check its spelling against the comments in config/config.yaml"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            if not isinstance(problem["input"], dict) and problem["type"] != "missing":
+                message += f" (given: {problem['input']!r})"
+        lines.append(f"{where}: {key}: {message}")
+    return "\n".join(lines)

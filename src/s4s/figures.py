@@ -1,0 +1,172 @@
+"""The figures. Those of scores read scores.csv alone; none needs a model or a GPU. Each function returns a matplotlib Figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from s4s.atomic import atomic_path
+from s4s.store import read_split, split_names
+from s4s.tableau import Tableau
+
+# Okabe & Ito's colour-blind safe palette; learned solvers get the strong colours, classical ones greys and dashes
+LEARNED_COLOURS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+MARKERS = "osD^vP*X"
+LABEL = {
+    "fid_mean": "Fréchet distance ({features})",
+    "global_error": "global error (RMS difference from the teacher, data units)",
+}
+
+plt.rcParams.update({
+    "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 7, "figure.dpi": 150,
+    "savefig.bbox": "tight", "pdf.fonttype": 42, "axes.grid": True, "grid.alpha": 0.3, "grid.linewidth": 0.5,
+    "axes.spines.top": False, "axes.spines.right": False,
+})  # fmt: skip
+
+
+def save(figure: Figure, stem: str | Path) -> None:
+    """Write stem.pdf and stem.png without a date, so that the same figure is the same file."""
+    for suffix, metadata in [(".pdf", {"CreationDate": None}), (".png", {"Software": None})]:
+        with atomic_path(f"{stem}{suffix}") as path:
+            figure.savefig(path, metadata=metadata)
+    plt.close(figure)
+
+
+def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
+    """Fréchet distance or global error against NFE: learned solvers, and each classical one at its best grid.
+
+    Error bars are the standard deviation over sampling seeds. The dotted line is the teacher's own value.
+    """
+    spread = {"fid_mean": "fid_std", "global_error": "global_error_std"}[metric]
+    models = scores.model.drop_duplicates()
+    figure, axes = plt.subplots(1, len(models), figsize=(4.6 * len(models), 3.4), squeeze=False)
+    for axis, model in zip(axes[0], models, strict=True):
+        block = scores[scores.model == model]
+        classical = block[block.family == "classical"].copy()
+        classical["method"] = classical.apply(lambda row: row.solver.removesuffix(f"-{row.schedule}"), axis=1)
+        best = classical.loc[classical.groupby(["method", "nfe"])[metric].idxmin()]
+        for i, (method, rows) in enumerate(best.groupby("method", sort=False)):
+            rows = rows.sort_values("nfe")
+            axis.errorbar(
+                rows.nfe, rows[metric], rows[spread], label=f"{method}, best grid", color=f"{0.25 + 0.5 * i / 8:.2f}",
+                linestyle="--", marker=MARKERS[i % len(MARKERS)], markersize=3, linewidth=0.9, capsize=1.5,
+            )  # fmt: skip
+        learned = block[~block.family.isin(["classical", "teacher"])]
+        for i, (solver, rows) in enumerate(learned.groupby("solver", sort=False)):
+            rows = rows.sort_values("nfe")
+            axis.errorbar(
+                rows.nfe, rows[metric], rows[spread], label=solver, color=LEARNED_COLOURS[i % len(LEARNED_COLOURS)],
+                marker=MARKERS[i % len(MARKERS)], markersize=4, linewidth=1.5, capsize=2,
+            )  # fmt: skip
+        teacher = block[block.family == "teacher"].iloc[0]
+        if metric == "fid_mean":
+            axis.axhline(teacher[metric], color="black", linestyle=":", linewidth=1, label=f"teacher (NFE {teacher.nfe})")
+        axis.set(
+            title=model, xlabel="network evaluations (NFE)", ylabel=LABEL[metric].format(features=teacher.features), yscale="log"
+        )
+        axis.set_xticks(sorted(block[block.family != "teacher"].nfe.unique()))
+        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    return figure
+
+
+def teacher_convergence(paths: Sequence[str], scores: pd.DataFrame) -> Figure:
+    """The teacher's own error against its steps, beside the smallest error of any compared solver."""
+    figure, axis = plt.subplots(figsize=(3.6, 2.8))
+    for path in paths:
+        rows = pd.read_csv(path)
+        model = rows.model.iloc[0]
+        (line,) = axis.loglog(rows.steps, rows.global_error, marker="o", markersize=3, label=f"teacher's solver, {model}")
+        students = scores[(scores.model == model) & (scores.family != "teacher")]
+        best = students.global_error.min()
+        axis.axhline(best, color=line.get_color(), linestyle="--", label=f"smallest error of a student, {model}")
+    steps = scores[scores.family == "teacher"].nfe.iloc[0]
+    axis.axvline(steps, color="black", linestyle=":", label=f"chosen: {steps} steps")
+    axis.set(xlabel="steps of the teacher's solver", ylabel="global error against 4x the steps (data units)")
+    axis.legend(frameon=False)
+    return figure
+
+
+def fit_curves(histories: dict[str, str]) -> Figure:
+    """Validation error against the fit's denoiser evaluations; one panel an NFE, one line a learned solver.
+
+    Args:
+        histories: for each "model/solver/nfe" the file of the fit's course.
+    """
+    keys = [tuple(key.split("/")) for key in histories]
+    panels = sorted({(model, int(nfe)) for model, _, nfe in keys})
+    solvers = list(dict.fromkeys(solver for _, solver, _ in keys))
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.4 * columns + 1, 2.0 * rows), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    for axis, (model, nfe) in zip(axes.flat, panels, strict=False):
+        for i, solver in enumerate(solvers):
+            if (path := histories.get(f"{model}/{solver}/{nfe}")) is None:
+                continue
+            course = pd.DataFrame(json.loads(Path(path).read_text())["history"])
+            axis.plot(course.evaluations / 1000, course.val, color=LEARNED_COLOURS[i % len(LEARNED_COLOURS)], label=solver)
+        axis.set(title=f"{model}, NFE {nfe}", xlabel="denoiser evaluations (thousands)", ylabel="validation error", yscale="log")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def levels_and_coefficients(tableaux: dict[str, str]) -> Figure:
+    """Left: each solver's noise levels. Right: what its output is made of, the reduced weights b of each evaluation.
+
+    Args:
+        tableaux: for each solver's name its file; all of one model and one NFE.
+    """
+    solvers = [Tableau.load(path) for path in tableaux.values()]
+    nfe = solvers[0].nfe
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 0.42 * len(solvers) + 1.2), sharey=True, width_ratios=[3, 2])
+    weights = np.stack([tableau.reduced().b[-1].numpy() for tableau in solvers])
+    limit = np.abs(weights).max()
+    image = right.imshow(weights, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    for row, tableau in enumerate(solvers):
+        told = tableau.eval_levels.numpy()
+        left.plot(tableau.levels.numpy(), [row] * (nfe + 1), "|", color="black", markersize=10)
+        left.plot(told, [row] * nfe, "o", color=LEARNED_COLOURS[0], markersize=3)
+        for column in range(nfe):
+            value = weights[row, column]
+            colour = "white" if abs(value) > 0.6 * limit else "black"
+            right.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
+    left.set(xscale="log", xlabel="noise level s (bars: schedule; dots: what the network is told)", title=f"levels, NFE {nfe}")
+    left.invert_xaxis()
+    left.set_yticks(range(len(solvers)), list(tableaux))
+    right.set(xlabel="evaluation", title="weight of each evaluation in the output")
+    right.set_xticks(range(nfe))
+    right.grid(False)
+    figure.colorbar(image, ax=right, label="weight b")
+    return figure
+
+
+def sample_grid(samples: dict[str, str], columns: int = 12) -> Figure:
+    """The first samples of each solver: the same noise down a column, a solver a row.
+
+    Args:
+        samples: for each row's name a file of samples; all of one model.
+    """
+    first = split_names(next(iter(samples.values())))[0]
+    rows = [read_split(path, "samples", first).y_0[:columns] for path in samples.values()]
+    figure, axes = plt.subplots(len(rows), columns, figsize=(0.42 * columns + 1.8, 0.44 * len(rows)), squeeze=False)
+    for row, name, images in zip(axes, samples, rows, strict=True):
+        for axis, image in zip(row, images, strict=False):
+            axis.imshow(np.moveaxis(image, 0, -1).squeeze(), cmap="gray", vmin=-1, vmax=1)
+        for axis in row:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            axis.grid(False)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    figure.subplots_adjust(wspace=0.05, hspace=0.05)
+    return figure

@@ -1,0 +1,48 @@
+"""What every model looks like to the rest of the package."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+class Denoiser(ABC):
+    """A pre-trained diffusion model in the coordinates y = x/alpha, s = sigma/alpha (the EDM noise level).
+
+    Attributes:
+        name: the name that results are filed under.
+        shape: shape of one state, without the batch.
+        s_min, s_max: the range of noise levels that the model is sampled over, s_min > 0.
+        device, dtype: where its states live, and their type.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    s_min: float
+    s_max: float
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+
+    @abstractmethod
+    def __call__(self, y: Tensor, s: Tensor | float, condition: Tensor | None = None) -> Tensor:
+        """The denoised state D(y; s) = E[y_clean | y].
+
+        Args:
+            y: noisy states, [B, *shape].
+            s: noise level, a scalar or [B].
+            condition: what the model is conditioned on, [B, ...], or None.
+        Returns:
+            [B, *shape]; differentiable in y and in s.
+        """
+
+    def decode(self, y_0: Tensor) -> Tensor:
+        """Clean states [B, *shape] to images in [-1, 1] or to the data's own units."""
+        return y_0
+
+
+def as_column(s: Tensor | float, y: Tensor) -> Tensor:
+    """A scalar or [B] noise level as a tensor that broadcasts against y [B, ...]: [1 or B, 1, ..., 1]."""
+    s = torch.as_tensor(s, dtype=y.dtype, device=y.device)
+    return s.reshape(-1, *[1] * (y.ndim - 1))

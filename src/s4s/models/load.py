@@ -1,0 +1,30 @@
+"""Loading a model by name or by the path of its YAML file. A new checkpoint format is one adapter and one branch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from s4s.models.denoiser import Denoiser
+from s4s.models.classifier import Classifier
+from s4s.models.embedded import load_classifier, load_denoiser
+from s4s.models.files import read_model_file
+
+
+def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> Denoiser:
+    """Load a pre-trained denoiser.
+
+    Args:
+        name_or_path: a name in config/models, or the path of a YAML file with the keys name, kind, path, ...
+        device: where to put it.
+    Raises:
+        S4SError: if the model is unknown, its file is wrong, or the weights are missing or damaged.
+    """
+    return load_denoiser(read_model_file(name_or_path), torch.device(device))
+
+
+def load_perceptual(name_or_path: str | Path, device: str | torch.device = "cpu") -> Classifier | None:
+    """The network of the fit's perceptual distance that a model's YAML names, or None if it names none."""
+    weights = read_model_file(name_or_path).perceptual
+    return None if weights is None else load_classifier(weights, torch.device(device))

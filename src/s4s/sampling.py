@@ -1,0 +1,121 @@
+"""Runs a tableau on a denoiser: the one sampling loop of the project, used for sampling, teaching and fitting alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s4s.errors import S4SError
+from s4s.models.denoiser import Denoiser
+from s4s.progress import progress
+from s4s.tableau import Tableau
+
+Callback = Callable[[int, Tensor, Tensor], None]
+
+
+def initial_noise(denoiser: Denoiser, seeds: Sequence[int]) -> Tensor:
+    """Starting states y_T = s_max times unit noise, [len(seeds), *shape]; row i depends on seeds[i] alone.
+
+    Each row has a counter-based generator (Philox) keyed by its whole 64-bit seed. torch's CPU generator
+    would use the low 32 bits only, so that seeds of different splits could collide.
+    """
+    noise = np.empty((len(seeds), *denoiser.shape), dtype=np.float32)
+    for row, seed in zip(noise, seeds, strict=True):
+        np.random.Generator(np.random.Philox(key=int(seed))).standard_normal(out=row, dtype=np.float32)
+    return (torch.from_numpy(noise) * denoiser.s_max).to(denoiser.device, denoiser.dtype)
+
+
+def run(
+    denoiser: Denoiser, y: Tensor, tableau: Tableau, condition: Tensor | None = None, callback: Callback | None = None
+) -> Tensor:
+    """Carry states y [B, *shape] from the first level of `tableau` to its last; differentiable.
+
+    `callback(n, y_n, D_n)` is called after each evaluation. A state or output is dropped after its last use.
+    """
+    weights_a, weights_b = _weights(tableau.A), _weights(tableau.B)
+    eval_levels = tableau.eval_levels.unbind() if tableau.eval_levels.requires_grad else tableau.eval_levels.tolist()
+    last_a, last_b = _last_uses(weights_a), _last_uses(weights_b)
+    states: dict[int, Tensor] = {0: y}
+    outputs: dict[int, Tensor] = {}
+    for n in range(tableau.nfe):
+        argument = states[n] * tableau.kappa if n == 0 and tableau.kappa != 1 else states[n]
+        outputs[n] = denoiser(argument, eval_levels[n], condition)
+        if callback is not None:
+            callback(n, states[n], outputs[n])
+        terms = [(weight, states[j]) for j, weight in weights_a[n]] + [(weight, outputs[j]) for j, weight in weights_b[n]]
+        states[n + 1] = _weighted_sum(terms, y)
+        for j in [j for j in states if j <= n and last_a.get(j, -1) <= n]:
+            del states[j]
+        for j in [j for j in outputs if last_b.get(j, -1) <= n]:
+            del outputs[j]
+    return states[tableau.nfe]
+
+
+def sample(
+    denoiser: Denoiser,
+    y_T: Tensor,
+    tableau: Tableau,
+    condition: Tensor | None = None,
+    batch_size: int | None = None,
+    callback: Callback | None = None,
+    show_progress: bool = False,
+) -> Tensor:
+    """Sample without gradients, in batches of at most `batch_size` rows.
+
+    Args:
+        y_T: starting states at level tableau.levels[0], [B, *shape].
+        condition: passed to the denoiser, [B, ...].
+        callback: see `run`; called for each batch.
+        show_progress: draw a progress bar over the evaluations.
+    Returns:
+        y_0 at level tableau.levels[-1], [B, *shape], on the denoiser's device.
+    """
+    if y_T.ndim != len(denoiser.shape) + 1 or tuple(y_T.shape[1:]) != tuple(denoiser.shape):
+        raise S4SError(f"y_T must have shape [B, {', '.join(map(str, denoiser.shape))}], got {list(y_T.shape)}")
+    if batch_size is not None and batch_size < 1:
+        raise S4SError(f"batch_size must be at least 1, got {batch_size}")
+    y_T = y_T.to(denoiser.device, denoiser.dtype)
+    batches = y_T.split(batch_size or max(1, len(y_T)))
+    conditions = [None] * len(batches) if condition is None else condition.split(batch_size or max(1, len(y_T)))
+    result = torch.empty_like(y_T)
+    start = 0
+    bar = progress(total=len(batches) * tableau.nfe, desc="sample", unit="evaluation", disable=not show_progress)
+
+    def step(n: int, y: Tensor, output: Tensor) -> None:
+        if callback is not None:
+            callback(n, y, output)
+        bar.update()
+
+    with bar, torch.inference_mode():
+        for batch, batch_condition in zip(batches, conditions, strict=True):
+            result[start : start + len(batch)] = run(denoiser, batch, tableau, batch_condition, step)
+            start += len(batch)
+    return result
+
+
+_Row = list[tuple[int, "float | Tensor"]]
+
+
+def _weights(table: Tensor) -> list[_Row]:
+    """The terms of each row: Python floats with zeros left out, or 0-dim tensors where gradients are wanted."""
+    if table.requires_grad:
+        return [list(enumerate(row[: n + 1].unbind())) for n, row in enumerate(table)]
+    return [[(j, weight) for j, weight in enumerate(row[: n + 1]) if weight] for n, row in enumerate(table.tolist())]
+
+
+def _last_uses(rows: list[_Row]) -> dict[int, int]:
+    return {j: n for n, row in enumerate(rows) for j, _ in row}
+
+
+def _weighted_sum(terms: _Row, like: Tensor) -> Tensor:
+    """Sum of weight x tensor in the tensors' own dtype."""
+    if not terms:
+        return torch.zeros_like(like)
+    weight, tensor = terms[0]
+    total = tensor * weight
+    for weight, tensor in terms[1:]:
+        total = total + tensor * weight if isinstance(weight, Tensor) else total.add_(tensor, alpha=weight)
+    return total

@@ -1,0 +1,23 @@
+"""Seeds of single samples. Splits are disjoint by construction: the split is part of the number.
+
+    seed = split << 56 | sampling seed << 32 | index
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from s4s.errors import S4SError
+
+SPLITS = {"train": 1, "val": 2, "test": 3}
+
+
+def sample_seeds(split: str, count: int, sampling_seed: int = 0) -> np.ndarray:
+    """Seeds of `count` samples, uint64 [count]; `sampling_seed` tells repetitions of the test apart."""
+    if split not in SPLITS:
+        raise S4SError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+    if not 0 <= sampling_seed < 2**24:
+        raise S4SError(f"a sampling seed must lie between 0 and {2**24 - 1}, got {sampling_seed}")
+    if not 1 <= count < 2**32:
+        raise S4SError(f"the number of samples must lie between 1 and {2**32 - 1}, got {count}")
+    return np.uint64(SPLITS[split] << 56 | sampling_seed << 32) + np.arange(count, dtype=np.uint64)

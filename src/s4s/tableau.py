@@ -1,0 +1,190 @@
+"""The tableau: a diffusion solver written down as numbers.
+
+With N network evaluations, node n (0 ... N-1) is evaluated at noise level `eval_levels[n]` and node N is the output:
+
+    y_{n+1} = sum_{j<=n} A[n,j] y_j + sum_{j<=n} B[n,j] D_j,    D_j = D(y_j; eval_levels[j]),  D_0 = D(kappa y_0; eval_levels[0])
+
+Worked example. DDIM from s = 2 over s = 1 to s = 0.5 keeps the fraction r = s'/s of the state and fills up with D:
+
+    y_1 = 0.5 y_0 + 0.5 D_0          A = [[0.5, 0  ],     B = [[0.5, 0  ],
+    y_2 = 0.5 y_1 + 0.5 D_1               [0,   0.5]]          [0,   0.5]]
+
+Eliminating y_1 leaves the reduced form y_2 = 0.25 y_0 + 0.25 D_0 + 0.5 D_1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from s4s.atomic import write_json
+from s4s.errors import S4SError, explain
+
+
+class ReducedForm(NamedTuple):
+    """Every node in terms of the start alone: y_n = a[n] y_0 + sum_j b[n,j] D_j; a [N+1], b [N+1, N]."""
+
+    a: Tensor
+    b: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Tableau:
+    """A linear solver with N = nfe evaluations; all tables are float64 and may carry gradients.
+
+    Args:
+        levels: the schedule s_0 > ... > s_N >= 0, [N+1].
+        A, B: weights of the earlier states and denoiser outputs, lower triangular, [N, N].
+        eval_levels: the levels that the network is told, [N], > 0; by default those of the schedule.
+        kappa: factor on y_0 in the first evaluation (an analytic first step has kappa < 1).
+        meta: where the numbers come from; plain JSON values.
+    Raises:
+        S4SError: if the numbers do not form a solver.
+    """
+
+    levels: Tensor
+    A: Tensor
+    B: Tensor
+    eval_levels: Tensor | None = None
+    kappa: float = 1.0
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.eval_levels is None:
+            object.__setattr__(self, "eval_levels", torch.as_tensor(self.levels)[:-1])
+        for name in ("levels", "eval_levels", "A", "B"):
+            object.__setattr__(self, name, torch.as_tensor(getattr(self, name), dtype=torch.float64))
+        object.__setattr__(self, "kappa", float(self.kappa))
+        n = len(self.levels) - 1
+        if self.levels.ndim != 1 or n < 1:
+            raise S4SError(f"tableau: levels must be a list of at least 2 numbers, got shape {tuple(self.levels.shape)}")
+        for name, shape in [("eval_levels", (n,)), ("A", (n, n)), ("B", (n, n))]:
+            table = getattr(self, name)
+            if tuple(table.shape) != shape:
+                raise S4SError(f"tableau: {name} must have shape {shape} for {n + 1} levels, got {tuple(table.shape)}")
+        for name in ("levels", "eval_levels", "A", "B"):
+            if not bool(torch.isfinite(getattr(self, name)).all()):
+                raise S4SError(f"tableau: {name} holds a number that is not finite")
+        check_levels(self.levels)
+        if not bool((self.eval_levels > 0).all()):
+            raise S4SError(f"tableau: eval_levels must be > 0, got {self.eval_levels.tolist()}")
+        if not 0 < self.kappa < float("inf"):
+            raise S4SError(f"tableau: kappa must be a positive number, got {self.kappa}")
+        for name in ("A", "B"):
+            if bool(getattr(self, name).triu(1).any()):
+                raise S4SError(f"tableau: {name} must be lower triangular; row n may use nodes 0 ... n only")
+
+    @property
+    def nfe(self) -> int:
+        """Number of denoiser evaluations N."""
+        return len(self.levels) - 1
+
+    def reduced(self) -> ReducedForm:
+        """Eliminate the intermediate states; two solvers are the same when reduced forms and levels are."""
+        a, b = [torch.ones((), dtype=torch.float64)], [torch.zeros(self.nfe, dtype=torch.float64)]
+        for n in range(self.nfe):
+            row = self.A[n, : n + 1]
+            a.append(row @ torch.stack(a))
+            b.append(row @ torch.stack(b) + self.B[n])
+        return ReducedForm(torch.stack(a), torch.stack(b))
+
+    def same_as(self, other: Tableau, tolerance: float = 1e-10) -> bool:
+        """Whether both compute the same thing: equal levels, kappa and reduced form, relative to `tolerance`."""
+        if self.nfe != other.nfe:
+            return False
+        mine = (self.levels, self.eval_levels, torch.tensor(self.kappa), *self.reduced())
+        its = (other.levels, other.eval_levels, torch.tensor(other.kappa), *other.reduced())
+        return all(torch.allclose(x, y, rtol=tolerance, atol=tolerance) for x, y in zip(mine, its, strict=True))
+
+    def detach(self) -> Tableau:
+        """The same numbers without gradients."""
+        return replace(
+            self, levels=self.levels.detach(), A=self.A.detach(), B=self.B.detach(), eval_levels=self.eval_levels.detach()
+        )
+
+    def with_meta(self, **meta: Any) -> Tableau:
+        """The same numbers with `meta` added to what is known of them."""
+        return replace(self, meta={**self.meta, **meta})
+
+    def digest(self) -> str:
+        """Hash of the numbers (not of the meta), the same on every machine."""
+        numbers = {key: value for key, value in self._as_json().items() if key != "meta"}
+        return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _as_json(self) -> dict[str, Any]:
+        def lower(table: Tensor) -> list[list[float]]:
+            return [row[: n + 1] for n, row in enumerate(table.tolist())]
+
+        return {
+            "format": "s4s-tableau/1", "nfe": self.nfe, "levels": self.levels.tolist(),
+            "eval_levels": self.eval_levels.tolist(), "kappa": self.kappa, "A": lower(self.A), "B": lower(self.B),
+            "meta": self.meta,
+        }  # fmt: skip
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON form; Python prints floats so that they read back bit for bit."""
+        write_json(path, self.detach()._as_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tableau:
+        """Read what `save` wrote.
+
+        Raises:
+            S4SError: if the file is missing, is not JSON, or its numbers do not form a solver.
+        """
+        try:
+            data = _TableauFile.model_validate_json(Path(path).read_text())
+            return data.tableau()
+        except OSError as error:
+            raise S4SError(f"{path}: cannot read this tableau: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise S4SError(f"{path}: not a tableau: the file is not text") from error
+        except ValidationError as error:
+            raise S4SError(f"not a valid tableau; make it again or restore it\n{explain(error, str(path))}") from error
+        except S4SError as error:
+            raise S4SError(f"{path}: {error}; make the tableau again or restore it") from error
+
+
+def check_levels(levels: Tensor) -> None:
+    """Raise S4SError unless s_0 > s_1 > ... > s_N >= 0."""
+    if not bool((levels[:-1] > levels[1:]).all()) or not bool(levels[-1] >= 0):
+        values = [float(f"{level:.6g}") for level in levels.tolist()]
+        raise S4SError(f"noise levels must decrease strictly and end at or above 0, got {values}")
+
+
+_Float = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _TableauFile(BaseModel):
+    """The JSON form; rows of A and B are the lower triangle, row n with n+1 numbers."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: Literal["s4s-tableau/1"]
+    nfe: int = Field(ge=1)
+    levels: list[_Float]
+    eval_levels: list[_Float]
+    kappa: _Float
+    A: list[list[_Float]]
+    B: list[list[_Float]]
+    meta: dict[str, Any]
+
+    def tableau(self) -> Tableau:
+        if len(self.levels) != self.nfe + 1:
+            raise S4SError(f"nfe is {self.nfe}, so levels must have {self.nfe + 1} numbers, not {len(self.levels)}")
+        tables = {}
+        for name in ("A", "B"):
+            rows = getattr(self, name)
+            if [len(row) for row in rows] != list(range(1, self.nfe + 1)):
+                raise S4SError(f"{name} must have {self.nfe} rows, row n with n + 1 numbers (n = 0 ... {self.nfe - 1})")
+            tables[name] = torch.tensor([row + [0.0] * (self.nfe - len(row)) for row in rows], dtype=torch.float64)
+        levels = torch.tensor(self.levels, dtype=torch.float64)
+        eval_levels = torch.tensor(self.eval_levels, dtype=torch.float64)
+        return Tableau(levels, **tables, eval_levels=eval_levels, kappa=self.kappa, meta=self.meta)

@@ -1,0 +1,116 @@
+"""results/tables: the long-form scores.csv, and comparison tables drawn from it alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from s4s.errors import S4SError
+
+COLUMNS = [
+    "model", "solver", "family", "base", "schedule", "nfe", "evaluations", "n_samples", "n_seeds", "fid_mean", "fid_std",
+    "features", "global_error", "global_error_std", "fit_evaluations", "fit_seconds",
+]  # fmt: skip
+
+
+def gather(scores: Iterable[str], descriptions: Mapping[str, Mapping[str, str]], fits: Mapping[str, str]) -> pd.DataFrame:
+    """One row a cell, in the order of `scores`.
+
+    Args:
+        scores: score files.
+        descriptions: for each solver its family, base and schedule.
+        fits: for each score file of a learned solver the file with the course and cost of its fit.
+    """
+    rows = []
+    for path in scores:
+        score = json.loads(Path(path).read_text())
+        cost = json.loads(Path(fits[path]).read_text()) if path in fits else {"evaluations": 0, "seconds": 0.0}
+        rows.append({
+            **{key: score[key] for key in score.keys() & set(COLUMNS)},
+            **descriptions[score["solver"]],
+            "global_error": score["global_error_mean"],
+            "fit_evaluations": cost["evaluations"],
+            "fit_seconds": round(cost["seconds"], 2),
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def read_scores(path: str | Path) -> pd.DataFrame:
+    """Read scores.csv.
+
+    Raises:
+        S4SError: if it is missing or lacks a column.
+    """
+    try:
+        scores = pd.read_csv(path, dtype={"base": str, "schedule": str}, keep_default_na=True)
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise S4SError(f"{path}: cannot read the scores ({error}); run the workflow again") from error
+    missing = [column for column in COLUMNS if column not in scores]
+    if missing:
+        raise S4SError(f"{path}: not a table of scores, column {missing[0]!r} is missing; run the workflow again")
+    return scores
+
+
+METRICS = {"fid": ("fid_mean", "fid_std", 2), "global_error": ("global_error", "global_error_std", 4)}
+
+
+def comparison(scores: pd.DataFrame, metric: str, bold: Any) -> tuple[pd.DataFrame, str]:
+    """Solvers x NFE of one model as text, "mean ± spread", and the teacher's own value.
+
+    The best mean of each NFE, and any that prints the same, goes through `bold`. The teacher is not in the contest.
+    """
+    mean, spread, digits = METRICS[metric]
+    students = scores[scores.family != "teacher"]
+    best = students.groupby("nfe")[mean].min().round(digits)
+
+    def text(row: pd.Series) -> str:
+        value = f"{row[mean]:.{digits}f}" + ("" if pd.isna(row[spread]) else f" ± {row[spread]:.{digits}f}")
+        return bold(value) if round(row[mean], digits) == best[row.nfe] else value
+
+    cells = students.assign(text=students.apply(text, axis=1)).pivot(index="solver", columns="nfe", values="text")
+    cells = cells.reindex(students.solver.drop_duplicates()).fillna("")
+    teacher = scores[scores.family == "teacher"].iloc[0]
+    spread_text = "" if pd.isna(teacher[spread]) else f" ± {teacher[spread]:.{digits}f}"
+    return cells, f"{teacher[mean]:.{digits}f}{spread_text} at NFE {teacher.nfe}"
+
+
+def caption(scores: pd.DataFrame, metric: str, teacher: str) -> str:
+    """What a table of one model shows, with its features, seeds and samples."""
+    row = scores.iloc[0]
+    what = {
+        "fid": f"Fréchet distance to held-out data on the features of {row.features} (not Inception), lower is better",
+        "global_error": "Global error: mean over samples of the root-mean-square difference from the teacher's end point "
+        "for the same noise, in data units, lower is better",
+    }[metric]
+    noise = f"Mean ± standard deviation over {row.n_seeds} sampling seeds of {row.n_samples} samples."
+    own = f" The teacher's own value is {teacher}." if metric == "fid" else ""
+    return f"{what}. {noise}{own} Columns: network evaluations (NFE). Best in bold."
+
+
+def markdown(scores: pd.DataFrame, metric: str) -> str:
+    """The comparison table in Markdown, one block a model."""
+    blocks = []
+    for model, block in scores.groupby("model", sort=False):
+        cells, teacher = comparison(block, metric, lambda value: f"**{value}**")
+        blocks.append(f"## {model}\n\n{caption(block, metric, teacher)}\n\n{cells.to_markdown()}\n")
+    return "\n".join(blocks)
+
+
+def latex(scores: pd.DataFrame, metric: str) -> str:
+    """The comparison table in LaTeX (booktabs), one table a model."""
+    blocks = []
+    for model, block in scores.groupby("model", sort=False):
+        cells, teacher = comparison(block, metric, lambda value: rf"\textbf{{{value}}}")
+        cells.index = cells.index.str.replace("_", r"\_")
+        cells = cells.map(lambda value: value.replace(" ± ", r" {\tiny$\pm$} "))
+        text = f"{model}. {caption(block, metric, teacher)}".replace("_", r"\_").replace("±", r"$\pm$")
+        table = cells.rename_axis(index="solver", columns="NFE").to_latex(
+            column_format="l" + "c" * len(cells.columns), caption=text, label=f"tab:{metric}-{model}", position="tbp"
+        )
+        blocks.append(table.replace(r"\begin{tabular}", r"\resizebox{\linewidth}{!}{\begin{tabular}").replace(
+            r"\end{tabular}", r"\end{tabular}}"))  # fmt: skip
+    return "\n".join(blocks)

@@ -1,0 +1,35 @@
+"""Draw one figure, as PDF and PNG."""
+
+import argparse
+
+from s4s.script import run_script
+
+
+def main(args: argparse.Namespace) -> None:
+    from s4s import figures
+    from s4s.tables import read_scores
+
+    named = dict(item.split("=", 1) for item in args.named)
+    match args.figure:
+        case "fid" | "global_error":
+            metric = {"fid": "fid_mean", "global_error": "global_error"}[args.figure]
+            figure = figures.score_against_nfe(read_scores(args.scores), metric)
+        case "teacher_convergence":
+            figure = figures.teacher_convergence(list(named.values()), read_scores(args.scores))
+        case "fit_curves":
+            figure = figures.fit_curves(named)
+        case "levels_and_coefficients":
+            figure = figures.levels_and_coefficients(named)
+        case "samples":
+            figure = figures.sample_grid(named)
+    figures.save(figure, args.out)
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument(
+    "figure", choices=["fid", "global_error", "teacher_convergence", "fit_curves", "levels_and_coefficients", "samples"]
+)
+parser.add_argument("named", nargs="*", help="NAME=FILE, for figures that show files of single cells")
+parser.add_argument("--scores", help="results/tables/scores.csv, for figures of scores")
+parser.add_argument("--out", required=True, help="path of the figure without .pdf and .png")
+run_script(main, parser)

@@ -1,0 +1,30 @@
+"""Measure the teacher's own error against its number of steps, on validation noise; write a CSV."""
+
+import argparse
+import json
+
+from s4s.script import run_script, use_device
+
+
+def main(args: argparse.Namespace) -> None:
+    device = use_device(args.threads)
+    from s4s.atomic import write_text
+    from s4s.models.load import load_model
+    from s4s.teacher import convergence
+
+    spec = json.loads(args.spec)
+    teacher = spec["solver"], spec["solver_options"], spec["levels"]
+    rows = convergence(load_model(args.model, device), *teacher, args.steps, args.count, args.batch_size)
+    lines = [f"{args.model},{steps},{error:.8e}" for steps, error in rows]
+    write_text(args.out, "\n".join(["model,steps,global_error", *lines]) + "\n")
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--model", required=True)
+parser.add_argument("--spec", required=True, help="JSON: solver, solver_options, levels, level_options")
+parser.add_argument("--steps", type=int, required=True, help="the teacher's number of steps")
+parser.add_argument("--count", type=int, default=128, help="number of samples")
+parser.add_argument("--batch-size", type=int, default=512)
+parser.add_argument("--threads", type=int, default=1)
+parser.add_argument("--out", required=True)
+run_script(main, parser)
