@@ -42,24 +42,59 @@ def script(name):
     return os.path.normpath(f"{REPOSITORY}/workflow/scripts/{name}.py")
 
 
-def package(*names):
-    """Files of the package that a stage depends on: an edit reruns it, a touch does not (Snakemake compares checksums)."""
-    return [os.path.normpath(f"{REPOSITORY}/src/s4s/{name}.py") for name in names]
+MODEL = [f"models/{name}" for name in ("denoiser", "edm", "unet", "embedded", "files", "load")]
+SOLVERS = ["models/paths", "levels/__init__", "levels/grids"]
+SOLVERS += [f"solvers/{name}" for name in ("__init__", "exponential", "ddim", "dpmpp", "ipndm", "unipc")]
+SAMPLING = ["tableau", "sampling", "seeds", "store", *MODEL]
+SCRIPTS = "../../workflow/scripts"
+FITTING = [f"fitting/{name}" for name in ("fit", "distances", "drivers", "relaxed", "settings", "state")]
+STAGES = {
+    "tableau": [f"{SCRIPTS}/tableau", "tableau", *SOLVERS],
+    "teacher": [f"{SCRIPTS}/teacher_shard", f"{SCRIPTS}/teacher_pairs", f"{SCRIPTS}/teacher_convergence", "teacher", *SAMPLING, *SOLVERS, "metrics/global_error"],
+    "fit": [f"{SCRIPTS}/fit", *FITTING, "families/lms", "levels/clock", "solvers/exponential", "solvers/ipndm", "models/classifier", *SAMPLING],
+    "sample": [f"{SCRIPTS}/sample", f"{SCRIPTS}/teacher_samples", "samples", *SAMPLING],
+    "score": [f"{SCRIPTS}/score", "store", "models/classifier", *(f"metrics/{name}" for name in ("score", "features", "fid", "global_error"))],
+    "tables": [f"{SCRIPTS}/scores_csv", f"{SCRIPTS}/comparison_table", "tables"],
+    "figures": [f"{SCRIPTS}/figure", "figures", "tables"],
+    "report": [f"{SCRIPTS}/report", "report", "tables"],
+}
 
 
-CORE = ["tableau", "sampling", "seeds", "store", "models/denoiser", "models/edm", "models/unet", "models/embedded"]
-SOLVERS = ["levels/__init__", "levels/grids", "models/paths", "solvers/__init__", "solvers/exponential"]
-SOLVERS += [f"solvers/{name}" for name in ("ddim", "dpmpp", "ipndm", "unipc")]
+def code(stage):
+    """The fingerprint of a stage's code: an edit of its files reruns the stage, a touch does not."""
+    return f"results/code/{stage}.sha256"
+
+
+rule code_fingerprint:
+    """Checksums of the scripts and package files that a stage uses: one small input for its jobs instead of many."""
+    input:
+        lambda wildcards: [os.path.normpath(f"{REPOSITORY}/src/s4s/{name}.py") for name in STAGES[wildcards.stage]],
+    output:
+        "results/code/{stage}.sha256",
+    wildcard_constraints:
+        stage="|".join(STAGES),
+    log:
+        "results/logs/code/{stage}.log",
+    localrule: True
+    priority: 50
+    shell:
+        "sha256sum {input} > {output} 2> {log}"
 
 
 def model_files(wildcards):
     """A model's description and its weights."""
-    return [MODEL_FILES[wildcards.model], str(WEIGHTS[wildcards.model].path)]
+    return [MODEL_FILES[wildcards.model], os.path.relpath(WEIGHTS[wildcards.model].path)]
 
 
 def feature_files(wildcards):
     """The weights of the feature network that a model is scored with."""
-    return str(WEIGHTS[wildcards.model].features.path)
+    return os.path.relpath(WEIGHTS[wildcards.model].features.path)
+
+
+def perceptual_files(wildcards):
+    """The weights of a model's perceptual network, if it has one."""
+    perceptual = WEIGHTS[wildcards.model].perceptual
+    return [os.path.relpath(perceptual.path)] if perceptual else []
 
 
 # One process imports torch once and forks the short jobs (s4s/warm.py). It ends with this one; without it, as on

@@ -34,8 +34,7 @@ rule figure:
     input:
         scores=lambda wildcards: [] if "-" in wildcards.name or wildcards.name == "fit_curves" else "results/tables/scores.csv",
         files=lambda wildcards: list(FIGURE_FILES[wildcards.name].values()),
-        script=script("figure"),
-        code=package("figures"),
+        code=code("figures"),
     output:
         pdf="results/figures/{name}.pdf",
         png=report(
@@ -54,12 +53,13 @@ rule figure:
     conda:
         "../envs/s4s.yaml"
     params:
+        script=script("figure"),
         figure=lambda wildcards: wildcards.name.partition("-")[0],
         named=lambda wildcards: [f"{name}={path}" for name, path in FIGURE_FILES[wildcards.name].items()],
         scores=lambda wildcards, input: f"--scores {input.scores}" if input.scores else "",
         stem="results/figures/{name}",
     shell:
-        "python -m s4s.warm {input.script} {params.figure} {params.named:q} {params.scores} --out {params.stem} 2> {log}"
+        "python -m s4s.warm {params.script} {params.figure} {params.named:q} {params.scores} --out {params.stem} 2> {log}"
 
 
 rule html_report:
@@ -67,8 +67,7 @@ rule html_report:
     input:
         scores="results/tables/scores.csv",
         figures=[path for path in FIGURES if path.endswith(".png")],
-        script=script("report"),
-        code=package("report", "tables"),
+        code=code("report"),
     output:
         "results/report.html",
     log:
@@ -79,7 +78,8 @@ rule html_report:
     conda:
         "../envs/s4s.yaml"
     params:
+        script=script("report"),
         config=CONFIG.model_dump_json(exclude={"definitions"}),
     shell:
-        "python -m s4s.warm {input.script} --scores {input.scores} --figures {input.figures} "
+        "python -m s4s.warm {params.script} --scores {input.scores} --figures {input.figures} "
         "--config {params.config:q} --out {output} 2> {log}"

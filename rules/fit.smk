@@ -25,11 +25,8 @@ rule fit:
         base=lambda wildcards: f"results/tableaux/{wildcards.model}/{CONFIG.definition(wildcards.solver).base}/nfe~{wildcards.nfe}.json",
         train="results/teacher/{model}/shards/train.h5",
         val="results/teacher/{model}/shards/val.h5",
-        code=package(
-            *("fitting/fit", "fitting/distances", "fitting/drivers", "fitting/relaxed", "families/lms", "levels/clock"),
-            *("solvers/exponential", "solvers/ipndm"),
-            *CORE,
-        ),
+        perceptual=perceptual_files,
+        code=code("fit"),
     output:
         tableau="results/tableaux/{model}/{solver}/nfe~{nfe}.json",
         history="results/fits/{model}/{solver}/nfe~{nfe}.json",

@@ -6,7 +6,7 @@ rule sample:
     input:
         model=model_files,
         tableau="results/tableaux/{model}/{solver}/nfe~{nfe}.json",
-        code=package("samples", *CORE),
+        code=code("sample"),
     output:
         ensure("results/samples/{model}/{solver}/nfe~{nfe}.h5", non_empty=True),
     wildcard_constraints:
@@ -36,7 +36,7 @@ rule teacher_samples:
     """The teacher's end points on the test noise, in the form of samples."""
     input:
         pairs="results/teacher/{model}/pairs.h5",
-        code=package("samples", "store"),
+        code=code("sample"),
     output:
         ensure(f"results/samples/{{model}}/teacher/nfe~{TEACHER.steps}.h5", non_empty=True),
     log:

@@ -8,7 +8,7 @@ rule score:
         features=feature_files,
         samples="results/samples/{model}/{solver}/nfe~{nfe}.h5",
         pairs="results/teacher/{model}/pairs.h5",
-        code=package("store", *(f"metrics/{name}" for name in ("score", "features", "fid", "global_error"))),
+        code=code("score"),
     output:
         "results/scores/{model}/{solver}/nfe~{nfe}.json",
     log:

@@ -17,7 +17,7 @@ rule tableau:
     """One classical solver on its grid at one NFE."""
     input:
         model=model_files,
-        code=package("tableau", *SOLVERS),
+        code=code("tableau"),
     output:
         "results/tableaux/{model}/{solver}/nfe~{nfe}.json",
     wildcard_constraints:
@@ -26,6 +26,7 @@ rule tableau:
         "results/logs/tableau/{model}/{solver}/nfe~{nfe}.log",
     benchmark:
         "results/benchmarks/tableau/{model}/{solver}/nfe~{nfe}.jsonl"
+    priority: 20
     resources:
         mem_mb=1000,
         runtime=5,

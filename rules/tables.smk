@@ -27,7 +27,7 @@ rule scores_csv:
     input:
         scores=expand("results/scores/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=CELLS),
         fits=expand("results/fits/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=FITS),
-        code=package("tables"),
+        code=code("tables"),
     output:
         report(
             "results/tables/scores.csv",
@@ -53,7 +53,7 @@ rule comparison_table:
     """Solvers x NFE, best in bold."""
     input:
         scores="results/tables/scores.csv",
-        code=package("tables"),
+        code=code("tables"),
     output:
         report(
             "results/tables/{metric}.{ending}",

@@ -16,13 +16,14 @@ rule teacher_shard:
     input:
         model=model_files,
         teacher=TEACHER_TABLEAU,
-        code=package("teacher", *CORE),
+        code=code("teacher"),
     output:
         ensure("results/teacher/{model}/shards/{split}.h5", non_empty=True),
     log:
         "results/logs/teacher/{model}/{split}.log",
     benchmark:
         "results/benchmarks/teacher/{model}/{split}.jsonl"
+    priority: 30
     resources:
         mem_mb=2000,
         runtime=120,
@@ -46,7 +47,7 @@ rule teacher_pairs:
     """All splits in one file."""
     input:
         shards=expand("results/teacher/{{model}}/shards/{split}.h5", split=TEACHER_SPLITS),
-        code=package("store"),
+        code=code("teacher"),
     output:
         "results/teacher/{model}/pairs.h5",
     log:
@@ -68,7 +69,7 @@ rule teacher_convergence:
     """The teacher's own error against its number of steps."""
     input:
         model=model_files,
-        code=package("teacher", "metrics/global_error", *CORE, *SOLVERS),
+        code=code("teacher"),
     output:
         "results/teacher/{model}/convergence.csv",
     log:

@@ -117,7 +117,7 @@ class Config(_Strict):
     nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     solvers: list[Token] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0, lt=2**24)]] = Field(min_length=1, description="sampling seeds of the test")
-    samples: int = Field(512, ge=2, description="samples for each sampling seed")
+    samples: int = Field(320, ge=2, description="samples for each sampling seed")
     batch_size: int = Field(512, ge=1, description="samples at a time through the network")
     teacher: Teacher = Teacher()
     fit: FitSettings = FitSettings()

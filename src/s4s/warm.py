@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import traceback
+from typing import Any
 
 PRELOADED = ("torch", "h5py", "scipy.linalg", "pandas", "s4s.metrics.fid", "s4s.metrics.features", "s4s.fitting.fit")
 
@@ -92,13 +93,16 @@ def _serve(path: str) -> None:
                 os.kill(process, signal.SIGKILL)  # its caller is gone; the exit status is collected above
         if listener in ready:
             caller, _ = listener.accept()
+            job, files = _receive(caller)  # before the fork, for what comes later on this socket is its end
             process = os.fork()
             if process == 0:
                 listener.close()
                 signal.set_wakeup_fd(-1)
                 for name in (signal.SIGCHLD, signal.SIGTERM):
                     signal.signal(name, signal.SIG_DFL)
-                _child(caller)
+                _child(job, files)
+            for file in files:
+                os.close(file)
             children[process] = caller
 
 
@@ -108,15 +112,19 @@ def _stop(children: dict[int, socket.socket]) -> None:
     os._exit(0)
 
 
-def _child(caller: socket.socket) -> None:
+def _receive(caller: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A caller's request and its standard files."""
+    head, files, _, _ = socket.recv_fds(caller, 8, 3)
+    request = bytearray()
+    while len(request) < int.from_bytes(head, "big") and (part := caller.recv(1 << 16)):
+        request += part
+    return json.loads(request), files
+
+
+def _child(job: dict[str, Any], files: list[int]) -> None:
     """Become the job; never returns."""
     code = 1
     try:
-        head, files, _, _ = socket.recv_fds(caller, 8, 3)
-        request = bytearray()
-        while len(request) < int.from_bytes(head, "big"):
-            request += caller.recv(1 << 16)
-        job = json.loads(request)
         for target, source in enumerate(files):
             os.dup2(source, target)
         os.chdir(job["folder"])

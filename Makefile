@@ -1,0 +1,36 @@
+# `make figures` and `make test` set up everything on a fresh machine with Python 3.11 or newer.
+PYTHON ?= python3
+CORES ?= all
+GPUS ?= 4
+BIN = .venv/bin
+
+.PHONY: figures test lint environment report clean-environment help
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+figures: environment  ## run the comparison that config/config.yaml names, and draw its tables and figures
+	$(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS)
+
+test: environment  ## run the tests
+	$(BIN)/python -m pytest
+
+report: environment  ## Snakemake's own report, results/snakemake-report.zip, after `make figures`
+	$(BIN)/snakemake --report results/snakemake-report.zip
+
+lint: .venv/dev.stamp  ## formatter, linter and type checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+environment: .venv/test.stamp  ## .venv with the pinned dependencies and this package
+
+.venv/%.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[$*]'
+	touch $@
+
+clean-environment:  ## remove .venv
+	rm -rf .venv
