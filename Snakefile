@@ -21,8 +21,8 @@ include: "rules/figures.smk"
 
 
 rule all:
+    default_target: True
     input:
         TABLES,
         FIGURES,
         "results/report.html",
-    default_target: True

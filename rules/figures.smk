@@ -1,6 +1,8 @@
 # Figures and the report, as PDF and PNG. None needs a model or a GPU.
 
-SHOWN_NFE = max(n for n in CONFIG.nfe if n == min(CONFIG.nfe, key=lambda n: abs(n - 5)))  # the one nearest to 5
+SHOWN_NFE = max(
+    n for n in CONFIG.nfe if n == min(CONFIG.nfe, key=lambda n: abs(n - 5))
+)  # the one nearest to 5
 
 
 def shown_solvers(model_nfe):
@@ -9,30 +11,46 @@ def shown_solvers(model_nfe):
     for token in LEARNED:
         if model_nfe in CONFIG.nfe_of(token):
             tokens += [CONFIG.definition(token).base, token]
-    return list(dict.fromkeys(tokens)) or [token for token in CONFIG.solvers if model_nfe in CONFIG.nfe_of(token)][:8]
+    return (
+        list(dict.fromkeys(tokens))
+        or [token for token in CONFIG.solvers if model_nfe in CONFIG.nfe_of(token)][:8]
+    )
 
 
 # figure name -> {name in the figure: file}; what a figure shows of scores.csv it reads from there
 FIGURE_FILES = {"fid": {}, "global_error": {}}
-FIGURE_FILES["teacher_convergence"] = {m: f"results/teacher/{m}/convergence.csv" for m in CONFIG.models}
+FIGURE_FILES["teacher_convergence"] = {
+    m: f"results/teacher/{m}/convergence.csv" for m in CONFIG.models
+}
 if FITS:
     FIGURE_FILES["fit_curves"] = {
-        f"{cell.model}/{cell.solver}/{cell.nfe}": f"results/fits/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json" for cell in FITS
+        f"{cell.model}/{cell.solver}/{cell.nfe}": f"results/fits/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json"
+        for cell in FITS
     }
 for model in CONFIG.models:
-    cells = {token: f"{model}/{token}/nfe~{SHOWN_NFE}" for token in shown_solvers(SHOWN_NFE)}
-    FIGURE_FILES[f"levels_and_coefficients-{model}"] = {t: f"results/tableaux/{cell}.json" for t, cell in cells.items()}
+    cells = {
+        token: f"{model}/{token}/nfe~{SHOWN_NFE}" for token in shown_solvers(SHOWN_NFE)
+    }
+    FIGURE_FILES[f"levels_and_coefficients-{model}"] = {
+        t: f"results/tableaux/{cell}.json" for t, cell in cells.items()
+    }
     FIGURE_FILES[f"samples-{model}"] = {
         "teacher": f"results/samples/{model}/teacher/nfe~{TEACHER.steps}.h5",
         **{token: f"results/samples/{cell}.h5" for token, cell in cells.items()},
     }
-FIGURES = expand("results/figures/{name}.{ending}", name=FIGURE_FILES, ending=["pdf", "png"])
+FIGURES = expand(
+    "results/figures/{name}.{ending}", name=FIGURE_FILES, ending=["pdf", "png"]
+)
 
 
 rule figure:
     """One figure, as PDF for print and PNG for the screen."""
     input:
-        scores=lambda wildcards: [] if "-" in wildcards.name or wildcards.name == "fit_curves" else "results/tables/scores.csv",
+        scores=lambda wildcards: (
+            []
+            if "-" in wildcards.name or wildcards.name == "fit_curves"
+            else "results/tables/scores.csv"
+        ),
         files=lambda wildcards: list(FIGURE_FILES[wildcards.name].values()),
         code=code("figures"),
     output:
@@ -43,20 +61,24 @@ rule figure:
             labels={"figure": "{name}"},
             caption="../workflow/report/figure.rst",
         ),
-    wildcard_constraints:
-        name="|".join(FIGURE_FILES),
     log:
         "results/logs/figures/{name}.log",
     benchmark:
         "results/benchmarks/figures/{name}.jsonl"
+    wildcard_constraints:
+        name="|".join(FIGURE_FILES),
     localrule: True
     conda:
         "../envs/s4s.yaml"
     params:
         script=script("figure"),
         figure=lambda wildcards: wildcards.name.partition("-")[0],
-        named=lambda wildcards: [f"{name}={path}" for name, path in FIGURE_FILES[wildcards.name].items()],
-        scores=lambda wildcards, input: f"--scores {input.scores}" if input.scores else "",
+        named=lambda wildcards: [
+            f"{name}={path}" for name, path in FIGURE_FILES[wildcards.name].items()
+        ],
+        scores=lambda wildcards, input: (
+            f"--scores {input.scores}" if input.scores else ""
+        ),
         stem="results/figures/{name}",
     shell:
         "python -m s4s.warm {params.script} {params.figure} {params.named:q} {params.scores} --out {params.stem} 2> {log}"

@@ -30,19 +30,19 @@ rule fit:
     output:
         tableau="results/tableaux/{model}/{solver}/nfe~{nfe}.json",
         history="results/fits/{model}/{solver}/nfe~{nfe}.json",
-    wildcard_constraints:
-        solver="|".join(LEARNED) or "none-is-learned",
     log:
         "results/logs/fit/{model}/{solver}/nfe~{nfe}.log",
     benchmark:
         "results/benchmarks/fit/{model}/{solver}/nfe~{nfe}.jsonl"
+    wildcard_constraints:
+        solver="|".join(LEARNED) or "none-is-learned",
     priority: 10
+    conda:
+        "../envs/s4s.yaml"
     resources:
         mem_mb=2000,
         runtime=240,
         gpu=1,
-    conda:
-        "../envs/s4s.yaml"
     params:
         script=script("fit"),
         model=lambda wildcards, input: input.model[0],

@@ -4,17 +4,20 @@
 rule train_embedded:
     """Train the digits denoiser, its feature network and its perceptual network into results/embedded."""
     output:
-        expand("results/embedded/digits/{network}.safetensors", network=["denoiser", "classifier", "perceptual"]),
+        expand(
+            "results/embedded/digits/{network}.safetensors",
+            network=["denoiser", "classifier", "perceptual"],
+        ),
     log:
         "results/logs/train_embedded/digits.log",
     benchmark:
         "results/benchmarks/train_embedded/digits.jsonl"
+    conda:
+        "../envs/s4s.yaml"
     resources:
         mem_mb=2000,
         runtime=20,
         gpu=0,
-    conda:
-        "../envs/s4s.yaml"
     params:
         script=script("train_embedded"),
         out="results/embedded/digits",

@@ -9,18 +9,18 @@ rule sample:
         code=code("sample"),
     output:
         ensure("results/samples/{model}/{solver}/nfe~{nfe}.h5", non_empty=True),
-    wildcard_constraints:
-        solver="(?!teacher/)[A-Za-z0-9][A-Za-z0-9_-]*",
     log:
         "results/logs/sample/{model}/{solver}/nfe~{nfe}.log",
     benchmark:
         "results/benchmarks/sample/{model}/{solver}/nfe~{nfe}.jsonl"
+    wildcard_constraints:
+        solver="(?!teacher/)[A-Za-z0-9][A-Za-z0-9_-]*",
+    conda:
+        "../envs/s4s.yaml"
     resources:
         mem_mb=2000,
         runtime=120,
         gpu=1,
-    conda:
-        "../envs/s4s.yaml"
     params:
         script=script("sample"),
         model=lambda wildcards, input: input.model[0],
@@ -38,16 +38,18 @@ rule teacher_samples:
         pairs="results/teacher/{model}/pairs.h5",
         code=code("sample"),
     output:
-        ensure(f"results/samples/{{model}}/teacher/nfe~{TEACHER.steps}.h5", non_empty=True),
+        ensure(
+            f"results/samples/{{model}}/teacher/nfe~{TEACHER.steps}.h5", non_empty=True
+        ),
     log:
         f"results/logs/sample/{{model}}/teacher/nfe~{TEACHER.steps}.log",
     benchmark:
         f"results/benchmarks/sample/{{model}}/teacher/nfe~{TEACHER.steps}.jsonl"
+    conda:
+        "../envs/s4s.yaml"
     resources:
         mem_mb=1000,
         runtime=5,
-    conda:
-        "../envs/s4s.yaml"
     params:
         script=script("teacher_samples"),
         seeds=CONFIG.seeds,

@@ -15,12 +15,12 @@ rule score:
         "results/logs/score/{model}/{solver}/nfe~{nfe}.log",
     benchmark:
         "results/benchmarks/score/{model}/{solver}/nfe~{nfe}.jsonl"
+    conda:
+        "../envs/s4s.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
         gpu=1,
-    conda:
-        "../envs/s4s.yaml"
     params:
         script=script("score"),
         model=lambda wildcards, input: input.model[0],

@@ -20,18 +20,18 @@ rule tableau:
         code=code("tableau"),
     output:
         "results/tableaux/{model}/{solver}/nfe~{nfe}.json",
-    wildcard_constraints:
-        solver="|".join(CLASSICAL),
     log:
         "results/logs/tableau/{model}/{solver}/nfe~{nfe}.log",
     benchmark:
         "results/benchmarks/tableau/{model}/{solver}/nfe~{nfe}.jsonl"
+    wildcard_constraints:
+        solver="|".join(CLASSICAL),
     priority: 20
+    conda:
+        "../envs/s4s.yaml"
     resources:
         mem_mb=1000,
         runtime=5,
-    conda:
-        "../envs/s4s.yaml"
     params:
         script=script("tableau"),
         model=lambda wildcards, input: input.model[0],

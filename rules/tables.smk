@@ -5,7 +5,11 @@ def schedule_of(token):
     """Name of a solver's schedule: its grid, or that the schedule is learned."""
     definition = CONFIG.definition(token)
     if token in LEARNED:
-        return CONFIG.definition(definition.base).levels if definition.family == "s4s_lms" else "learned"
+        return (
+            CONFIG.definition(definition.base).levels
+            if definition.family == "s4s_lms"
+            else "learned"
+        )
     return definition.levels
 
 
@@ -13,20 +17,32 @@ def describe(token):
     """What scores.csv says of a solver beside its scores."""
     definition = CONFIG.definition(token)
     family = "teacher" if token == "teacher" else definition.family
-    return {"family": family, "base": getattr(definition, "base", ""), "schedule": schedule_of(token)}
+    return {
+        "family": family,
+        "base": getattr(definition, "base", ""),
+        "schedule": schedule_of(token),
+    }
 
 
 TABLES = [
     "results/tables/scores.csv",
-    *expand("results/tables/{metric}.{ending}", metric=["fid", "global_error"], ending=["md", "tex"]),
+    *expand(
+        "results/tables/{metric}.{ending}",
+        metric=["fid", "global_error"],
+        ending=["md", "tex"],
+    ),
 ]
 
 
 rule scores_csv:
     """All scores in one long-form table, one row a cell."""
     input:
-        scores=expand("results/scores/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=CELLS),
-        fits=expand("results/fits/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=FITS),
+        scores=expand(
+            "results/scores/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=CELLS
+        ),
+        fits=expand(
+            "results/fits/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=FITS
+        ),
         code=code("tables"),
     output:
         report(
@@ -44,7 +60,9 @@ rule scores_csv:
         "../envs/s4s.yaml"
     params:
         descriptions={token: describe(token) for token in ["teacher", *CONFIG.solvers]},
-        fitted=expand("results/scores/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=FITS),
+        fitted=expand(
+            "results/scores/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=FITS
+        ),
     script:
         "../workflow/scripts/scores_csv.py"
 
@@ -61,13 +79,13 @@ rule comparison_table:
             labels={"table": "{metric}", "format": "{ending}"},
             caption="../workflow/report/{metric}.rst",
         ),
-    wildcard_constraints:
-        metric="fid|global_error",
-        ending="md|tex",
     log:
         "results/logs/tables/{metric}.{ending}.log",
     benchmark:
         "results/benchmarks/tables/{metric}.{ending}.jsonl"
+    wildcard_constraints:
+        metric="fid|global_error",
+        ending="md|tex",
     localrule: True
     conda:
         "../envs/s4s.yaml"

@@ -24,12 +24,12 @@ rule teacher_shard:
     benchmark:
         "results/benchmarks/teacher/{model}/{split}.jsonl"
     priority: 30
+    conda:
+        "../envs/s4s.yaml"
     resources:
         mem_mb=2000,
         runtime=120,
         gpu=1,
-    conda:
-        "../envs/s4s.yaml"
     params:
         script=script("teacher_shard"),
         model=lambda wildcards, input: input.model[0],
@@ -46,7 +46,9 @@ rule teacher_shard:
 rule teacher_pairs:
     """All splits in one file."""
     input:
-        shards=expand("results/teacher/{{model}}/shards/{split}.h5", split=TEACHER_SPLITS),
+        shards=expand(
+            "results/teacher/{{model}}/shards/{split}.h5", split=TEACHER_SPLITS
+        ),
         code=code("teacher"),
     output:
         "results/teacher/{model}/pairs.h5",
@@ -54,11 +56,11 @@ rule teacher_pairs:
         "results/logs/teacher/{model}/pairs.log",
     benchmark:
         "results/benchmarks/teacher/{model}/pairs.jsonl"
+    conda:
+        "../envs/s4s.yaml"
     resources:
         mem_mb=1000,
         runtime=5,
-    conda:
-        "../envs/s4s.yaml"
     params:
         script=script("teacher_pairs"),
     shell:
@@ -76,12 +78,12 @@ rule teacher_convergence:
         "results/logs/teacher/{model}/convergence.log",
     benchmark:
         "results/benchmarks/teacher/{model}/convergence.jsonl"
+    conda:
+        "../envs/s4s.yaml"
     resources:
         mem_mb=2000,
         runtime=120,
         gpu=1,
-    conda:
-        "../envs/s4s.yaml"
     params:
         script=script("teacher_convergence"),
         model=lambda wildcards, input: input.model[0],

@@ -81,9 +81,7 @@ def _kind(value: Any) -> str:
     return "learned" if isinstance(value, Learned) or (isinstance(value, dict) and "family" in value) else "classical"
 
 
-Definition = Annotated[
-    Annotated[Classical, Tag("classical")] | Annotated[Learned, Tag("learned")], Discriminator(_kind)
-]
+Definition = Annotated[Annotated[Classical, Tag("classical")] | Annotated[Learned, Tag("learned")], Discriminator(_kind)]
 
 
 class Teacher(_Strict):
@@ -117,8 +115,8 @@ class Config(_Strict):
     nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     solvers: list[Token] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0, lt=2**24)]] = Field(min_length=1, description="sampling seeds of the test")
-    samples: int = Field(320, ge=2, description="samples for each sampling seed")
-    batch_size: int = Field(512, ge=1, description="samples at a time through the network")
+    samples: int = Field(256, ge=2, description="samples for each sampling seed")
+    batch_size: int = Field(128, ge=1, description="samples at a time through the network")
     teacher: Teacher = Teacher()
     fit: FitSettings = FitSettings()
     definitions: dict[Token, Definition]
@@ -147,11 +145,14 @@ class Config(_Strict):
             base = self.definitions.get(definition.base)
             if not isinstance(base, Classical):
                 classical = ", ".join(sorted(t for t, d in self.definitions.items() if isinstance(d, Classical)))
-                raise ValueError(f"definitions.{token}.base: {definition.base!r} is not a classical solver; defined: {classical}")
+                raise ValueError(
+                    f"definitions.{token}.base: {definition.base!r} is not a classical solver; defined: {classical}"
+                )
             self.fit_settings(token)
-        order = definition.order if isinstance(definition.order, int) else 1
+        orders = [definition.order]
         if isinstance(definition, Learned):
-            order = max(order, self.definitions[definition.base].order or 1)
+            orders.append(self.definitions[definition.base].order)
+        order = max((value for value in orders if isinstance(value, int)), default=1)
         bad = [n for n in self.nfe_of(token) if n < order]
         if bad:
             raise ValueError(
@@ -170,7 +171,9 @@ class Config(_Strict):
     def fit_settings(self, token: str) -> FitSettings:
         """The settings of a learned solver's fit: `fit` with what its definition changes."""
         try:
-            return FitSettings.model_validate({**self.fit.model_dump(), **self.definitions[token].fit})
+            definition = self.definitions[token]
+            changes = definition.fit if isinstance(definition, Learned) else {}
+            return FitSettings.model_validate({**self.fit.model_dump(), **changes})
         except ValidationError as error:
             raise ValueError(explain(error, f"definitions.{token}.fit")) from error
 

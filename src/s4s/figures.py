@@ -1,4 +1,4 @@
-"""The figures. Those of scores read scores.csv alone; none needs a model or a GPU. Each function returns a matplotlib Figure."""
+"""The figures; each function returns one. Those of scores read scores.csv alone; none needs a model or a GPU."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
         if metric == "fid_mean":
             axis.axhline(teacher[metric], color="black", linestyle=":", linewidth=1, label=f"teacher (NFE {teacher.nfe})")
         axis.set(
-            title=model, xlabel="network evaluations (NFE)", ylabel=LABEL[metric].format(features=teacher.features), yscale="log"
+            title=model,
+            xlabel="network evaluations (NFE)",
+            ylabel=LABEL[metric].format(features=teacher.features),
+            yscale="log",
         )
         axis.set_xticks(sorted(block[block.family != "teacher"].nfe.unique()))
         axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
@@ -115,7 +118,9 @@ def fit_curves(histories: dict[str, str]) -> Figure:
                 continue
             course = pd.DataFrame(json.loads(Path(path).read_text())["history"])
             axis.plot(course.evaluations / 1000, course.val, color=LEARNED_COLOURS[i % len(LEARNED_COLOURS)], label=solver)
-        axis.set(title=f"{model}, NFE {nfe}", xlabel="denoiser evaluations (thousands)", ylabel="validation error", yscale="log")
+        axis.set(
+            title=f"{model}, NFE {nfe}", xlabel="denoiser evaluations (thousands)", ylabel="validation error", yscale="log"
+        )
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure

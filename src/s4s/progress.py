@@ -8,10 +8,13 @@ from typing import Any
 from tqdm import tqdm
 
 
-def progress(*args: Any, **options: Any) -> tqdm:
+def progress(**options: Any) -> tqdm:
     """`tqdm` on standard error; in a file it prints at most one line every ten seconds."""
     terminal = sys.stderr.isatty()
     return tqdm(
-        *args, file=sys.stderr, dynamic_ncols=terminal, mininterval=0.1 if terminal else 10.0,
-        ascii=not terminal, **options,
+        file=sys.stderr,
+        dynamic_ncols=terminal,
+        mininterval=0.1 if terminal else 10.0,
+        ascii=not terminal,
+        **options,
     )

@@ -52,7 +52,9 @@ def write_report(scores_path: str | Path, figures: Sequence[str], config: str, p
     page = _PAGE.render(
         tables=tables,
         learned=set(scores[~scores.family.isin(["classical", "teacher"])].solver),
-        figures=[(Path(figure).stem.replace("_", " "), base64.b64encode(Path(figure).read_bytes()).decode()) for figure in figures],
+        figures=[
+            (Path(figure).stem.replace("_", " "), base64.b64encode(Path(figure).read_bytes()).decode()) for figure in figures
+        ],
         config=json.dumps(json.loads(config), indent=2),
         versions=", ".join(f"{name} {version(name)}" for name in ("s4s", "torch", "snakemake", "clean-fid")),
     )

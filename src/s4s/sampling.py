@@ -16,7 +16,7 @@ from s4s.tableau import Tableau
 Callback = Callable[[int, Tensor, Tensor], None]
 
 
-def initial_noise(denoiser: Denoiser, seeds: Sequence[int]) -> Tensor:
+def initial_noise(denoiser: Denoiser, seeds: Sequence[int] | np.ndarray) -> Tensor:
     """Starting states y_T = s_max times unit noise, [len(seeds), *shape]; row i depends on seeds[i] alone.
 
     Each row has a counter-based generator (Philox) keyed by its whole 64-bit seed. torch's CPU generator
@@ -110,12 +110,12 @@ def _last_uses(rows: list[_Row]) -> dict[int, int]:
     return {j: n for n, row in enumerate(rows) for j, _ in row}
 
 
-def _weighted_sum(terms: _Row, like: Tensor) -> Tensor:
+def _weighted_sum(terms: list[tuple[float | Tensor, Tensor]], like: Tensor) -> Tensor:
     """Sum of weight x tensor in the tensors' own dtype."""
     if not terms:
         return torch.zeros_like(like)
     weight, tensor = terms[0]
-    total = tensor * weight
+    total: Tensor = tensor * weight
     for weight, tensor in terms[1:]:
         total = total + tensor * weight if isinstance(weight, Tensor) else total.add_(tensor, alpha=weight)
     return total

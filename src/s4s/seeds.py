@@ -1,6 +1,6 @@
 """Seeds of single samples. Splits are disjoint by construction: the split is part of the number.
 
-    seed = split << 56 | sampling seed << 32 | index
+seed = split << 56 | sampling seed << 32 | index
 """
 
 from __future__ import annotations

@@ -35,14 +35,13 @@ class Split:
 
 def write_splits(path: str | Path, kind: str, splits: Mapping[str, Split], attributes: Mapping[str, Any]) -> None:
     """Write a file of `kind` ("teacher-pairs" or "samples"), complete or not at all."""
-    with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            file.attrs.update({"kind": kind, **attributes})
-            for name, split in splits.items():
-                for key, array in split.arrays().items():
-                    row_bytes = max(1, array[0].nbytes)
-                    chunk = (min(len(array), max(1, CHUNK_BYTES // row_bytes)), *array.shape[1:])
-                    file.create_dataset(f"{name}/{key}", data=array, chunks=chunk, fletcher32=True)
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update({"kind": kind, **attributes})
+        for name, split in splits.items():
+            for key, array in split.arrays().items():
+                row_bytes = max(1, array[0].nbytes)
+                chunk = (min(len(array), max(1, CHUNK_BYTES // row_bytes)), *array.shape[1:])
+                file.create_dataset(f"{name}/{key}", data=array, chunks=chunk, fletcher32=True)
 
 
 def merge_splits(path: str | Path, shards: Mapping[str, Path]) -> None:
@@ -58,17 +57,16 @@ def merge_splits(path: str | Path, shards: Mapping[str, Path]) -> None:
         differing = sorted(key for key in {*first, *other} if first.get(key) != other.get(key))
         if differing:
             raise S4SError(f"{shards[name]} and {shards[first_name]} differ in {', '.join(differing)}; make both again")
-    with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            file.attrs.update(first)
-            for name, shard in shards.items():
-                with _open(shard) as source:
-                    for key, dataset in source[name].items():
-                        layout = h5py.VirtualLayout(dataset.shape, dataset.dtype)
-                        layout[...] = h5py.VirtualSource(
-                            str(Path(shard).resolve().relative_to(path.parent.resolve())), f"{name}/{key}", dataset.shape
-                        )
-                        file.create_virtual_dataset(f"{name}/{key}", layout)
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update(first)
+        for name, shard in shards.items():
+            with _open(shard) as source:
+                for key, dataset in source[name].items():
+                    layout = h5py.VirtualLayout(dataset.shape, dataset.dtype)
+                    layout[...] = h5py.VirtualSource(
+                        str(Path(shard).resolve().relative_to(path.parent.resolve())), f"{name}/{key}", dataset.shape
+                    )
+                    file.create_virtual_dataset(f"{name}/{key}", layout)
 
 
 def read_attributes(path: str | Path) -> dict[str, Any]:
@@ -92,7 +90,9 @@ def read_split(path: str | Path, kind: str, split: str) -> Split:
     with _open(path) as file:
         found = file.attrs.get("kind")
         if found != kind:
-            raise S4SError(f"{path}: this HDF5 file is not a {kind} file (its attribute 'kind' is {found!r}); delete it and rerun")
+            raise S4SError(
+                f"{path}: this HDF5 file is not a {kind} file (its attribute 'kind' is {found!r}); delete it and rerun"
+            )
         if split not in file:
             raise S4SError(f"{path}: no split {split!r}; it has {', '.join(file)}")
         try:

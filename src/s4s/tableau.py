@@ -2,7 +2,8 @@
 
 With N network evaluations, node n (0 ... N-1) is evaluated at noise level `eval_levels[n]` and node N is the output:
 
-    y_{n+1} = sum_{j<=n} A[n,j] y_j + sum_{j<=n} B[n,j] D_j,    D_j = D(y_j; eval_levels[j]),  D_0 = D(kappa y_0; eval_levels[0])
+    y_{n+1} = sum_{j<=n} A[n,j] y_j + sum_{j<=n} B[n,j] D_j,
+    D_j = D(y_j; eval_levels[j]) for j > 0,  D_0 = D(kappa y_0; eval_levels[0])
 
 Worked example. DDIM from s = 2 over s = 1 to s = 0.5 keeps the fraction r = s'/s of the state and fills up with D:
 
@@ -52,7 +53,7 @@ class Tableau:
     levels: Tensor
     A: Tensor
     B: Tensor
-    eval_levels: Tensor | None = None
+    eval_levels: Tensor = None  # type: ignore[assignment]  # None: those of the schedule
     kappa: float = 1.0
     meta: dict[str, Any] = field(default_factory=dict)
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s4s.metrics.global_error import global_error
 from s4s.levels import levels
+from s4s.metrics.global_error import global_error
 from s4s.models.denoiser import Denoiser
 from s4s.sampling import initial_noise, sample
 from s4s.seeds import sample_seeds

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 PRELOADED = ("torch", "h5py", "scipy.linalg", "pandas", "s4s.metrics.fid", "s4s.metrics.features", "s4s.fitting.fit")
@@ -74,8 +75,8 @@ def _serve(path: str) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: _stop(children))
     while True:
-        ready, _, _ = select.select([listener, sys.stdin.buffer, wake_read, *children.values()], [], [])
-        if sys.stdin.buffer in ready and not sys.stdin.buffer.read1(4096):
+        ready, _, _ = select.select([listener, 0, wake_read, *children.values()], [], [])  # type: ignore[type-var]
+        if 0 in ready and not os.read(0, 4096):
             _stop(children)
         if wake_read in ready:
             os.read(wake_read, 4096)
@@ -83,11 +84,8 @@ def _serve(path: str) -> None:
                 finished, status = os.waitpid(process, os.WNOHANG)
                 if finished:
                     code = os.waitstatus_to_exitcode(status)
-                    with children.pop(process) as caller:
-                        try:
-                            caller.sendall(code.to_bytes(4, "big", signed=True))
-                        except OSError:
-                            pass  # the caller died in the meantime
+                    with children.pop(process) as caller, suppress(OSError):  # the caller may have died in the meantime
+                        caller.sendall(code.to_bytes(4, "big", signed=True))
         for process, caller in list(children.items()):
             if caller in ready and not caller.recv(1):
                 os.kill(process, signal.SIGKILL)  # its caller is gone; the exit status is collected above

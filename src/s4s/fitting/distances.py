@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
@@ -40,8 +41,8 @@ def perceptual(network: LayeredNetwork) -> Distance:
 
     def distance(x: Tensor, y: Tensor) -> Tensor:
         layers = zip(network.activations(x), network.activations(y), strict=True)
-        squared = sum((unit(a) - unit(b)).square().sum(1).flatten(1).mean(1) for a, b in layers)
-        return l2(x, y) + (squared + 1e-8).sqrt()
+        squared = [(unit(a) - unit(b)).square().sum(1).flatten(1).mean(1) for a, b in layers]
+        return l2(x, y) + (torch.stack(squared).sum(0) + 1e-8).sqrt()
 
     return distance
 

@@ -54,9 +54,7 @@ class _Parameters:
         n = len(levels) - 1
         self.family, self.clock = family, Clock(levels)
         shapes = {"theta": (n, n), "xi": (n,)} | ({"delta": (n,)} if decoupled else {})
-        self.values = {
-            name: torch.zeros(shape, dtype=torch.float64, requires_grad=True) for name, shape in shapes.items()
-        }
+        self.values = {name: torch.zeros(shape, dtype=torch.float64, requires_grad=True) for name, shape in shapes.items()}
 
     def tableau(self, values: dict[str, Tensor]) -> Tableau:
         levels = self.clock.levels(values["xi"])
@@ -184,6 +182,7 @@ class _Loop:
         self.evaluations += 3 * len(rows) * self.nfe
         self.train_losses.append(loss.item())
         if self.relaxed:
+            assert y.grad is not None
             candidates = self.relaxed.propose(rows, y.grad * len(rows))
             with torch.no_grad():
                 moved = self.distance(run(self.denoiser, candidates, tableau.detach()), self.y_0[rows])

@@ -31,7 +31,5 @@ def load_digits() -> Digits:
     data = load()
     images = torch.tensor(data.images, dtype=torch.float32)[:, None] / 8 - 1
     labels = torch.tensor(data.target)
-    train, held_out = train_test_split(
-        range(len(labels)), test_size=HELD_OUT, stratify=data.target, random_state=SPLIT_SEED
-    )
+    train, held_out = train_test_split(range(len(labels)), test_size=HELD_OUT, stratify=data.target, random_state=SPLIT_SEED)
     return Digits(images[train], labels[train], images[held_out], labels[held_out])

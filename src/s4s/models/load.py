@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from s4s.models.denoiser import Denoiser
 from s4s.models.classifier import Classifier
+from s4s.models.denoiser import Denoiser
 from s4s.models.embedded import load_classifier, load_denoiser
 from s4s.models.files import read_model_file
 

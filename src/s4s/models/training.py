@@ -27,8 +27,14 @@ def _learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * warm_up * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def _descend(parameters: list[nn.Parameter], loss_of_step: Callable[[int], Tensor], steps: int, peak: float,
-             after_step: Callable[[], None], label: str) -> float:
+def _descend(
+    parameters: list[nn.Parameter],
+    loss_of_step: Callable[[int], Tensor],
+    steps: int,
+    peak: float,
+    after_step: Callable[[], None],
+    label: str,
+) -> float:
     """Run AdamW with warm-up and cosine decay; return the seconds it took."""
     optimiser = torch.optim.AdamW(parameters, lr=peak, weight_decay=1e-3)
     start = time.perf_counter()
@@ -75,8 +81,18 @@ def train_denoiser(digits: Digits, steps: int, batch: int = 128, seed: int = 0, 
             s = torch.exp(LOG_S_MEAN + LOG_S_STD * torch.randn(len(repeated), generator=generator))
             noise = torch.randn(repeated.shape, generator=generator)
             losses[part] = edm_loss(averaged, repeated, s, noise).item()
-    record = {"network": settings, "s_min": S_MIN, "s_max": S_MAX, "sigma_data": SIGMA_DATA, "shape": [1, 8, 8],
-              "steps": steps, "batch": batch, "seed": seed, "loss": losses, "seconds": round(seconds)}
+    record = {
+        "network": settings,
+        "s_min": S_MIN,
+        "s_max": S_MAX,
+        "sigma_data": SIGMA_DATA,
+        "shape": [1, 8, 8],
+        "steps": steps,
+        "batch": batch,
+        "seed": seed,
+        "loss": losses,
+        "seconds": round(seconds),
+    }
     return averaged, record
 
 
@@ -94,5 +110,11 @@ def train_classifier(digits: Digits, steps: int, batch: int = 128, seed: int = 0
     seconds = _descend(list(network.parameters()), loss_of_step, steps, 2e-3, lambda: None, "train classifier")
     network.eval().requires_grad_(False)
     accuracy = (network(digits.held_out).argmax(1) == digits.held_out_labels).float().mean().item()
-    return network, {"network": settings, "steps": steps, "batch": batch, "seed": seed,
-                     "held_out_accuracy": accuracy, "seconds": round(seconds)}
+    return network, {
+        "network": settings,
+        "steps": steps,
+        "batch": batch,
+        "seed": seed,
+        "held_out_accuracy": accuracy,
+        "seconds": round(seconds),
+    }

@@ -55,6 +55,7 @@ class UNet(nn.Module):
     def __init__(self, channels: int = 1, width: int = 16, embedding: int = 64, dropout: float = 0.0):
         super().__init__()
         wide = 2 * width
+        self.frequencies: Tensor
         self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(0.5), math.log(16.0), embedding // 2)))
         self.embed = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
         self.entry = nn.Conv2d(channels, width, 3, padding=1)
@@ -67,7 +68,7 @@ class UNet(nn.Module):
         self.up_1 = ResidualBlock(wide + width, width, embedding, dropout)
         self.exit = nn.Conv2d(width, channels, 3, padding=1)
         nn.init.zeros_(self.exit.weight)
-        self.to(memory_format=torch.channels_last)  # about 1.5 times as fast on a CPU
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # about 1.5 times as fast on a CPU
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
         phase = c_noise[:, None] * self.frequencies

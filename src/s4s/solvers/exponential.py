@@ -1,4 +1,4 @@
-"""The form that all exponential integrators in data prediction share: y_{n+1} = r_n y_n + sum_j B[n,j] D_j, r_n = s_{n+1}/s_n."""
+"""The form that exponential integrators in data prediction share: y_{n+1} = r_n y_n + sum_j B[n,j] D_j, r_n = s_{n+1}/s_n."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def ratios(levels: Tensor) -> Tensor:
 
 def exponential_tableau(levels: Tensor, B: Tensor, eval_levels: Tensor | None = None) -> Tableau:
     """The tableau with the weights B [N, N] of the denoiser outputs and the ratios r_n on its diagonal."""
-    return Tableau(levels, ratios(levels).diag(), B, eval_levels)
+    return Tableau(levels, ratios(levels).diag(), B, eval_levels)  # type: ignore[arg-type]
 
 
 def orders(nfe: int, order: int, lower_order_final: bool) -> list[int]:

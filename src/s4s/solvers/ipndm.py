@@ -31,4 +31,4 @@ def ipndm(levels: Tensor, order: int = 4) -> Tableau:
 
 def noise_tableau(levels: Tensor, B: Tensor, eval_levels: Tensor | None = None) -> Tableau:
     """The tableau of y_{n+1} = y_n + sum_j B[n,j] (D_j - y_j): weights on noise predictions, B [N, N]."""
-    return Tableau(levels, torch.eye(len(B), dtype=B.dtype) - B, B, eval_levels)
+    return Tableau(levels, torch.eye(len(B), dtype=B.dtype) - B, B, eval_levels)  # type: ignore[arg-type]

@@ -1,0 +1,99 @@
+"""The config: what passes, what does not, and what the errors say. No test here imports torch through the config."""
+
+import copy
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from s4s.config import DRIVER_OF_FAMILY, Classical, read_config, schema
+from s4s.errors import S4SError
+from s4s.fitting.drivers import DRIVERS
+from s4s.fitting.settings import FitSettings
+from s4s.levels import GRIDS
+from s4s.solvers import SOLVERS
+
+ROOT = Path(__file__).parents[1]
+ALT = {"family": "s4s_alt", "base": "ddim-edm"}
+DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+
+
+def test_the_default_is_valid_and_its_cells_are_all_of_it():
+    config = read_config(DEFAULT)
+    cells = config.cells()
+    assert len(cells) == len(set(cells)) == 1 + sum(len(config.nfe_of(token)) for token in config.solvers)
+    assert cells[0].solver == "teacher"
+
+
+def test_the_defaults_in_code_are_those_of_the_config_file():
+    assert read_config(DEFAULT).fit == FitSettings()
+
+
+def test_the_schema_file_is_the_one_that_the_model_generates():
+    text = (ROOT / "workflow/schemas/config.schema.json").read_text()
+    assert text == schema(), "run: python -m s4s.config > workflow/schemas/config.schema.json"
+    assert '"additionalProperties": false' in text
+
+
+def test_config_and_registries_name_the_same_things():
+    fields = Classical.model_fields
+    assert set(fields["solver"].annotation.__args__) == set(SOLVERS)
+    assert set(fields["levels"].annotation.__args__) == set(GRIDS)
+    assert set(DRIVER_OF_FAMILY.values()) == set(DRIVERS)
+    for kind, entry in SOLVERS.items():
+        options = set(inspect.signature(entry.make).parameters) - {"levels"}
+        assert options == set(entry.allowed), kind
+        for order in entry.allowed.get("order", (None,)):
+            Classical(solver=kind, levels="edm", order=order)
+
+
+def test_the_config_needs_no_torch():
+    code = "import sys, s4s.config, s4s.models.files; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def edited(**changes):
+    config = copy.deepcopy(DEFAULT)
+    definitions = changes.pop("definitions", {})
+    config.update(changes)
+    config["definitions"].update(definitions)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nfe": [0]}, r"nfe\.0: .*greater than or equal to 1 \(given: 0\)"),
+        ({"nfe": [64]}, r"nfe \[64\] must be smaller than the teacher's 64 steps"),
+        ({"nfe": [3, 3]}, "lists an entry twice"),
+        ({"nfe": [2]}, "definitions.dpmpp3m-edm: order 3 is larger than nfe .2.*min_nfe: 3"),
+        ({"nfe": []}, "nfe: .*at least 1"),
+        ({"solvers": ["dpmp3m-edm"]}, "unknown solver 'dpmp3m-edm'; defined: "),
+        ({"models": ["digit"]}, "unknown model 'digit'; known: .*digits"),
+        ({"models": ["no/such.yaml"]}, "no/such.yaml: no such model file"),
+        ({"seed": [1]}, "config: seed: unknown key"),
+        ({"seeds": [-1]}, r"seeds\.0"),
+        ({"teacher": {"step": 3}}, "teacher.step: unknown key"),
+        ({"fit": {"distance": "l3"}}, "fit.distance: .*'perceptual', 'l2' or 'l1'.*l3"),
+        ({"fit": {"radius": -1}}, "fit.radius"),
+        ({"definitions": {"ddim-edm": {"solver": "dimm", "levels": "edm"}}}, "definitions.ddim-edm.*solver.*dimm"),
+        ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "edm", "order": 2}}}, "ddim takes no option order"),
+        ({"definitions": {"ddim-edm": {"solver": "unipc", "levels": "edm"}}}, "unipc needs an order, one of 1, 2, 3"),
+        ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "logsnr", "rho": 3}}}, "rho belongs to levels: edm"),
+        ({"definitions": {"s4s_alt": {"family": "s4s_alt", "base": "nothing"}}}, "base: 'nothing' is not a classical solver"),
+        ({"definitions": {"s4s_alt": {**ALT, "family": "s4s_lms", "decoupled": True}}}, "decoupled levels belong to"),
+        ({"definitions": {"s4s_alt": {**ALT, "fit": {"iters": 3}}}}, "s4s_alt.fit: iters: unknown key"),
+        ({"definitions": {"s4s_alt": {**ALT, "order": 7}}}, "order 7 is larger than nfe"),
+    ],
+)
+def test_bad_configs_name_the_key_and_what_is_allowed(changes, message):
+    with pytest.raises(S4SError, match=message):
+        read_config(edited(**changes))
+
+
+def test_min_nfe_leaves_cells_out():
+    config = read_config(edited(solvers=["ipndm4-edm"], nfe=[3, 5]))
+    assert [cell.nfe for cell in config.cells() if cell.solver == "ipndm4-edm"] == [5]

@@ -1,0 +1,251 @@
+"""The workflow end to end on a tiny config: results, rerun, additions, edits, bad input. Warm jobs too."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from s4s import Tableau
+from s4s.tables import COLUMNS, comparison
+
+ROOT = Path(__file__).parents[1]
+
+
+def snakemake(folder, *arguments, ok=True):
+    command = [sys.executable, "-m", "snakemake", "-s", str(folder / "Snakefile"), "--directory", str(folder), "--cores", "2"]
+    done = subprocess.run([*command, "--configfile", str(folder / "tiny.yaml"), *arguments], capture_output=True, text=True)
+    assert (done.returncode == 0) == ok, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A copy of the repository with the tiny config, after one full run."""
+    folder = tmp_path_factory.mktemp("study")
+    for name in ("rules", "workflow", "config", "profiles", "resources", "envs", "src"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "Snakefile", folder)
+    shutil.copy(ROOT / "tests/configs/tiny.yaml", folder)
+    snakemake(folder, "--resources", "gpu=4")
+    return folder
+
+
+def planned(folder, *arguments):
+    """Names of the rules that a dry run would run, with how often."""
+    lines = snakemake(folder, "--dry-run", *arguments).splitlines()
+    starts = [line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))]
+    return {name: starts.count(name) for name in starts if name != "all"}
+
+
+def test_results_are_where_the_contract_says(study):
+    results = study / "results"
+    scores = pd.read_csv(results / "tables/scores.csv")
+    assert list(scores.columns) == COLUMNS
+    assert len(scores) == 1 + 4 * 2 and (scores.n_seeds == 2).all() and (scores.n_samples == 40).all()
+    assert scores.loc[scores.family == "teacher", "global_error"].item() == 0
+    students = scores[scores.family != "teacher"]
+    assert (
+        (students.global_error > 0).all() and students.fid_mean.notna().all() and (students.evaluations == students.nfe).all()
+    )
+    learned = scores[scores.family.str.startswith("s4s")]
+    assert (learned.fit_evaluations > 0).all() and (learned.base == "ipndm2-time_quadratic").all()
+    assert set(learned.schedule) == {"time_quadratic", "learned"}
+    for row in students.itertuples():
+        cell = f"digits/{row.solver}/nfe~{row.nfe}"
+        tableau = Tableau.load(results / f"tableaux/{cell}.json")
+        assert tableau.nfe == row.nfe and tableau.meta["token"] == row.solver
+        assert (results / f"samples/{cell}.h5").exists() and (results / f"scores/{cell}.json").exists()
+    for name in ("tables/fid.md", "tables/fid.tex", "tables/global_error.md", "report.html", "teacher/digits/pairs.h5"):
+        assert (results / name).stat().st_size > 0
+    names = {path.name for path in (results / "figures").iterdir()}
+    for figure in (
+        "fid",
+        "global_error",
+        "teacher_convergence",
+        "fit_curves",
+        "levels_and_coefficients-digits",
+        "samples-digits",
+    ):
+        assert {f"{figure}.pdf", f"{figure}.png"} <= names
+
+
+def test_the_best_value_is_bold_and_the_teacher_takes_no_part(study):
+    scores = pd.read_csv(study / "results/tables/scores.csv")
+    cells, teacher = comparison(scores, "global_error", lambda value: f"**{value}**")
+    for nfe in (3, 4):
+        best = scores[(scores.nfe == nfe)].sort_values("global_error").iloc[0]
+        assert cells.loc[best.solver, nfe].startswith("**")
+        assert sum(value.startswith("**") for value in cells[nfe]) == 1
+    assert "teacher" not in cells.index and "NFE 12" in teacher
+
+
+def test_running_again_does_nothing(study):
+    assert planned(study) == {}
+    assert "Nothing to be done" in snakemake(study)
+
+
+def test_a_new_nfe_computes_only_its_cells(study):
+    new = planned(study, "--config", "nfe=[3,4,5]")
+    assert new["sample"] == 4 and new["score"] == 4 and new["fit"] == 2 and new["tableau"] == 2
+    assert "teacher_shard" not in new
+
+
+def test_a_new_solver_computes_only_its_cells(study):
+    new = planned(study, "--config", "solvers=[ddim-logsnr,ddim-edm,ipndm2-time_quadratic,s4s_lms_full-time_quadratic,s4s_alt]")
+    assert (new["sample"], new["score"], new["tableau"]) == (2, 2, 2) and "fit" not in new
+
+
+def test_an_edited_figure_script_redraws_only_figures(study):
+    script = study / "workflow/scripts/figure.py"
+    script.touch()
+    assert planned(study) == {}
+    original = script.read_text()
+    script.write_text(original + "# an edit\n")
+    try:
+        assert set(planned(study)) == {"code_fingerprint", "figure", "html_report"}
+    finally:
+        script.write_text(original)
+
+
+def test_an_edited_module_reruns_what_uses_it(study):
+    module = study / "src/s4s/metrics/fid.py"
+    original = module.read_text()
+    module.write_text(original + "# an edit\n")
+    try:
+        new = planned(study)
+    finally:
+        module.write_text(original)
+    assert new["score"] == 9 and "sample" not in new and "fit" not in new
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "nfe=[0]"], "greater than or equal to 1"),
+        (["--config", "nfe=[12]"], "smaller than the teacher's 12 steps"),
+        (["--config", "solvers=[dimm]"], "unknown solver 'dimm'; defined: "),
+        (["--config", "models=[cifar]"], "unknown model 'cifar'; known: digits"),
+        (["--config", "sovlers=[ddim-edm]"], "sovlers: unknown key"),
+    ],
+)
+def test_bad_config_stops_before_any_work(study, arguments, message):
+    before = sorted((study / "results").rglob("*"))
+    assert message in snakemake(study, *arguments, ok=False)
+    assert sorted((study / "results").rglob("*")) == before
+
+
+def test_a_truncated_samples_file_is_named_and_can_be_made_again(study):
+    path = study / "results/samples/digits/ddim-logsnr/nfe~3.h5"
+    content = path.read_bytes()
+    times = path.stat()
+    path.write_bytes(content[: len(content) // 2])
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    table = (study / "results/tables/scores.csv").read_bytes()
+    output = snakemake(study, "--forcerun", "score", "--until", "score", "--keep-going", ok=False)
+    assert "nfe~3.h5: not a readable HDF5 file, perhaps cut off" in output and "delete it and rerun" in output
+    assert (study / "results/tables/scores.csv").read_bytes() == table
+    path.unlink()
+    snakemake(study)
+    assert path.read_bytes() == content or len(path.read_bytes()) == len(content)
+    assert pd.read_csv(study / "results/tables/scores.csv").fid_mean.notna().all()
+
+
+def test_a_tableau_edited_into_nonsense_is_named(study):
+    path = study / "results/tableaux/digits/ddim-logsnr/nfe~4.json"
+    original = path.read_text()
+    path.write_text(original.replace('"nfe": 4', '"nfe": 5'))
+    output = snakemake(study, "results/samples/digits/ddim-logsnr/nfe~4.h5", ok=False)
+    path.write_text(original)
+    assert "nfe~4.json: nfe is 5, so levels must have 6 numbers" in output
+
+
+def test_wrong_weights_are_named(study):
+    path = study / "config/models/digits.yaml"
+    original = path.read_text()
+    text = original.splitlines()
+    line = next(i for i, value in enumerate(text) if value.startswith("sha256: "))
+    text[line] = "sha256: " + "0" * 64
+    path.write_text("\n".join(text))
+    target = "results/samples/digits/ddim-logsnr/nfe~4.h5"
+    output = snakemake(study, target, "--forcerun", target, "--", ok=False)
+    path.write_text(original)
+    assert "wrong sha256" in output
+
+
+@pytest.fixture
+def warm(tmp_path, monkeypatch):
+    socket = tmp_path / "socket"
+    command = [sys.executable, "-m", "s4s.warm", "--serve", str(socket)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE)
+    monkeypatch.setenv("S4S_WARM", str(socket))
+    for _ in range(600):
+        if socket.exists():
+            break
+        time.sleep(0.1)
+    yield server
+    server.stdin.close()
+    server.wait(10)
+
+
+def ask(*arguments, **options):
+    return subprocess.Popen([sys.executable, "-m", "s4s.warm", *map(str, arguments)], text=True, **options)
+
+
+def test_warm_jobs_are_like_cold_ones(warm, tmp_path):
+    """Output, folder, environment, arguments and exit code come through, from several callers at once."""
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import os, sys\nprint(os.getcwd(), sys.argv[1:], os.environ['MINE'], 'torch' in sys.modules)\n"
+        "print('to stderr', file=sys.stderr)\nsys.exit(int(sys.argv[1]))\n"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": tmp_path}
+    jobs = [ask(script, code, env={**os.environ, "MINE": f"m{code}"}, **pipes) for code in range(8)]
+    for code, job in enumerate(jobs):
+        out, err = job.communicate(timeout=60)
+        assert out.split("\n")[0] == f"{tmp_path} ['{code}'] m{code} True" and err == "to stderr\n" and job.returncode == code
+
+
+def test_a_job_dies_with_its_caller_and_all_with_the_server(warm, tmp_path):
+    script = tmp_path / "sleep.py"
+    script.write_text(
+        "import os, pathlib, sys, time\npathlib.Path(sys.argv[1]).write_text(str(os.getpid()))\ntime.sleep(600)\n"
+    )
+    callers = [ask(script, tmp_path / f"pid{i}") for i in range(2)]
+    pids = [wait_for_pid(tmp_path / f"pid{i}") for i in range(2)]
+    callers[0].send_signal(signal.SIGKILL)
+    callers[0].wait()
+    assert gone(pids[0]) and not gone(pids[1], 0.3)
+    warm.stdin.close()
+    warm.wait(10)
+    assert gone(pids[1]) and callers[1].wait(10) == 1
+
+
+def wait_for_pid(path):
+    for _ in range(600):
+        if path.exists() and path.read_text():
+            return int(path.read_text())
+        time.sleep(0.1)
+    raise AssertionError("the job did not start")
+
+
+def gone(pid, patience=10.0):
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_without_a_server_a_job_runs_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("S4S_WARM", str(tmp_path / "nobody"))
+    (tmp_path / "job.py").write_text("import sys\nsys.exit(7)\n")
+    assert ask(tmp_path / "job.py").wait(60) == 7
