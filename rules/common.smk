@@ -48,7 +48,7 @@ wildcard_constraints:
     split="train|val|test~[0-9]+",
 
 
-def script(name):
+def program(name):
     """Path of a script from the working directory."""
     return os.path.normpath(f"{REPOSITORY}/workflow/scripts/{name}.py")
 

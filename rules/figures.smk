@@ -71,7 +71,7 @@ rule figure:
     conda:
         "../envs/s4s.yaml"
     params:
-        script=script("figure"),
+        script=program("figure"),
         figure=lambda wildcards: wildcards.name.partition("-")[0],
         named=lambda wildcards: [
             f"{name}={path}" for name, path in FIGURE_FILES[wildcards.name].items()
@@ -100,7 +100,7 @@ rule html_report:
     conda:
         "../envs/s4s.yaml"
     params:
-        script=script("report"),
+        script=program("report"),
         config=CONFIG.model_dump_json(exclude={"definitions"}),
     shell:
         "python -m s4s.warm {params.script} --scores {input.scores} --figures {input.figures} "

@@ -44,7 +44,7 @@ rule fit:
         runtime=240,
         gpu=1,
     params:
-        script=script("fit"),
+        script=program("fit"),
         model=lambda wildcards, input: input.model[0],
         spec=fit_spec,
         batch_size=CONFIG.batch_size,

@@ -19,7 +19,7 @@ rule train_embedded:
         runtime=20,
         gpu=0,
     params:
-        script=script("train_embedded"),
+        script=program("train_embedded"),
         out="results/embedded/digits",
     shell:
         "python {params.script} --threads {threads} --out {params.out} 2>&1 | tee {log}"

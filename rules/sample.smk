@@ -22,7 +22,7 @@ rule sample:
         runtime=120,
         gpu=1,
     params:
-        script=script("sample"),
+        script=program("sample"),
         model=lambda wildcards, input: input.model[0],
         seeds=CONFIG.seeds,
         samples=CONFIG.samples,
@@ -51,7 +51,7 @@ rule teacher_samples:
         mem_mb=1000,
         runtime=5,
     params:
-        script=script("teacher_samples"),
+        script=program("teacher_samples"),
         seeds=CONFIG.seeds,
     shell:
         "python -m s4s.warm {params.script} --pairs {input.pairs} --seeds {params.seeds} --out {output} 2> {log}"

@@ -22,7 +22,7 @@ rule score:
         runtime=30,
         gpu=1,
     params:
-        script=script("score"),
+        script=program("score"),
         model=lambda wildcards, input: input.model[0],
     shell:
         "python -m s4s.warm {params.script} --model {params.model} --samples {input.samples} --pairs {input.pairs} "

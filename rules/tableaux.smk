@@ -33,7 +33,7 @@ rule tableau:
         mem_mb=1000,
         runtime=5,
     params:
-        script=script("tableau"),
+        script=program("tableau"),
         model=lambda wildcards, input: input.model[0],
         spec=lambda wildcards: classical_spec(wildcards.solver),
     shell:

@@ -90,6 +90,6 @@ rule comparison_table:
     conda:
         "../envs/s4s.yaml"
     params:
-        script=script("comparison_table"),
+        script=program("comparison_table"),
     shell:
         "python -m s4s.warm {params.script} --scores {input.scores} --metric {wildcards.metric} --out {output} 2> {log}"

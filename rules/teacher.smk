@@ -31,7 +31,7 @@ rule teacher_shard:
         runtime=120,
         gpu=1,
     params:
-        script=script("teacher_shard"),
+        script=program("teacher_shard"),
         model=lambda wildcards, input: input.model[0],
         samples=split_size,
         seed=lambda wildcards: wildcards.split.partition("~")[2] or 0,
@@ -62,7 +62,7 @@ rule teacher_pairs:
         mem_mb=1000,
         runtime=5,
     params:
-        script=script("teacher_pairs"),
+        script=program("teacher_pairs"),
     shell:
         "python -m s4s.warm {params.script} {input.shards} --out {output} 2> {log}"
 
@@ -85,7 +85,7 @@ rule teacher_convergence:
         runtime=120,
         gpu=1,
     params:
-        script=script("teacher_convergence"),
+        script=program("teacher_convergence"),
         model=lambda wildcards, input: input.model[0],
         spec=classical_spec("teacher"),
         steps=TEACHER.steps,

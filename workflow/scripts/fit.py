@@ -18,8 +18,9 @@ def main(args: argparse.Namespace) -> None:
 
     spec = json.loads(args.spec)
     base = Tableau.load(args.base)
+    denoiser = load_model(args.model, device)
     result = fit(
-        load_model(args.model, device),
+        denoiser,
         TeacherPairs(read_split(args.train, KIND, "train"), read_split(args.val, KIND, "val")),
         "lms",
         base.levels,
@@ -33,7 +34,7 @@ def main(args: argparse.Namespace) -> None:
         state_path=args.state,
         show_progress=True,
     )
-    meta = {"model": args.model, "token": args.token, "fit": spec, "start": base.meta, "evaluations": result.evaluations}
+    meta = {"model": denoiser.name, "token": args.token, "fit": spec, "start": base.meta, "evaluations": result.evaluations}
     result.tableau.with_meta(**meta).save(args.out)
     write_json(args.history, {"evaluations": result.evaluations, "seconds": result.seconds, "history": result.history})
 

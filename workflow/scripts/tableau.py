@@ -12,9 +12,10 @@ def main(args: argparse.Namespace) -> None:
     from s4s.solvers import solver
 
     spec = json.loads(args.spec)
-    grid = levels(spec["levels"], args.nfe, load_model(args.model), **spec["level_options"])
+    model = load_model(args.model)
+    grid = levels(spec["levels"], args.nfe, model, **spec["level_options"])
     tableau = solver(spec["solver"], grid, **spec["solver_options"])
-    tableau.with_meta(model=args.model, token=args.token, family="classical", schedule=spec["levels"]).save(args.out)
+    tableau.with_meta(model=model.name, token=args.token, family="classical", schedule=spec["levels"]).save(args.out)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -14,8 +14,9 @@ def main(args: argparse.Namespace) -> None:
 
     spec = json.loads(args.spec)
     teacher = spec["solver"], spec["solver_options"], spec["levels"]
-    rows = convergence(load_model(args.model, device), *teacher, args.steps, args.count, args.batch_size)
-    lines = [f"{args.model},{steps},{error:.8e}" for steps, error in rows]
+    denoiser = load_model(args.model, device)
+    rows = convergence(denoiser, *teacher, args.steps, args.count, args.batch_size)
+    lines = [f"{denoiser.name},{steps},{error:.8e}" for steps, error in rows]
     write_text(args.out, "\n".join(["model,steps,global_error", *lines]) + "\n")
 
 

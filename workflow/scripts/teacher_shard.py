@@ -18,7 +18,7 @@ def main(args: argparse.Namespace) -> None:
     teacher = Tableau.load(args.teacher)
     seeds = sample_seeds(args.split.split("~")[0], args.count, args.sampling_seed)
     pairs = make_pairs(denoiser, teacher, seeds, args.batch_size, args.trajectory, show_progress=True)
-    write_splits(args.out, KIND, {args.split: pairs}, provenance(args.model, teacher))
+    write_splits(args.out, KIND, {args.split: pairs}, provenance(denoiser.name, teacher))
 
 
 parser = argparse.ArgumentParser(description=__doc__)
