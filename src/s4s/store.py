@@ -1,7 +1,7 @@
 """The project's HDF5 files: teacher pairs and samples. One writer a file, written once, checksummed, with provenance.
 
 A file has one group a split; a split holds `seeds` [n], `y_0` [n, *shape] and for teacher pairs `y_T` [n, *shape] and,
-on request, `trajectory` [steps + 1, n, *shape]. Everything that is known of how it was made is an attribute of the file.
+on request, `trajectory` [n, steps + 1, *shape]. Everything that is known of how it was made is an attribute of the file.
 """
 
 from __future__ import annotations

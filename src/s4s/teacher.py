@@ -44,7 +44,7 @@ def make_pairs(
 ) -> Split:
     """Run the teacher from the noise of each seed.
 
-    With `trajectory`, every node's state is kept too: [steps + 1, n, *shape], float32, from y_T to y_0.
+    With `trajectory`, every node's state is kept too: [n, steps + 1, *shape], from y_T to y_0.
     """
     y_T = initial_noise(denoiser, seeds)
     states: list[list[Tensor]] = [[] for _ in range(teacher.nfe)]
@@ -53,7 +53,7 @@ def make_pairs(
         states[n].append(y.cpu())
 
     y_0 = sample(denoiser, y_T, teacher, None, batch_size, keep if trajectory else None, show_progress)
-    path = torch.stack([torch.cat(batches) for batches in states] + [y_0.cpu()]).numpy() if trajectory else None
+    path = torch.stack([torch.cat(batches) for batches in states] + [y_0.cpu()], dim=1).numpy() if trajectory else None
     return Split(np.asarray(seeds, dtype=np.uint64), y_0.cpu().numpy(), y_T.cpu().numpy(), path)
 
 
