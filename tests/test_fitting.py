@@ -1,6 +1,5 @@
 """Fits: exact start, improvement, relaxed noise, resume, seeds."""
 
-import dataclasses
 import itertools
 
 import pytest
@@ -207,11 +206,10 @@ def test_distances_are_zero_on_equals_and_grow(digits):
         ({"family": "lsm"}, "unknown family 'lsm'; known: lms"),
         ({"driver": "both"}, "unknown driver 'both'"),
         ({"settings": FitSettings(distance="perceptual")}, "needs a perceptual network"),
-        ({"base": "dpmpp", "levels": torch.tensor([20.0, 0.05])}, "order 3 is larger|needs|larger"),
+        ({"base": "dpmpp", "levels": torch.tensor([20.0, 0.05])}, "order 3 is larger than NFE 1"),
     ],
 )
 def test_bad_fits_are_refused_before_any_work(mixture, mixture_pairs, change, message):
     arguments = {"family": "lms", "levels": s4s.levels("logsnr", 3, mixture), "base": "ddim", "settings": FAST} | change
-    broken = dataclasses.replace(mixture_pairs)
     with pytest.raises(S4SError, match=message):
-        fit(mixture, broken, arguments.pop("family"), arguments.pop("levels"), **arguments)
+        fit(mixture, mixture_pairs, arguments.pop("family"), arguments.pop("levels"), **arguments)

@@ -64,9 +64,9 @@ def test_unipc_1_is_ddim_up_to_its_corrector(variant):
 
 
 def end_error(mixture, kind, options, nfe, grid):
-    """Error at the end of a smooth stretch of the trajectory, against 4,000 steps of a fine solver."""
+    """Error at the end of a smooth stretch of the trajectory, against 400 steps of a solver of order 4."""
     y = torch.randn(64, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * grid(1)[0]
-    exact = run(mixture, y, s4s.solver("dpmpp", grid(4000), order=2))
+    exact = run(mixture, y, s4s.solver("unipc", grid(400), order=3))
     return (run(mixture, y, s4s.solver(kind, grid(nfe), **options)) - exact).square().mean().sqrt().item()
 
 
@@ -74,17 +74,18 @@ def logsnr(nfe):
     return torch.exp(torch.linspace(3.0, -1.5, nfe + 1, dtype=torch.float64))
 
 
-# UniPC-p has order p + 1 with its corrector. A method of order 3 or more starts with lower-order steps; they do not show
-# here because the denoiser hardly changes at the high levels where they are taken.
+# DPM-Solver++(3M) is of order 2 as published: its second difference lacks a factor of two (see dpmpp.py). UniPC-p has
+# order p + 1 with its corrector. Methods of order 3 start with lower-order steps; they do not show here because the
+# denoiser hardly changes at the high levels where they are taken.
 ORDERS = [
-    ("ddim", {}, 1), ("dpmpp", {"order": 2}, 2), ("dpmpp", {"order": 3}, 3), ("unipc", {"order": 1}, 2),
+    ("ddim", {}, 1), ("dpmpp", {"order": 2}, 2), ("dpmpp", {"order": 3}, 2), ("unipc", {"order": 1}, 2),
     ("unipc", {"order": 1, "variant": "bh1"}, 2), ("unipc", {"order": 2}, 3), ("unipc", {"order": 2, "variant": "bh1"}, 3),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "options", "order"), ORDERS, ids=lambda value: str(value))
 def test_order_of_convergence(mixture, kind, options, order):
-    coarse, fine = (end_error(mixture, kind, options, n, logsnr) for n in (80, 160))
+    coarse, fine = (end_error(mixture, kind, options, n, logsnr) for n in (40, 80))
     observed = torch.log2(torch.tensor(coarse / fine)).item()
     assert order - 0.25 < observed < order + 0.6, observed
 
@@ -103,12 +104,12 @@ def test_ipndm_is_exact_on_polynomials(order):
         assert not torch.allclose(weights @ levels[:-1] ** 4 * (levels[-1] - levels[-2]), integral)
 
 
-@pytest.mark.parametrize(("kind", "order"), [("dpmpp", 1), ("dpmpp", 2), ("unipc", 1), ("unipc", 3)])
+@pytest.mark.parametrize(("kind", "order"), [("dpmpp", 1), ("unipc", 1), ("unipc", 3)])
 def test_exponential_integrators_are_exact_for_polynomials_in_lambda(kind, order):
     """Where D is a polynomial of degree < order in lambda, a warmed-up step solves dy/dlambda = D - y exactly.
 
-    Not in the list: UniPC-2, whose authors put 1/2 for its predictor's coefficient, and DPM-Solver++(3M), whose published
-    second difference lacks a factor of two.
+    Not in the list: UniPC-2, whose authors put 1/2 for its predictor's coefficient, DPM-Solver++(2M), which does the
+    same, and (3M), whose published second difference lacks a factor of two.
     """
     levels = torch.exp(torch.tensor([2.0, 1.7, 1.2, 0.9, 0.3, 0.0], dtype=torch.float64))
     lam = -levels.log()

@@ -25,7 +25,7 @@ def test_pairs_are_what_their_seeds_say(digits):
     assert np.array_equal(pairs.y_T, s4s.initial_noise(digits, seeds).numpy())
 
 
-def test_a_trajectory_runs_from_y_T_to_y_0_along_the_tableau(mixture):
+def test_a_trajectory_runs_from_start_to_end_along_the_tableau(mixture):
     teacher = s4s.solver("ddim", s4s.levels("edm", 6, mixture))
     pairs = make_pairs(mixture, teacher, sample_seeds("val", 10), batch_size=3, trajectory=True)
     path = pairs.trajectory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -53,7 +54,8 @@ def solver(kind: str, levels: Tensor, **options: Any) -> Tableau:
         if allowed is not None and value not in allowed:
             raise S4SError(f"solver {kind!r}: {option} must be one of {', '.join(map(str, allowed))}, got {value!r}")
     nfe = len(levels) - 1
-    order = options.get("order", 1)
+    default = inspect.signature(SOLVERS[kind].make).parameters.get("order")
+    order = options.get("order", default.default if default else 1)
     if order > nfe:
         raise S4SError(f"solver {kind!r}: order {order} is larger than NFE {nfe}; lower the order or raise the NFE")
     return call_checked(SOLVERS[kind].make, f"solver {kind!r}", levels, **options).with_meta(solver=kind, options=options)

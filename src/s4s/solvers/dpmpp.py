@@ -10,11 +10,13 @@ from s4s.tableau import Tableau
 
 
 def dpmpp(levels: Tensor, order: int = 3, lower_order_final: bool = False) -> Tableau:
-    """DPM-Solver++(2M), (3M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2 and appendix B). Order as named.
+    """DPM-Solver++(2M), (3M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2 and appendix B).
 
     D is expanded around the current node in lambda = -ln s by divided differences D', D'', and with h the step and
     r = exp(-h):  y' = r y + (1 - r) D + c_1 D' + c_2 D''.  The second order takes c_1 = (1 - r)/2, the third
-    c_1 = 1 - (1 - r)/h and c_2 = 1/2 - (h - 1 + r)/h^2.
+    c_1 = 1 - (1 - r)/h and c_2 = 1/2 - (h - 1 + r)/h^2. D'' is half the second derivative times h^2, as the authors and
+    diffusers have it; twice that would make the step exact for quadratic D, so 3M converges with order 2 (measured in
+    tests/test_solvers.py). It is kept as published, for that is the baseline that everybody reports.
     """
     lam = -levels.log()
     B = []
