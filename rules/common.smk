@@ -5,12 +5,11 @@ import os
 import shutil
 import sys
 import tempfile
-from pathlib import Path
 from subprocess import PIPE, Popen
 
 from snakemake.exceptions import WorkflowError
 
-from s4s.config import Learned, read_config
+from s4s.config import DRIVER_OF_FAMILY, Learned, read_config
 from s4s.errors import S4SError
 from s4s.models.files import model_path, read_model_file
 
@@ -34,9 +33,11 @@ FITS = [cell for cell in CELLS if cell.solver in LEARNED]
 TEST_SPLITS = [f"test~{seed}" for seed in CONFIG.seeds]
 
 # scripts run in the environment that runs snakemake, also when it was not activated
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [f"{workflow.basedir}/src", *filter(None, [os.environ.get("PYTHONPATH")])]
+os.environ.update(
+    PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
+    PYTHONPATH=os.pathsep.join(
+        [f"{workflow.basedir}/src", os.environ.get("PYTHONPATH", "")]
+    ).rstrip(os.pathsep),
 )
 REPOSITORY = os.path.relpath(workflow.basedir)
 
@@ -107,25 +108,6 @@ def code(stage):
     return f"results/code/{stage}.sha256"
 
 
-rule code_fingerprint:
-    """Checksums of the scripts and package files that a stage uses: one small input for its jobs instead of many."""
-    input:
-        lambda wildcards: [
-            os.path.normpath(f"{REPOSITORY}/src/s4s/{name}.py")
-            for name in STAGES[wildcards.stage]
-        ],
-    output:
-        "results/code/{stage}.sha256",
-    log:
-        "results/logs/code/{stage}.log",
-    wildcard_constraints:
-        stage="|".join(STAGES),
-    priority: 50
-    localrule: True
-    shell:
-        "sha256sum {input} > {output} 2> {log}"
-
-
 def model_files(wildcards):
     """A model's description and its weights."""
     return [
@@ -145,6 +127,79 @@ def perceptual_files(wildcards):
     return [os.path.relpath(perceptual.path)] if perceptual else []
 
 
+TEACHER = CONFIG.teacher
+TEACHER_TABLEAU = f"results/tableaux/{{model}}/teacher/nfe~{TEACHER.steps}.json"
+TEACHER_SPLITS = ["train", "val", *TEST_SPLITS]
+
+
+def classical_spec(token):
+    """What the config says of a classical solver, as JSON."""
+    definition = CONFIG.definition(token)
+    spec = {
+        "solver": definition.solver,
+        "solver_options": definition.solver_options(),
+        "levels": definition.levels,
+        "level_options": definition.level_options(),
+    }
+    return json.dumps(spec, sort_keys=True)
+
+
+def split_size(wildcards):
+    """Number of pairs of a split."""
+    sizes = {"train": TEACHER.train, "val": TEACHER.val}
+    return sizes.get(wildcards.split, CONFIG.samples)
+
+
+def fit_spec(wildcards):
+    """What the config says of a learned solver, as JSON."""
+    definition = CONFIG.definition(wildcards.solver)
+    spec = {
+        "family": definition.family,
+        "base": definition.base,
+        "driver": DRIVER_OF_FAMILY[definition.family],
+        "prediction": definition.prediction,
+        "order": None if definition.order == "full" else definition.order,
+        "decoupled": definition.decoupled,
+        "settings": CONFIG.fit_settings(wildcards.solver).model_dump(),
+    }
+    return json.dumps(spec, sort_keys=True)
+
+
+def schedule_of(token):
+    """Name of a solver's schedule: its grid, or that the schedule is learned."""
+    definition = CONFIG.definition(token)
+    if token in LEARNED:
+        return (
+            CONFIG.definition(definition.base).levels
+            if definition.family == "s4s_lms"
+            else "learned"
+        )
+    return definition.levels
+
+
+def describe(token):
+    """What scores.csv says of a solver beside its scores."""
+    definition = CONFIG.definition(token)
+    family = "teacher" if token == "teacher" else definition.family
+    return {
+        "family": family,
+        "base": getattr(definition, "base", ""),
+        "schedule": schedule_of(token),
+    }
+
+
+def shown_solvers(model_nfe):
+    """Solvers of the figures that show single cells: each learned one after its base, then the other learned ones' bases."""
+    tokens = []
+    for token in LEARNED:
+        if model_nfe in CONFIG.nfe_of(token):
+            tokens += [CONFIG.definition(token).base, token]
+    return (
+        list(dict.fromkeys(tokens))
+        or [token for token in CONFIG.solvers if model_nfe in CONFIG.nfe_of(token)][:8]
+    )
+
+
 # One process imports torch once and forks the short jobs (s4s/warm.py). It ends with this one; without it, as on
 # another machine of a cluster, jobs import torch themselves.
 onstart:
@@ -153,7 +208,7 @@ onstart:
     ):  # conda's jobs need their own interpreter
         folder = tempfile.mkdtemp(prefix="s4s-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        os.environ["S4S_WARM"] = f"{folder}/socket"
+        os.environ.update(S4S_WARM=f"{folder}/socket")
         WARM.append(
             Popen(
                 [sys.executable, "-m", "s4s.warm", "--serve", f"{folder}/socket"],

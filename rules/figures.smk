@@ -5,18 +5,6 @@ SHOWN_NFE = max(
 )  # the one nearest to 5
 
 
-def shown_solvers(model_nfe):
-    """Solvers of the figures that show single cells: each learned one after its base, then the other learned ones' bases."""
-    tokens = []
-    for token in LEARNED:
-        if model_nfe in CONFIG.nfe_of(token):
-            tokens += [CONFIG.definition(token).base, token]
-    return (
-        list(dict.fromkeys(tokens))
-        or [token for token in CONFIG.solvers if model_nfe in CONFIG.nfe_of(token)][:8]
-    )
-
-
 # figure name -> {name in the figure: file}; what a figure shows of scores.csv it reads from there
 FIGURE_FILES = {"fid": {}, "global_error": {}}
 FIGURE_FILES["teacher_convergence"] = {
@@ -79,7 +67,7 @@ rule figure:
         scores=lambda wildcards, input: (
             f"--scores {input.scores}" if input.scores else ""
         ),
-        stem="results/figures/{name}",
+        stem=lambda wildcards, output: os.path.splitext(output.pdf)[0],
     shell:
         "python -m s4s.warm {params.script} {params.figure} {params.named:q} {params.scores} --out {params.stem} 2> {log}"
 

@@ -1,22 +1,5 @@
 # Learned solvers. The rounds of an alternation are one resumable job.
 
-from s4s.config import DRIVER_OF_FAMILY
-
-
-def fit_spec(wildcards):
-    """What the config says of a learned solver, as JSON."""
-    definition = CONFIG.definition(wildcards.solver)
-    spec = {
-        "family": definition.family,
-        "base": definition.base,
-        "driver": DRIVER_OF_FAMILY[definition.family],
-        "prediction": definition.prediction,
-        "order": None if definition.order == "full" else definition.order,
-        "decoupled": definition.decoupled,
-        "settings": CONFIG.fit_settings(wildcards.solver).model_dump(),
-    }
-    return json.dumps(spec, sort_keys=True)
-
 
 rule fit:
     """One learned solver at one NFE, from its base's tableau and the teacher's pairs."""

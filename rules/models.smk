@@ -20,6 +20,6 @@ rule train_embedded:
         gpu=0,
     params:
         script=program("train_embedded"),
-        out="results/embedded/digits",
+        out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "python {params.script} --threads {threads} --out {params.out} 2>&1 | tee {log}"

@@ -1,18 +1,6 @@
 # Classical solvers, written down as tableaux.
 
 
-def classical_spec(token):
-    """What the config says of a classical solver, as JSON."""
-    definition = CONFIG.definition(token)
-    spec = {
-        "solver": definition.solver,
-        "solver_options": definition.solver_options(),
-        "levels": definition.levels,
-        "level_options": definition.level_options(),
-    }
-    return json.dumps(spec, sort_keys=True)
-
-
 rule tableau:
     """One classical solver on its grid at one NFE."""
     input:

@@ -1,29 +1,6 @@
 # Tables: scores.csv from the score files, everything else from scores.csv alone.
 
 
-def schedule_of(token):
-    """Name of a solver's schedule: its grid, or that the schedule is learned."""
-    definition = CONFIG.definition(token)
-    if token in LEARNED:
-        return (
-            CONFIG.definition(definition.base).levels
-            if definition.family == "s4s_lms"
-            else "learned"
-        )
-    return definition.levels
-
-
-def describe(token):
-    """What scores.csv says of a solver beside its scores."""
-    definition = CONFIG.definition(token)
-    family = "teacher" if token == "teacher" else definition.family
-    return {
-        "family": family,
-        "base": getattr(definition, "base", ""),
-        "schedule": schedule_of(token),
-    }
-
-
 TABLES = [
     "results/tables/scores.csv",
     *expand(

@@ -1,15 +1,5 @@
 # Teacher pairs: one shard a split, joined by a virtual dataset. Splits never share noise (s4s/seeds.py).
 
-TEACHER = CONFIG.teacher
-TEACHER_TABLEAU = f"results/tableaux/{{model}}/teacher/nfe~{TEACHER.steps}.json"
-TEACHER_SPLITS = ["train", "val", *TEST_SPLITS]
-
-
-def split_size(wildcards):
-    """Number of pairs of a split."""
-    sizes = {"train": TEACHER.train, "val": TEACHER.val}
-    return sizes.get(wildcards.split, CONFIG.samples)
-
 
 rule teacher_shard:
     """The teacher's end points on the noise of one split."""
