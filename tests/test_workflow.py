@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from s4s import Tableau
+from s4s.store import read_split
 from s4s.tables import COLUMNS, comparison
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 
 def snakemake(folder, *arguments, ok=True):
     command = [sys.executable, "-m", "snakemake", "-s", str(folder / "Snakefile"), "--directory", str(folder), "--cores", "2"]
-    done = subprocess.run([*command, "--configfile", str(folder / "tiny.yaml"), *arguments], capture_output=True, text=True)
+    command += [*arguments, "--configfile", str(folder / "tiny.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode == 0) == ok, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
@@ -142,7 +144,7 @@ def test_bad_config_stops_before_any_work(study, arguments, message):
 
 def test_a_truncated_samples_file_is_named_and_can_be_made_again(study):
     path = study / "results/samples/digits/ddim-logsnr/nfe~3.h5"
-    content = path.read_bytes()
+    content, before = path.read_bytes(), read_split(path, "samples", "test~1")
     times = path.stat()
     path.write_bytes(content[: len(content) // 2])
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -152,7 +154,8 @@ def test_a_truncated_samples_file_is_named_and_can_be_made_again(study):
     assert (study / "results/tables/scores.csv").read_bytes() == table
     path.unlink()
     snakemake(study)
-    assert path.read_bytes() == content or len(path.read_bytes()) == len(content)
+    again = read_split(path, "samples", "test~1")
+    assert (again.y_0 == before.y_0).all() and (again.seeds == before.seeds).all()
     assert pd.read_csv(study / "results/tables/scores.csv").fid_mean.notna().all()
 
 
@@ -173,7 +176,7 @@ def test_wrong_weights_are_named(study):
     text[line] = "sha256: " + "0" * 64
     path.write_text("\n".join(text))
     target = "results/samples/digits/ddim-logsnr/nfe~4.h5"
-    output = snakemake(study, target, "--forcerun", target, "--", ok=False)
+    output = snakemake(study, target, "--forcerun", target, ok=False)
     path.write_text(original)
     assert "wrong sha256" in output
 
