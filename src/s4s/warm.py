@@ -21,7 +21,14 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
-PRELOADED = ("torch", "h5py", "scipy.linalg", "pandas", "s4s.metrics.fid", "s4s.metrics.features", "s4s.fitting.fit")
+PRELOADED = (
+    "s4s.metrics.score",
+    "s4s.metrics.features",
+    "s4s.fitting.fit",
+    "s4s.figures",
+    "s4s.report",
+    "sklearn.model_selection",
+)
 
 
 def main() -> None:

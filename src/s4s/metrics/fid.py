@@ -23,6 +23,10 @@ def _declare_missing_torchvision_operators() -> None:
             return  # already there
 
 
+_declare_missing_torchvision_operators()
+from cleanfid.fid import frechet_distance as cleanfid_distance  # noqa: E402
+
+
 def frechet_distance(features: np.ndarray, reference: np.ndarray) -> float:
     """FID of two sets of features [n, d] and [m, d], each with more rows than columns.
 
@@ -34,8 +38,5 @@ def frechet_distance(features: np.ndarray, reference: np.ndarray) -> float:
             raise S4SError(f"FID needs more {name} than features: {len(rows)} samples, {rows.shape[1]} features")
         if not np.isfinite(rows).all():
             raise S4SError(f"FID: the features of the {name} are not all finite")
-    _declare_missing_torchvision_operators()
-    from cleanfid.fid import frechet_distance as cleanfid_distance
-
     moments = [(rows.mean(axis=0), np.cov(rows, rowvar=False)) for rows in (features, reference)]
     return float(cleanfid_distance(*moments[0], *moments[1]))
