@@ -54,7 +54,7 @@ rule comparison_table:
             "results/tables/{metric}.{ending}",
             category="Tables",
             labels={"table": "{metric}", "format": "{ending}"},
-            caption="../workflow/report/{metric}.rst",
+            caption="../workflow/report/comparison.rst",
         ),
     log:
         "results/logs/tables/{metric}.{ending}.log",
