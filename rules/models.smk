@@ -14,6 +14,7 @@ rule train_embedded:
         "results/benchmarks/train_embedded/digits.jsonl"
     conda:
         "../envs/s4s.yaml"
+    threads: 2
     resources:
         mem_mb=2000,
         runtime=20,
