@@ -95,6 +95,8 @@ STAGES = {
         f"{SCRIPTS}/score",
         "store",
         "models/classifier",
+        "models/digits",
+        *MODEL,
         *(f"metrics/{name}" for name in ("score", "features", "fid", "global_error")),
     ],
     "tables": [f"{SCRIPTS}/scores_csv", f"{SCRIPTS}/comparison_table", "tables"],
@@ -189,7 +191,7 @@ def describe(token):
 
 
 def shown_solvers(model_nfe):
-    """Solvers of the figures that show single cells: each learned one after its base, then the other learned ones' bases."""
+    """Solvers of the figures that show single cells: each learned one after its base."""
     tokens = []
     for token in LEARNED:
         if model_nfe in CONFIG.nfe_of(token):

@@ -1,8 +1,6 @@
 # Figures and the report, as PDF and PNG. None needs a model or a GPU.
 
-SHOWN_NFE = max(
-    n for n in CONFIG.nfe if n == min(CONFIG.nfe, key=lambda n: abs(n - 5))
-)  # the one nearest to 5
+SHOWN_NFE = min(CONFIG.nfe, key=lambda nfe: abs(nfe - 5))  # the one nearest to 5
 
 
 # figure name -> {name in the figure: file}; what a figure shows of scores.csv it reads from there

@@ -97,7 +97,7 @@ def train_denoiser(digits: Digits, steps: int, batch: int = 128, seed: int = 0, 
 
 
 def train_classifier(digits: Digits, steps: int, batch: int = 128, seed: int = 0) -> tuple[Classifier, dict]:
-    """Train the feature network on the training digits with small shifts; its accuracy is that on the held-out digits."""
+    """Train the feature network on the training digits with a little noise; its accuracy is that on the held-out digits."""
     torch.manual_seed(seed)
     settings = {"classes": 10, "width": 32, "n_features": 32}
     network = Classifier(**settings)
