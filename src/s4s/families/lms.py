@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.solvers.exponential import exponential_tableau, ratios
-from s4s.solvers.ipndm import noise_tableau
+from s4s.solvers.exponential import data_tableau, noise_tableau, ratios
 from s4s.tableau import Tableau
 
 
@@ -52,7 +51,7 @@ class LMS:
         return -(levels[1:] - levels[:-1])[:, None] / levels[:-1]
 
     def _build(self, levels: Tensor, B: Tensor, eval_levels: Tensor | None = None) -> Tableau:
-        make = exponential_tableau if self.prediction == "data" else noise_tableau
+        make = data_tableau if self.prediction == "data" else noise_tableau
         return make(levels, B, eval_levels)
 
     def _start(self, base: Tableau) -> Tensor:

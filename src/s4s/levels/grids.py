@@ -1,41 +1,77 @@
-"""Fixed grids of noise levels, by name. Each maps (nfe, s_max, s_min, options) to [nfe + 1] levels in float64."""
+"""Grids that are even in some variable. Each maps (nfe, Span, options) to [nfe + 1] levels in float64."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
 
-from s4s.models.paths import VPLinear
+from s4s.errors import S4SError
+from s4s.levels import Span
 
 
 def _steps(nfe: int) -> Tensor:
     return torch.linspace(0, 1, nfe + 1, dtype=torch.float64)
 
 
-def edm(nfe: int, s_max: float, s_min: float, rho: float = 7.0) -> Tensor:
-    """EDM's grid, uniform in s^(1/rho) (Karras et al. 2022, eq. 5)."""
-    return (s_max ** (1 / rho) + _steps(nfe) * (s_min ** (1 / rho) - s_max ** (1 / rho))) ** rho
+def _ends(span: Span) -> Tensor:
+    return torch.tensor([span.s_max, span.s_min], dtype=torch.float64)
 
 
-def logsnr(nfe: int, s_max: float, s_min: float) -> Tensor:
-    """Uniform in lambda = -ln s (Lu et al. 2022, arXiv 2206.00927)."""
-    return torch.exp(math.log(s_max) + _steps(nfe) * (math.log(s_min) - math.log(s_max)))
+def edm(nfe: int, span: Span, rho: float = 7.0) -> Tensor:
+    """Even in s^(1/rho), EDM's grid, also called polynomial or Karras.
+
+    Source: Karras et al. 2022, arXiv 2206.00364, eq. 5
+    Use: for pixel models; rho = 7 is the authors'
+    """
+    start, end = _ends(span) ** (1 / rho)
+    return (start + _steps(nfe) * (end - start)) ** rho
 
 
-def time_power(nfe: int, s_max: float, s_min: float, power: float) -> Tensor:
-    """Uniform in t^(1/power), t the time of the VP path with linear beta."""
-    path = VPLinear()
-    t_max, t_min = path.t_of_s(s_max) ** (1 / power), path.t_of_s(s_min) ** (1 / power)
-    return path.s_of_t((t_max + _steps(nfe) * (t_min - t_max)) ** power)
+def logsnr(nfe: int, span: Span) -> Tensor:
+    """Even in lambda = -ln s.
+
+    Source: Lu et al. 2022, arXiv 2206.00927
+    Use: for DPM-Solver and UniPC with 10 evaluations and more on small images
+    """
+    start, end = _ends(span).log()
+    return torch.exp(start + _steps(nfe) * (end - start))
 
 
-def time_uniform(nfe: int, s_max: float, s_min: float) -> Tensor:
-    """Uniform in the time of the VP path with linear beta (Song et al. 2021, arXiv 2011.13456)."""
-    return time_power(nfe, s_max, s_min, 1)
+def time_power(nfe: int, span: Span, power: float) -> Tensor:
+    """Even in t^(1/power), t the time of the model's path.
+
+    Source: Song et al. 2021, arXiv 2010.02502, appendix D.2 (power 1 and 2)
+    Use: between time_uniform (1) and a grid that is denser towards the end (above 2)
+    """
+    if not power > 0:
+        raise S4SError(f"schedule 'time_power': power must be > 0, got {power}")
+    start, end = span.path.t_of_s(_ends(span)) ** (1 / power)
+    return span.path.s_of_t((start + _steps(nfe) * (end - start)) ** power)
 
 
-def time_quadratic(nfe: int, s_max: float, s_min: float) -> Tensor:
-    """Uniform in the square root of the VP path's time (Song et al. 2021, arXiv 2010.02502, appendix D.2)."""
-    return time_power(nfe, s_max, s_min, 2)
+def time_uniform(nfe: int, span: Span) -> Tensor:
+    """Even in the time of the model's path.
+
+    Source: Song et al. 2021, arXiv 2010.02502, appendix D.2; Lu et al. 2022, arXiv 2211.01095
+    Use: for latent models and large images
+    """
+    return time_power(nfe, span, 1)
+
+
+def time_quadratic(nfe: int, span: Span) -> Tensor:
+    """Even in the square root of the time of the model's path.
+
+    Source: Song et al. 2021, arXiv 2010.02502, appendix D.2
+    Use: the best fixed grid for small images at few evaluations
+    """
+    return time_power(nfe, span, 2)
+
+
+def cosine(nfe: int, span: Span) -> Tensor:
+    """Even in the angle arctan s, that is in the time of the cosine path.
+
+    Source: Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17
+    Use: for models trained on the cosine path
+    """
+    start, end = torch.atan(_ends(span))
+    return torch.tan(start + _steps(nfe) * (end - start))

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from s4s.models.paths import Path, VPLinear
+
 
 class Denoiser(ABC):
     """A pre-trained diffusion model in the coordinates y = x/alpha, s = sigma/alpha (the EDM noise level).
@@ -16,6 +18,7 @@ class Denoiser(ABC):
         shape: shape of one state, without the batch.
         s_min, s_max: the range of noise levels that the model is sampled over, s_min > 0.
         device, dtype: where its states live, and their type.
+        path: the Gaussian path whose time the time schedules count in; the usual VP path for models without a time of their own.
     """
 
     name: str
@@ -24,6 +27,7 @@ class Denoiser(ABC):
     s_max: float
     device: torch.device
     dtype: torch.dtype = torch.float32
+    path: Path = VPLinear()
 
     @abstractmethod
     def __call__(self, y: Tensor, s: Tensor | float, condition: Tensor | None = None) -> Tensor:

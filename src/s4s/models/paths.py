@@ -1,29 +1,149 @@
-"""Gaussian paths x_t = alpha_t x_0 + sigma_t n: the map between a path's own time t and the noise level s = sigma/alpha."""
+"""Gaussian paths x_t = alpha_t x_0 + sigma_t n, and the map between a model's own (x, t) and (y, s) = (x/alpha, sigma/alpha).
+
+Times and levels are tensors of any shape or numbers; all maps are differentiable and keep float64.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from s4s.errors import S4SError
 
-@dataclass(frozen=True)
-class VPLinear:
+
+class Path(ABC):
+    """A path is known by its noise level s(t), its inverse, and alpha as a function of s.
+
+    Attributes:
+        times: number of discrete times 0 ... times - 1 that the leading, trailing and linspace schedules count in.
+    """
+
+    times: int = 1000
+
+    @abstractmethod
+    def s_of_t(self, t: Tensor) -> Tensor:
+        """Noise level s = sigma/alpha at time t."""
+
+    @abstractmethod
+    def t_of_s(self, s: Tensor) -> Tensor:
+        """Time at which the noise level is s >= 0."""
+
+    def alpha_of_s(self, s: Tensor) -> Tensor:
+        """alpha at noise level s; on a variance-preserving path alpha^2 + sigma^2 = 1."""
+        return (1 + s**2).rsqrt()
+
+    def to_ys(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(y, s) of a state x [B, ...] at time t, a scalar or [B]."""
+        s = self.s_of_t(t)
+        return x / _column(self.alpha_of_s(s), x), s
+
+    def from_ys(self, y: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """(x, t) of a state y [B, ...] at level s, a scalar or [B]."""
+        return y * _column(self.alpha_of_s(s), y), self.t_of_s(s)
+
+
+def _column(value: Tensor, like: Tensor) -> Tensor:
+    return value.reshape(-1, *[1] * (like.ndim - 1)).to(like) if value.ndim else value.to(like)
+
+
+class VPLinear(Path):
     """The variance-preserving path with beta(t) = beta_min + t (beta_max - beta_min), t in [0, 1].
 
     s(t)^2 = exp(beta_min t + (beta_max - beta_min) t^2 / 2) - 1 (Song et al. 2021, arXiv 2011.13456, appendix C).
     """
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
+    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0):
+        self.beta_min, self.beta_max = beta_min, beta_max
 
     def s_of_t(self, t: Tensor) -> Tensor:
-        """Noise level at time t > 0."""
         return torch.expm1(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2).sqrt()
 
-    def t_of_s(self, s: float) -> float:
-        """Time at which the noise level is s; the root of a quadratic, in a form without cancellation."""
-        c = math.log1p(s**2)
-        return 2 * c / (self.beta_min + math.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * c))
+    def t_of_s(self, s: Tensor) -> Tensor:
+        c = torch.log1p(s**2)  # the root of a quadratic, in a form without cancellation
+        return 2 * c / (self.beta_min + (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * c).sqrt())
+
+
+class VPDiscrete(Path):
+    """The variance-preserving path of a discrete table, t in [0, T - 1], with ln s interpolated linearly between entries.
+
+    Between and beyond the entries times are real numbers; at them the levels are those of the table (DDPM, Stable Diffusion).
+
+    Args:
+        betas: [T], each in (0, 1); or
+        alphas_cumprod: the cumulative products of 1 - beta, [T], decreasing within (0, 1).
+    Raises:
+        S4SError: if not exactly one table is given or it is no such table.
+    """
+
+    def __init__(
+        self, betas: Sequence[float] | Tensor | None = None, alphas_cumprod: Sequence[float] | Tensor | None = None
+    ):
+        if (betas is None) == (alphas_cumprod is None):
+            raise S4SError("a discrete path needs either betas or alphas_cumprod")
+        if betas is not None:
+            table = torch.cumprod(1 - torch.as_tensor(betas, dtype=torch.float64), 0)
+        else:
+            table = torch.as_tensor(alphas_cumprod, dtype=torch.float64)
+        inside = bool(((table > 0) & (table < 1)).all())
+        if table.ndim != 1 or len(table) < 2 or not inside or not bool((table[1:] < table[:-1]).all()):
+            raise S4SError("a discrete path needs a list of at least 2 numbers with alphas_cumprod decreasing within (0, 1)")
+        self.times = len(table)
+        self.log_s = (torch.log1p(-table) - table.log()) / 2
+
+    @classmethod
+    def scaled_linear(cls, beta_start: float = 0.00085, beta_end: float = 0.012, times: int = 1000) -> VPDiscrete:
+        """Stable Diffusion's table: square roots of betas evenly spaced (Rombach et al. 2022, arXiv 2112.10752)."""
+        return cls(torch.linspace(beta_start**0.5, beta_end**0.5, times, dtype=torch.float64) ** 2)
+
+    def s_of_t(self, t: Tensor) -> Tensor:
+        left = t.detach().floor().long().clamp(0, self.times - 2)
+        log_s = self.log_s.to(t.device)
+        return torch.exp(torch.lerp(log_s[left], log_s[left + 1], t.double() - left))
+
+    def t_of_s(self, s: Tensor) -> Tensor:
+        value, log_s = s.double().log(), self.log_s.to(s.device)
+        left = (torch.searchsorted(log_s, value.detach().contiguous(), right=True) - 1).clamp(0, self.times - 2)
+        return left + (value - log_s[left]) / (log_s[left + 1] - log_s[left])
+
+
+class VPCosine(Path):
+    """The cosine path, s(t) = tan of an angle linear in t, t in [0, 1] (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17)."""
+
+    def __init__(self, offset: float = 0.008):
+        self.offset = offset
+
+    def s_of_t(self, t: Tensor) -> Tensor:
+        return torch.tan((t + self.offset) / (1 + self.offset) * math.pi / 2)
+
+    def t_of_s(self, s: Tensor) -> Tensor:
+        return torch.atan(s) * 2 / math.pi * (1 + self.offset) - self.offset
+
+
+class VE(Path):
+    """The variance-exploding path, alpha = 1 and s = sigma = t (EDM: Karras et al. 2022, arXiv 2206.00364)."""
+
+    def s_of_t(self, t: Tensor) -> Tensor:
+        return t
+
+    def t_of_s(self, s: Tensor) -> Tensor:
+        return s
+
+    def alpha_of_s(self, s: Tensor) -> Tensor:
+        return torch.ones_like(s)
+
+
+class FlowMatching(Path):
+    """Rectified flow, x_t = (1 - t) x_0 + t n, t in [0, 1): s = t/(1 - t) (Liu et al. 2022, arXiv 2209.03003)."""
+
+    def s_of_t(self, t: Tensor) -> Tensor:
+        return t / (1 - t)
+
+    def t_of_s(self, s: Tensor) -> Tensor:
+        return s / (1 + s)
+
+    def alpha_of_s(self, s: Tensor) -> Tensor:
+        return 1 / (1 + s)

@@ -7,29 +7,42 @@ import math
 import torch
 from torch import Tensor
 
-from s4s.solvers.exponential import exponential_tableau, orders, ratios
+from s4s.solvers.exponential import exponential_tableau, orders
 from s4s.tableau import Tableau
 
 
-def unipc(levels: Tensor, order: int = 3, variant: str = "bh2", lower_order_final: bool = False) -> Tableau:
-    """UniPC-p, data prediction, B(h) = bh1 or bh2 (Zhao et al. 2023, arXiv 2302.04867, algorithm 5). Order p + 1.
+def unipc(
+    levels: Tensor,
+    order: int = 3,
+    prediction: str = "data",
+    variant: str = "bh2",
+    lower_order_final: bool = False,
+    corrector: bool = True,
+) -> Tableau:
+    """UniPC-p; without its corrector UniP-p.
 
-    The corrected state of node n differs from the predicted one by denoiser outputs only, y^c_n = y_n + delta_n, and
-    both carry the ratio r_n on. So y_{n+1} = r_n y_n + (predictor of step n) + r_n delta_n: the corrector is part of
-    the next row and costs no evaluation. The output itself is not corrected.
+    Formula: y' = r y + (1 - r) D - B(h) sum_i rho_i (D_{n-i} - D)/r_i with the order conditions of the paper for rho;
+        B(h) = -h (bh1) or exp(-h) - 1 (bh2). The corrector does the same with D at the new node too, and its result
+        starts the next step: it differs from the predicted state by outputs only, so it is part of the next row
+    Order: p + 1; without the corrector p
+    NFE per step: 1, for the corrector uses the evaluation of the next step; the output itself is not corrected
+    Source: Zhao et al. 2023, arXiv 2302.04867, algorithms 5 to 8
+    Use: the strongest general solver at 8 to 20 evaluations, and the teacher here; set lower_order_final at few evaluations
     """
-    nfe = len(levels) - 1
-    lam = -levels.log()
-    r = ratios(levels)
-    step_orders = orders(nfe, order, lower_order_final)
-    B = []
-    for n, p in enumerate(step_orders):
-        row = _predictor(lam, n, p, variant)
-        if n > 0:
-            q = step_orders[n - 1]
-            row = row + r[n] * (_corrector(lam, n - 1, q, variant) - _predictor(lam, n - 1, q, variant))
-        B.append(row)
-    return exponential_tableau(levels, torch.stack(B))
+    step_orders = orders(levels, order, lower_order_final)
+
+    def weights(lam: Tensor) -> Tensor:
+        rows = []
+        for n, p in enumerate(step_orders):
+            row = _predictor(lam, n, p, variant)
+            if corrector and n > 0:
+                q = step_orders[n - 1]
+                correction = _corrector(lam, n - 1, q, variant) - _predictor(lam, n - 1, q, variant)
+                row = row + torch.exp(lam[n] - lam[n + 1]) * correction
+            rows.append(row)
+        return torch.stack(rows)
+
+    return exponential_tableau(levels, prediction, weights)
 
 
 def _predictor(lam: Tensor, n: int, p: int, variant: str) -> Tensor:

@@ -1,0 +1,68 @@
+"""DMN: levels that minimise a bound on the error of a third-order exponential solver. It needs no network."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.optimize import LinearConstraint, minimize
+from torch import Tensor
+
+from s4s.errors import S4SError
+from s4s.lagrange import step_weights
+from s4s.levels import Span, grids
+
+MOST_ITERATIONS = 300  # the bound is not smooth: from 8 evaluations on the optimiser ends here
+ALONE = 3  # first steps whose weights are bounded one by one up to this many evaluations, for stability (authors' code)
+
+
+def dmn(nfe: int, span: Span, exponent: int = 1, initial: str = "logsnr") -> Tensor:
+    """DMN: minimises sum_j |weight of D_j in the result| (error of D_j), taking that error as sigma^exponent/alpha.
+
+    The weights are those of the exponential solver with Lagrange's polynomials in lambda through up to three outputs, with lower
+    orders at both ends; the authors call it DM-NonUniform.
+
+    Source: Xue et al. 2024, arXiv 2402.17376
+    Use: with UniPC and DPM-Solver++; exponent 1 and initial logsnr for pixel models, 2 and time_uniform for latent ones
+    """
+    if exponent not in (1, 2):
+        raise S4SError(f"schedule 'dmn': exponent must be 1 or 2, got {exponent!r}")
+    if initial not in ("logsnr", "time_uniform"):
+        raise S4SError(f"schedule 'dmn': initial must be logsnr or time_uniform, got {initial!r}")
+    lam = -(grids.logsnr if initial == "logsnr" else grids.time_uniform)(nfe, span).log()
+    if nfe == 1:
+        return torch.exp(-lam)
+
+    def objective(inner: np.ndarray) -> tuple[float, np.ndarray]:
+        free = torch.tensor(inner, requires_grad=True)
+        value = bound(torch.cat([lam[:1], free, lam[-1:]]), exponent)
+        (gradient,) = torch.autograd.grad(value, free)
+        return value.item(), gradient.numpy()
+
+    steps = np.eye(nfe, nfe - 1) - np.eye(nfe, nfe - 1, -1)  # the increments of lambda, less the fixed ends
+    fixed = np.zeros(nfe)
+    fixed[0], fixed[-1] = -lam[0], lam[-1]
+    least = 1e-3 * (lam[-1] - lam[0]).item() / nfe
+    found = minimize(
+        objective, lam[1:-1].numpy(), jac=True, method="trust-constr",
+        constraints=[LinearConstraint(steps, least - fixed, np.inf, keep_feasible=True)],
+        options={"maxiter": MOST_ITERATIONS},
+    )  # fmt: skip
+    inner = torch.as_tensor(found.x) if found.fun < objective(lam[1:-1].numpy())[0] else lam[1:-1]
+    return torch.exp(-torch.cat([lam[:1], inner, lam[-1:]]))
+
+
+def bound(lam: Tensor, exponent: int) -> Tensor:
+    """The bound on the error of y_N/s_N for nodes at lambda [N + 1]; a scalar, differentiable."""
+    nfe = len(lam) - 1
+    orders = [min(3, n + 1, nfe - n) for n in range(nfe)]
+    J = step_weights(lam, orders, torch.exp)  # y_N/s_N = y_0/s_0 + sum_n sum_j J[n,j] D_j
+    s = torch.exp(-lam[:-1])
+    error = s if exponent == 1 else s**2 * (1 + s**2).rsqrt()
+    weighted = J * error
+    alone = ALONE if nfe <= 7 else 0
+    last = weighted[-1:].abs().sum()  # the authors bound the first and the last step, of order 1, apart
+    middle = weighted[1:-1] if nfe > 1 else weighted[:0]
+    first = weighted[:1].abs().sum() if nfe > 1 else 0
+    separate = max(0, alone - 1)
+    norms = (middle[:separate] ** 2).sum(1).clamp_min(1e-300).sqrt().sum()
+    return first + last + norms + middle[separate:].sum(0).abs().sum()

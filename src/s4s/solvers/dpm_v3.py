@@ -1,0 +1,155 @@
+"""DPM-Solver-v3: the linear part of the equation and the scaling of the rest are taken from statistics of the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
+
+from s4s.atomic import write_json
+from s4s.errors import S4SError, explain
+from s4s.solvers.exponential import denoised_at_zero, finite_lambda, orders
+from s4s.tableau import Tableau
+
+POINTS = 64  # of the Gauss-Legendre rule
+
+_Float = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Statistics(BaseModel):
+    """l(lambda) and s(lambda) of a model, at increasing values of lambda = -ln s; linear between them, constant beyond."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["s4s-statistics/1"] = "s4s-statistics/1"
+    lam: list[_Float] = Field(min_length=2)
+    l: list[_Float]  # noqa: E741
+    s: list[_Float]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Statistics:
+        if not len(self.lam) == len(self.l) == len(self.s):
+            raise ValueError("lam, l and s must have the same length")
+        if any(b <= a for a, b in zip(self.lam, self.lam[1:], strict=False)):
+            raise ValueError("lam must increase")
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON form."""
+        write_json(path, self.model_dump())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Statistics:
+        """Read what `save` wrote; S4SError if the file is missing or wrong."""
+        try:
+            return cls.model_validate_json(Path(path).read_text())
+        except OSError as error:
+            raise S4SError(f"{path}: cannot read these statistics: {error.strerror}") from error
+        except (ValidationError, UnicodeDecodeError) as error:
+            text = explain(error, str(path)) if isinstance(error, ValidationError) else f"{path}: the file is not text"
+            raise S4SError(f"not a valid file of statistics; delete it and rerun\n{text}") from error
+
+
+def dpm_v3(
+    levels: Tensor,
+    statistics: Statistics | str,
+    order: int = 3,
+    lower_order_final: bool = False,
+    corrector: bool = True,
+    p_pseudo: bool = False,
+    c_pseudo: bool = True,
+) -> Tableau:
+    """DPM-Solver-v3 with scalar statistics l and s of the model.
+
+    Formula: with f = (1 - l) y - D and primitives L, S of l, s in lambda, y' = exp(L - L') (y - sum_k E_k g^(k)), g = f exp(S_n - S),
+        E_k the integral over the step of exp(L + S - L_n - S_n) (lambda - lambda_n)^k/k!, and derivatives g^(k) from past f;
+        the corrector does the same with f at the new node. l = 1, s = 0 is data prediction, l = 0, s = -1 noise prediction
+    Order: 1 to 3; the corrector has one more with c_pseudo, the authors' pseudo-order derivatives
+    NFE per step: 1
+    Source: Zheng et al. 2023, arXiv 2310.13268, eq. 10 to 15. The authors have one l, s and bias for each pixel; a tableau holds
+        numbers, so l and s are means over pixels and there is no bias
+    Use: at 5 to 12 evaluations; `snakemake` computes the statistics of a model once, from teacher trajectories
+    """
+    table = statistics if isinstance(statistics, Statistics) else Statistics.load(statistics)
+    lam = finite_lambda(levels)
+    nfe = len(lam) - 1
+    L, S = _primitive(table.lam, table.l), _primitive(table.lam, table.s)
+    keep = torch.exp(L(lam[:-1]) - L(lam[1:]))
+    step_orders = orders(levels, order, lower_order_final)
+
+    def result(n: int, history: list[int], pseudo: bool) -> Tensor:
+        """Weights [N] of f in the step from node n to n + 1, with derivatives from f at n and at `history`."""
+        nodes = [n, *history]
+        g = torch.zeros(len(nodes), nfe, dtype=lam.dtype)
+        for i, node in enumerate(nodes):
+            g[i, node] = torch.exp(S(lam[n]) - S(lam[node]))
+        derivatives = [g[0], *_derivatives(lam[nodes], g, pseudo)]
+        E = _moments(lam[n], lam[n + 1], L, S, len(nodes))
+        return -keep[n] * sum(e * d for e, d in zip(E, derivatives, strict=True))  # type: ignore[return-value]
+
+    W = []
+    for n, p in enumerate(step_orders):
+        row = result(n, [n - i for i in range(1, p)], p_pseudo)
+        q = step_orders[n - 1] + c_pseudo if n > 0 else 1
+        if corrector and q > 1:  # the new node comes first, then those before n - 1, as far as there are any
+            history = [n, *[n - 1 - i for i in range(1, q - 1) if n - 1 - i >= 0]]
+            predicted = result(n - 1, [n - 1 - i for i in range(1, step_orders[n - 1])], p_pseudo)
+            row = row + keep[n] * (result(n - 1, history, c_pseudo) - predicted)
+        W.append(row)
+    B = denoised_at_zero(levels, -torch.stack(W))
+    linear = torch.as_tensor(np.interp(lam[:-1].detach(), table.lam, table.l))
+    A = torch.diag(torch.cat([keep[:-1], keep[-1:] * bool(levels[-1] > 0)]))
+    used = torch.stack(W) if levels[-1] > 0 else torch.cat([torch.stack(W[:-1]), torch.zeros(1, nfe, dtype=lam.dtype)])
+    return Tableau(levels, A + used * (1 - linear), B)
+
+
+def _primitive(x: list[float], values: list[float]) -> Callable[[Tensor], Tensor]:
+    """The integral from x[0] of the piecewise linear function through (x, values), constant outside."""
+    knots, heights = np.asarray(x), np.asarray(values)
+    areas = np.concatenate([[0], np.cumsum(np.diff(knots) * (heights[1:] + heights[:-1]) / 2)])
+
+    def integral(at: Tensor) -> Tensor:
+        point = at.detach().numpy()
+        inside = np.clip(point, knots[0], knots[-1])
+        left = np.clip(np.searchsorted(knots, inside, side="right") - 1, 0, len(knots) - 2)
+        area = areas[left] + (inside - knots[left]) * (heights[left] + np.interp(inside, knots, heights)) / 2
+        outside = np.minimum(point - knots[0], 0) * heights[0] + np.maximum(point - knots[-1], 0) * heights[-1]
+        return torch.as_tensor(area + outside)
+
+    return integral
+
+
+def _moments(
+    start: Tensor, end: Tensor, L: Callable[[Tensor], Tensor], S: Callable[[Tensor], Tensor], count: int
+) -> list[Tensor]:
+    """E_k for k < count. The integrand is smooth between knots only, so the rule is applied on short pieces."""
+    points, weights = (torch.as_tensor(value) for value in np.polynomial.legendre.leggauss(POINTS))
+    edges = torch.linspace(0, 1, 17, dtype=start.dtype) * (end - start) + start
+    at = edges[:-1, None] + (edges[1:] - edges[:-1])[:, None] * (points + 1) / 2
+    mass = weights / 2 * (edges[1:] - edges[:-1])[:, None] * torch.exp(L(at) + S(at) - L(start) - S(start))
+    return [(mass * (at - start) ** k).sum() / math.factorial(k) for k in range(count)]
+
+
+def _derivatives(at: Tensor, g: Tensor, pseudo: bool) -> list[Tensor]:
+    """Estimates of the derivatives 1 ... k at at[0] from g [k + 1, ...] at the points `at` [k + 1].
+
+    Without `pseudo` those of the interpolating polynomial; with it k! times the k-th divided difference (authors' section 3.3).
+    """
+    k = len(at) - 1
+    if k == 0:
+        return []
+    if not pseudo:
+        powers = torch.stack([(at[1:] - at[0]) ** i for i in range(1, k + 1)], 1)
+        slopes = torch.linalg.solve(powers, g[1:] - g[0])
+        return [slopes[i] * math.factorial(i + 1) for i in range(k)]
+    table, result = [*g], []
+    for i in range(1, k + 1):
+        table = [(table[j] - table[j + 1]) / (at[j] - at[i + j]) for j in range(len(table) - 1)]
+        result.append(table[0] * math.factorial(i))
+    return result
