@@ -11,7 +11,9 @@ from snakemake.exceptions import WorkflowError
 
 from s4s.config import DRIVER_OF_FAMILY, Learned, read_config
 from s4s.errors import S4SError
+from s4s.levels import GRIDS
 from s4s.models.files import model_path, read_model_file
+from s4s.solvers import SOLVERS
 
 try:
     CONFIG = read_config(config)
@@ -56,12 +58,12 @@ def program(name):
 
 MODEL = [
     f"models/{name}"
-    for name in ("denoiser", "edm", "unet", "embedded", "files", "load")
+    for name in ("denoiser", "paths", "edm", "unet", "embedded", "files", "load")
 ]
-SOLVERS = ["models/paths", "levels/__init__", "levels/grids"]
-SOLVERS += [
-    f"solvers/{name}"
-    for name in ("__init__", "exponential", "ddim", "dpmpp", "ipndm", "unipc")
+CLASSICAL_CODE = ["lagrange", "levels/__init__", "solvers/__init__"]
+CLASSICAL_CODE += sorted({f"levels/{grid.module}" for grid in GRIDS.values()})
+CLASSICAL_CODE += [
+    f"solvers/{name}" for name in ("exponential", "single_step", "start", *SOLVERS)
 ]
 SAMPLING = ["tableau", "sampling", "seeds", "store", *MODEL]
 SCRIPTS = "../../workflow/scripts"
@@ -70,15 +72,24 @@ FITTING = [
     for name in ("fit", "distances", "drivers", "relaxed", "settings", "state")
 ]
 STAGES = {
-    "tableau": [f"{SCRIPTS}/tableau", "tableau", *SOLVERS],
+    "tableau": [f"{SCRIPTS}/tableau", "tableau", *MODEL, *CLASSICAL_CODE],
     "teacher": [
         f"{SCRIPTS}/teacher_shard",
         f"{SCRIPTS}/teacher_pairs",
         f"{SCRIPTS}/teacher_convergence",
         "teacher",
         *SAMPLING,
-        *SOLVERS,
+        *CLASSICAL_CODE,
         "metrics/global_error",
+    ],
+    "search": [
+        f"{SCRIPTS}/teacher_trajectories",
+        f"{SCRIPTS}/gits_costs",
+        f"{SCRIPTS}/model_statistics",
+        "statistics",
+        "teacher",
+        *SAMPLING,
+        *CLASSICAL_CODE,
     ],
     "fit": [
         f"{SCRIPTS}/fit",
@@ -86,7 +97,6 @@ STAGES = {
         "families/lms",
         "levels/clock",
         "solvers/exponential",
-        "solvers/ipndm",
         "models/classifier",
         *SAMPLING,
     ],
@@ -144,6 +154,25 @@ def classical_spec(token):
         "level_options": definition.level_options(),
     }
     return json.dumps(spec, sort_keys=True)
+
+
+# the teacher's solver on the levels that a search chooses from
+SEARCH_SPEC = json.dumps(
+    {
+        **json.loads(classical_spec("teacher")),
+        "levels": CONFIG.search.levels,
+        "level_options": {},
+    },
+    sort_keys=True,
+)
+
+
+def searched_files(wildcards):
+    """Option and path of what a classical solver needs that is computed from trajectories."""
+    return {
+        option: f"results/search/{wildcards.model}/{option}.json"
+        for option in CONFIG.definition(wildcards.solver).files
+    }
 
 
 def split_size(wildcards):

@@ -2,8 +2,9 @@
 
 
 rule tableau:
-    """One classical solver on its grid at one NFE."""
+    """One classical solver on its levels at one NFE."""
     input:
+        unpack(searched_files),
         model=model_files,
         code=code("tableau"),
     output:
@@ -23,7 +24,12 @@ rule tableau:
     params:
         script=program("tableau"),
         model=lambda wildcards, input: input.model[0],
+        family=lambda wildcards: CONFIG.definition(wildcards.solver).family,
         spec=lambda wildcards: classical_spec(wildcards.solver),
+        searched=lambda wildcards, input: " ".join(
+            f"--{option} {path}"
+            for option, path in sorted(searched_files(wildcards).items())
+        ),
     shell:
         "python -m s4s.warm {params.script} --model {params.model} --token {wildcards.solver} --nfe {wildcards.nfe} "
-        "--spec {params.spec:q} --out {output} 2> {log}"
+        "--family {params.family} --spec {params.spec:q} {params.searched} --out {output} 2> {log}"

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from s4s.config import DRIVER_OF_FAMILY, Classical, read_config, schema
+from s4s.config import DRIVER_OF_FAMILY, FILES, Classical, read_config, schema
 from s4s.errors import S4SError
 from s4s.fitting.drivers import DRIVERS
 from s4s.fitting.settings import FitSettings
-from s4s.levels import GRIDS
-from s4s.solvers import SOLVERS
+from s4s.levels import GRIDS, grid_function
+from s4s.solvers import SOLVERS, make_function
 
 ROOT = Path(__file__).parents[1]
 ALT = {"family": "s4s_alt", "base": "ddim-edm"}
@@ -39,15 +40,25 @@ def test_the_schema_file_is_the_one_that_the_model_generates():
 
 
 def test_config_and_registries_name_the_same_things():
-    fields = Classical.model_fields
-    assert set(fields["solver"].annotation.__args__) == set(SOLVERS)
-    assert set(fields["levels"].annotation.__args__) == set(GRIDS)
     assert set(DRIVER_OF_FAMILY.values()) == set(DRIVERS)
     for kind, entry in SOLVERS.items():
-        options = set(inspect.signature(entry.make).parameters) - {"levels"}
-        assert options == set(entry.allowed), kind
-        for order in entry.allowed.get("order", (None,)):
-            Classical(solver=kind, levels="edm", order=order)
+        taken = set(inspect.signature(make_function(kind)).parameters) - {"levels"}
+        assert taken - {"path"} - FILES == set(entry.options), kind
+        for values in itertools.product(*entry.options.values()):
+            options = dict(zip(entry.options, values, strict=True))
+            assert Classical(solver=kind, levels="edm", **options).solver_options() == options
+    needed = {"time_power": {"power": 1.5}, "explicit": {"values": [[3.0, 1.0]]}}
+    for kind, grid in GRIDS.items():
+        taken = set(inspect.signature(grid_function(kind)).parameters) - {"nfe", "span"}
+        assert taken == set(grid.options) and taken - FILES <= set(Classical.model_fields), kind
+        assert Classical(solver="ddim", levels=kind, **needed.get(kind, {})).level_options() == needed.get(kind, {})
+
+
+def test_every_defined_solver_has_cells():
+    config = read_config({**DEFAULT, "solvers": list(DEFAULT["definitions"]), "nfe": [4, 7]})
+    assert {cell.solver for cell in config.cells()} == {"teacher", *DEFAULT["definitions"]}
+    families = {config.definition(token).family for token in config.solvers}
+    assert families == {"classical", "searched", *DRIVER_OF_FAMILY}
 
 
 def test_the_config_needs_no_torch():
@@ -83,6 +94,17 @@ def edited(**changes):
         ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "edm", "order": 2}}}, "ddim takes no option order"),
         ({"definitions": {"ddim-edm": {"solver": "unipc", "levels": "edm"}}}, "unipc needs an order, one of 1, 2, 3"),
         ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "logsnr", "rho": 3}}}, "rho belongs to levels: edm"),
+        ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "edmm"}}}, "levels: must be one of edm, logsnr"),
+        ({"definitions": {"ddim-edm": {"solver": "unipc", "order": 2, "levels": "edm", "variant": "heun"}}}, "one of bh1, bh2"),
+        ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "time_power"}}}, "time_power needs power"),
+        ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "explicit"}}}, "explicit needs values"),
+        ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "explicit", "values": [[1, 2]]}}}, "decrease strictly"),
+        ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "edm", "to_zero": True}}, "nfe": [1]}, "to_zero needs"),
+        ({"definitions": {"s4s_alt": {**ALT, "base": "heun-edm"}}}, "cannot start at 'heun-edm'; it can at the solvers ddim"),
+        ({"definitions": {"s4s_alt": {**ALT, "base": "ipndm3_afs-gits"}}}, "without analytic_first_step"),
+        ({"teacher": {"solver": "dpm_v3"}}, "not themselves found with a teacher"),
+        ({"teacher": {"levels": "gits"}}, "not themselves found with a teacher"),
+        ({"search": {"levels": "dmn"}}, "search.levels must be one of the fixed grids"),
         ({"definitions": {"s4s_alt": {"family": "s4s_alt", "base": "nothing"}}}, "base: 'nothing' is not a classical solver"),
         ({"definitions": {"s4s_alt": {**ALT, "family": "s4s_lms", "decoupled": True}}}, "decoupled levels belong to"),
         ({"definitions": {"s4s_alt": {**ALT, "fit": {"iters": 3}}}}, "s4s_alt.fit: iters: unknown key"),

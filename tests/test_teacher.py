@@ -28,12 +28,13 @@ def test_pairs_are_what_their_seeds_say(digits):
 def test_a_trajectory_runs_from_start_to_end_along_the_tableau(mixture):
     teacher = s4s.solver("ddim", s4s.levels("edm", 6, mixture))
     pairs = make_pairs(mixture, teacher, sample_seeds("val", 10), batch_size=3, trajectory=True)
-    path = pairs.trajectory
+    path, outputs = pairs.trajectory, pairs.outputs
     assert path.shape == (10, 7, 2) and (path[:, 0] == pairs.y_T).all() and (path[:, -1] == pairs.y_0).all()
     y, s = torch.from_numpy(path), teacher.levels
     for n in range(6):
         expected = y[:, n] + (s[n + 1] - s[n]) * (y[:, n] - mixture(y[:, n], s[n])) / s[n]
         assert torch.allclose(y[:, n + 1], expected, rtol=1e-9)
+        assert np.allclose(outputs[:, n], mixture(y[:, n], s[n]), rtol=1e-9)
 
 
 def test_the_teachers_own_error_falls_with_its_steps(mixture):

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from s4s.errors import S4SError, explain
 from s4s.fitting.settings import FitSettings
+from s4s.levels import GRIDS
 from s4s.models.files import model_path
+from s4s.solvers import SOLVERS
 
-Grid = Literal["edm", "logsnr", "time_uniform", "time_quadratic"]
+
+def _one_of(registry: Iterable[str]) -> AfterValidator:
+    """A validator that lets only the names in a registry pass."""
+    names = list(registry)
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"must be one of {', '.join(names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+Kind = Annotated[str, _one_of(SOLVERS), Field(json_schema_extra={"enum": [*SOLVERS]})]
+Schedule = Annotated[str, _one_of(GRIDS), Field(json_schema_extra={"enum": [*GRIDS]})]
 Token = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 DRIVER_OF_FAMILY = {"s4s_lms": "coefficients", "ld3": "schedule", "s4s_alt": "alternate", "joint": "joint"}
+FILES = {"costs", "statistics"}  # options that the workflow computes and fills in itself
 
 
 class _Strict(BaseModel):
@@ -22,41 +41,81 @@ class _Strict(BaseModel):
 
 
 class Classical(_Strict):
-    """A classical solver on a fixed grid."""
+    """A classical solver on fixed levels, or on levels that are searched for without gradients."""
 
-    solver: Literal["ddim", "dpmpp", "ipndm", "unipc"]
-    levels: Grid
+    solver: Kind
+    levels: Schedule
     order: Annotated[int, Field(ge=1)] | None = None
-    variant: Literal["bh1", "bh2"] | None = None
+    prediction: Literal["data", "noise"] | None = None
+    variant: Literal["bh1", "bh2", "midpoint", "heun"] | None = None
     lower_order_final: bool | None = None
+    corrector: bool | None = None
+    clock: Literal["time", "sigma", "lambda"] | None = None
+    p_pseudo: bool | None = None
+    c_pseudo: bool | None = None
+    analytic_first_step: bool = Field(False, description="take the first step without an evaluation, so one more step")
+    to_zero: bool = Field(False, description="the last evaluation is a final denoising step")
     rho: Annotated[float, Field(gt=0)] | None = Field(None, description="exponent of the edm grid")
+    power: Annotated[float, Field(gt=0)] | None = Field(None, description="exponent of the time_power grid")
+    table: Literal["sd", "sdxl", "svd"] | None = Field(None, description="which Align Your Steps levels")
+    values: list[list[Annotated[float, Field(ge=0)]]] | None = Field(None, description="explicit levels, a list for each NFE")
+    gamma: Annotated[float, Field(gt=0)] | None = Field(None, description="weight of later steps in gits")
+    exponent: Literal[1, 2] | None = Field(None, description="of the error of an output in dmn")
+    initial: Literal["logsnr", "time_uniform"] | None = Field(None, description="levels that dmn starts from")
     min_nfe: int = Field(1, ge=1, description="leave out cells with fewer evaluations")
 
     @property
     def family(self) -> str:
-        return "classical"
+        return "searched" if GRIDS[self.levels].searched else "classical"
+
+    @property
+    def files(self) -> set[str]:
+        """Options that are files which the workflow computes: costs of steps, statistics of the model."""
+        statistics = {"statistics"} if self.solver == "dpm_v3" else set()
+        return FILES & set(GRIDS[self.levels].options) | statistics
 
     @model_validator(mode="after")
     def _options_fit(self) -> Classical:
-        orders = {"ddim": (), "dpmpp": (1, 2, 3), "ipndm": (1, 2, 3, 4), "unipc": (1, 2, 3)}[self.solver]
-        if orders and self.order not in orders:
-            raise ValueError(f"{self.solver} needs an order, one of {', '.join(map(str, orders))}")
-        takes = {"ddim": (), "dpmpp": ("order", "lower_order_final"), "ipndm": ("order",)}
-        for option in ("order", "variant", "lower_order_final"):
-            allowed = takes.get(self.solver, ("order", "variant", "lower_order_final"))
-            if getattr(self, option) is not None and option not in allowed:
-                raise ValueError(f"{self.solver} takes no option {option}; allowed: {', '.join(allowed) or 'none'}")
-        if self.rho is not None and self.levels != "edm":
-            raise ValueError(f"rho belongs to levels: edm, not to {self.levels}")
+        takes = SOLVERS[self.solver].options
+        for option in _SOLVER_OPTIONS:
+            value, allowed = getattr(self, option), takes.get(option)
+            if allowed and option == "order" and value not in allowed:
+                raise ValueError(f"{self.solver} needs an order, one of {', '.join(map(str, allowed))}")
+            if value is not None and not allowed:
+                raise ValueError(f"{self.solver} takes no option {option}; allowed: {', '.join(takes) or 'none'}")
+            if value is not None and value not in (allowed or ()):
+                raise ValueError(f"{self.solver}: {option} must be one of {', '.join(map(str, allowed or ()))}")
+        for option in _LEVEL_OPTIONS:
+            owners = [name for name, grid in GRIDS.items() if option in grid.options]
+            if getattr(self, option) is not None and self.levels not in owners:
+                raise ValueError(f"{option} belongs to levels: {' or '.join(owners)}, not to {self.levels}")
+        for levels, option in (("time_power", "power"), ("explicit", "values")):
+            if self.levels == levels and getattr(self, option) is None:
+                raise ValueError(f"levels: {levels} needs {option}")
+        for row in self.values or []:
+            if len(row) < 2 or any(later >= earlier for earlier, later in itertools.pairwise(row)):
+                raise ValueError(f"values: levels must decrease strictly and be at least 2, got {row}")
         return self
+
+    def fits(self, nfe: int) -> bool:
+        """Whether this solver is compared at a number of evaluations."""
+        steps = nfe + self.analytic_first_step
+        listed = self.values is None or any(len(row) == steps + 1 for row in self.values)
+        return nfe >= self.min_nfe and listed
 
     def solver_options(self) -> dict[str, Any]:
         """The options of `s4s.solver`."""
-        return self.model_dump(include={"order", "variant", "lower_order_final"}, exclude_none=True)
+        options = self.model_dump(include=set(_SOLVER_OPTIONS), exclude_none=True)
+        return {**options, "analytic_first_step": True} if self.analytic_first_step else options
 
     def level_options(self) -> dict[str, Any]:
         """The options of `s4s.levels`."""
-        return self.model_dump(include={"rho"}, exclude_none=True)
+        options = self.model_dump(include=set(_LEVEL_OPTIONS), exclude_none=True)
+        return {**options, "to_zero": True} if self.to_zero else options
+
+
+_SOLVER_OPTIONS = ("order", "prediction", "variant", "lower_order_final", "corrector", "clock", "p_pseudo", "c_pseudo")
+_LEVEL_OPTIONS = ("rho", "power", "table", "values", "gamma", "exponent", "initial")
 
 
 class Learned(_Strict):
@@ -87,17 +146,37 @@ Definition = Annotated[Annotated[Classical, Tag("classical")] | Annotated[Learne
 class Teacher(_Strict):
     """The strong solver that defines the right answer."""
 
-    solver: Literal["ddim", "dpmpp", "ipndm", "unipc"] = "unipc"
+    solver: Kind = "unipc"
     order: int = Field(3, ge=1)
-    levels: Grid = "logsnr"
+    levels: Schedule = "logsnr"
     steps: int = Field(64, ge=1, description="network evaluations of the teacher")
     train: int = Field(512, ge=1, description="training pairs")
     val: int = Field(256, ge=1, description="validation pairs")
-    trajectory: bool = Field(False, description="keep the states at all steps too")
+    trajectory: bool = Field(False, description="keep the states and the denoiser's outputs at all steps too")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Teacher:
+        if self.definition().files or self.definition().family == "searched":
+            raise ValueError("the teacher needs a solver and levels that are not themselves found with a teacher")
+        return self
 
     def definition(self) -> Classical:
-        options = {} if self.solver == "ddim" else {"order": self.order}
+        options = {"order": self.order} if "order" in SOLVERS[self.solver].options else {}
         return Classical(solver=self.solver, levels=self.levels, **options)
+
+
+class Search(_Strict):
+    """Trajectories of the teacher's solver, for GITS levels and the statistics of DPM-Solver-v3."""
+
+    levels: Schedule = Field("edm", description="levels to choose from")
+    steps: int = Field(60, ge=2, description="their number, less one")
+    trajectories: int = Field(64, ge=1, description="number of trajectories")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Search:
+        if GRIDS[self.levels].searched or "values" in GRIDS[self.levels].options:
+            raise ValueError("search.levels must be one of the fixed grids")
+        return self
 
 
 class Cell(NamedTuple):
@@ -118,6 +197,7 @@ class Config(_Strict):
     samples: int = Field(256, ge=2, description="samples for each sampling seed")
     batch_size: int = Field(128, ge=1, description="samples at a time through the network")
     teacher: Teacher = Teacher()
+    search: Search = Search()
     fit: FitSettings = FitSettings()
     definitions: dict[Token, Definition]
 
@@ -133,7 +213,7 @@ class Config(_Strict):
         if too_large:
             raise ValueError(f"nfe {too_large} must be smaller than the teacher's {self.teacher.steps} steps")
         if not any(True for _ in self.cells()):
-            raise ValueError("no cell is left: every solver has min_nfe above the largest nfe")
+            raise ValueError("no cell is left: every solver has min_nfe above the largest nfe, or no explicit levels for any")
         return self
 
     def _check_token(self, token: str) -> None:
@@ -148,6 +228,12 @@ class Config(_Strict):
                 raise ValueError(
                     f"definitions.{token}.base: {definition.base!r} is not a classical solver; defined: {classical}"
                 )
+            if not SOLVERS[base.solver].exponential or base.analytic_first_step or base.to_zero:
+                possible = ", ".join(kind for kind, entry in SOLVERS.items() if entry.exponential)
+                raise ValueError(
+                    f"definitions.{token}.base: a learned solver cannot start at {definition.base!r}; it can at the solvers "
+                    f"{possible}, without analytic_first_step and to_zero"
+                )
             self.fit_settings(token)
         orders = [definition.order]
         if isinstance(definition, Learned):
@@ -159,14 +245,18 @@ class Config(_Strict):
                 f"definitions.{token}: order {order} is larger than nfe {bad}; "
                 f"lower the order, raise the nfe, or set min_nfe: {order} to leave these cells out"
             )
+        if self.classical(token).to_zero and 1 in self.nfe_of(token):
+            raise ValueError(f"definitions.{token}: to_zero needs an nfe of at least 2; set min_nfe: 2 to leave out nfe 1")
 
     def nfe_of(self, token: str) -> list[int]:
         """The numbers of evaluations at which a solver is compared."""
+        least, classical = self.definitions[token].min_nfe, self.classical(token)
+        return [n for n in self.nfe if n >= least and classical.fits(n)]
+
+    def classical(self, token: str) -> Classical:
+        """A classical solver's own definition, or that of the solver which a learned one starts from."""
         definition = self.definitions[token]
-        least = definition.min_nfe
-        if isinstance(definition, Learned):
-            least = max(least, self.definitions[definition.base].min_nfe)
-        return [n for n in self.nfe if n >= least]
+        return self.classical(definition.base) if isinstance(definition, Learned) else definition
 
     def fit_settings(self, token: str) -> FitSettings:
         """The settings of a learned solver's fit: `fit` with what its definition changes."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from s4s.errors import S4SError
 from s4s.models.denoiser import Denoiser
@@ -81,19 +83,24 @@ def sample(
     batches = y_T.split(batch_size or max(1, len(y_T)))
     conditions = [None] * len(batches) if condition is None else condition.split(batch_size or max(1, len(y_T)))
     result = torch.empty_like(y_T)
-    start = 0
-    bar = progress(total=len(batches) * tableau.nfe, desc="sample", unit="evaluation", disable=not show_progress)
+    rows = result.split(batch_size or max(1, len(y_T)))
+    with ExitStack() as stack:
+        if show_progress:
+            bar = progress(total=len(batches) * tableau.nfe, desc="sample", unit="evaluation")
+            callback = _counting(callback, stack.enter_context(bar))
+        stack.enter_context(torch.inference_mode())
+        for row, batch, batch_condition in zip(rows, batches, conditions, strict=True):
+            row.copy_(run(denoiser, batch, tableau, batch_condition, callback))
+    return result
 
+
+def _counting(callback: Callback | None, bar: tqdm) -> Callback:
     def step(n: int, y: Tensor, output: Tensor) -> None:
         if callback is not None:
             callback(n, y, output)
         bar.update()
 
-    with bar, torch.inference_mode():
-        for batch, batch_condition in zip(batches, conditions, strict=True):
-            result[start : start + len(batch)] = run(denoiser, batch, tableau, batch_condition, step)
-            start += len(batch)
-    return result
+    return step
 
 
 _Row = list[tuple[int, "float | Tensor"]]

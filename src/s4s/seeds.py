@@ -9,7 +9,7 @@ import numpy as np
 
 from s4s.errors import S4SError
 
-SPLITS = {"train": 1, "val": 2, "test": 3}
+SPLITS = {"train": 1, "val": 2, "test": 3, "search": 4}
 
 
 def sample_seeds(split: str, count: int, sampling_seed: int = 0) -> np.ndarray:

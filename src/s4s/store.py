@@ -1,7 +1,8 @@
 """The project's HDF5 files: teacher pairs and samples. One writer a file, written once, checksummed, with provenance.
 
 A file has one group a split; a split holds `seeds` [n], `y_0` [n, *shape] and for teacher pairs `y_T` [n, *shape] and,
-on request, `trajectory` [n, steps + 1, *shape]. Everything that is known of how it was made is an attribute of the file.
+on request, `trajectory` [n, steps + 1, *shape] and `outputs` [n, steps, *shape]. Everything that is known of how it was
+made is an attribute of the file.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Split:
     y_0: np.ndarray
     y_T: np.ndarray | None = None
     trajectory: np.ndarray | None = None
+    outputs: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {name: value for name, value in vars(self).items() if value is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,17 +44,24 @@ def make_pairs(
 ) -> Split:
     """Run the teacher from the noise of each seed.
 
-    With `trajectory`, every node's state is kept too: [n, steps + 1, *shape], from y_T to y_0.
+    With `trajectory`, every node's state is kept too, [n, steps + 1, *shape] from y_T to y_0, and every output of the denoiser,
+    [n, steps, *shape].
     """
     y_T = initial_noise(denoiser, seeds)
     states: list[list[Tensor]] = [[] for _ in range(teacher.nfe)]
+    outputs: list[list[Tensor]] = [[] for _ in range(teacher.nfe)]
 
-    def keep(n: int, y: Tensor, _: Tensor) -> None:
+    def keep(n: int, y: Tensor, output: Tensor) -> None:
         states[n].append(y.cpu())
+        outputs[n].append(output.cpu())
 
     y_0 = sample(denoiser, y_T, teacher, None, batch_size, keep if trajectory else None, show_progress)
-    path = torch.stack([torch.cat(batches) for batches in states] + [y_0.cpu()], dim=1).numpy() if trajectory else None
-    return Split(np.asarray(seeds, dtype=np.uint64), y_0.cpu().numpy(), y_T.cpu().numpy(), path)
+    split = Split(np.asarray(seeds, dtype=np.uint64), y_0.cpu().numpy(), y_T.cpu().numpy())
+    if not trajectory:
+        return split
+    path = [*(torch.cat(batches) for batches in states), y_0.cpu()]
+    kept = torch.stack([torch.cat(batches) for batches in outputs], dim=1)
+    return replace(split, trajectory=torch.stack(path, dim=1).numpy(), outputs=kept.numpy())
 
 
 def convergence(

@@ -1,4 +1,4 @@
-"""Write the tableau of a classical solver on a fixed grid."""
+"""Write the tableau of a classical solver on fixed or searched levels."""
 
 import argparse
 import json
@@ -13,15 +13,21 @@ def main(args: argparse.Namespace) -> None:
 
     spec = json.loads(args.spec)
     model = load_model(args.model)
-    grid = levels(spec["levels"], args.nfe, model, **spec["level_options"])
-    tableau = solver(spec["solver"], grid, **spec["solver_options"])
-    tableau.with_meta(model=model.name, token=args.token, family="classical", schedule=spec["levels"]).save(args.out)
+    level_options = {**spec["level_options"], **({"costs": args.costs} if args.costs else {})}
+    solver_options = {**spec["solver_options"], **({"statistics": args.statistics} if args.statistics else {})}
+    steps = args.nfe + solver_options.get("analytic_first_step", False)
+    grid = levels(spec["levels"], steps, model, **level_options)
+    tableau = solver(spec["solver"], grid, start=model.s_max, **solver_options)
+    tableau.with_meta(model=model.name, token=args.token, family=args.family, schedule=spec["levels"]).save(args.out)
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
 parser.add_argument("--token", required=True, help="name of the solver in the results")
+parser.add_argument("--family", default="classical", help="classical or searched")
 parser.add_argument("--spec", required=True, help="JSON: solver, solver_options, levels, level_options")
 parser.add_argument("--nfe", type=int, required=True)
+parser.add_argument("--costs", help="costs of steps, for levels: gits")
+parser.add_argument("--statistics", help="statistics of the model, for solver: dpm_v3")
 parser.add_argument("--out", required=True)
 run_script(main, parser)

@@ -32,6 +32,11 @@ class LMS:
             raise S4SError(f"prediction must be 'data' or 'noise', got {prediction!r}")
         if order is not None and not 1 <= order <= base.nfe:
             raise S4SError(f"order {order} of the learned solver must lie between 1 and its NFE, {base.nfe}")
+        if base.kappa != 1 or base.levels[-1] == 0 or not torch.equal(base.eval_levels, base.levels[:-1]):
+            raise S4SError(
+                f"a learned solver cannot start at {base.meta.get('solver', 'this solver')}, which ends at level 0, scales its "
+                "start or tells the network other levels than those of its schedule"
+            )
         self.prediction = prediction
         self.order = order or base.nfe
         self.mask = torch.ones(base.nfe, base.nfe, dtype=torch.float64).tril().triu(1 - self.order)

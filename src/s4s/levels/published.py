@@ -22,7 +22,7 @@ ALIGN_YOUR_STEPS = {
 
 
 def ays(nfe: int, span: Span, table: str = "sd") -> Tensor:
-    """Align Your Steps: levels that the authors optimised for Stable Diffusion 1.5 (sd), XL (sdxl) and Video (svd) with 10 steps.
+    """Align Your Steps: levels optimised by its authors for Stable Diffusion 1.5 (sd), XL (sdxl) and Video (svd) at 10 steps.
 
     For another number of steps ln s is interpolated linearly, as the authors recommend.
 

@@ -18,7 +18,7 @@ class Denoiser(ABC):
         shape: shape of one state, without the batch.
         s_min, s_max: the range of noise levels that the model is sampled over, s_min > 0.
         device, dtype: where its states live, and their type.
-        path: the Gaussian path whose time the time schedules count in; the usual VP path for models without a time of their own.
+        path: the Gaussian path whose time the time schedules count in; the VP path with linear beta unless it has its own.
     """
 
     name: str

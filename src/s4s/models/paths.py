@@ -1,6 +1,6 @@
 """Gaussian paths x_t = alpha_t x_0 + sigma_t n, and the map between a model's own (x, t) and (y, s) = (x/alpha, sigma/alpha).
 
-Times and levels are tensors of any shape or numbers; all maps are differentiable and keep float64.
+Times and levels are tensors of any shape; all maps are differentiable and keep float64.
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ class VPDiscrete(Path):
         S4SError: if not exactly one table is given or it is no such table.
     """
 
-    def __init__(
-        self, betas: Sequence[float] | Tensor | None = None, alphas_cumprod: Sequence[float] | Tensor | None = None
-    ):
+    def __init__(self, betas: Sequence[float] | Tensor | None = None, alphas_cumprod: Sequence[float] | Tensor | None = None):
         if (betas is None) == (alphas_cumprod is None):
             raise S4SError("a discrete path needs either betas or alphas_cumprod")
         if betas is not None:

@@ -19,7 +19,7 @@ def deis(
         -ln s, through the last `order` noise predictions
     Order: 1 to 4, the number of predictions used; the paper's tAB-r uses r + 1. It is reached on any levels
     NFE per step: 1
-    Source: Zhang & Chen 2023, arXiv 2204.13902, eq. 15 and proposition 3
+    Source: Zhang & Chen 2023, arXiv 2204.13902
     Use: tAB at 10 to 20 evaluations on time-uniform or time-quadratic levels; the time is that of the VP path with linear beta
         unless `path` says otherwise
     """

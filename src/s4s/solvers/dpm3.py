@@ -8,9 +8,7 @@ from s4s.solvers.single_step import single_step
 from s4s.tableau import Tableau
 
 
-def dpm3(
-    levels: Tensor, prediction: str = "noise", variant: str = "midpoint", lower_order_final: bool = False
-) -> Tableau:
+def dpm3(levels: Tensor, prediction: str = "noise", variant: str = "midpoint", lower_order_final: bool = False) -> Tableau:
     """DPM-Solver-3, single-step; with data prediction DPM-Solver++(3S).
 
     Formula: the first two stages as in dpm2, the second with the exact coefficient of a linear e;
@@ -18,7 +16,7 @@ def dpm3(
         both stages for the first and the second derivative of e
     Order: 3
     NFE per step: 3, at the levels between the ends of the step; the rest in a step of lower order
-    Source: Lu et al. 2022, arXiv 2206.00927, algorithm 5 (variant "heun": the authors' "taylor")
+    Source: Lu et al. 2022, arXiv 2206.00927; variant "heun": "taylor" in the authors' code; data prediction: arXiv 2211.01095
     Use: for comparison with the multistep solvers, above 10 evaluations
     """
     return single_step(levels, 3, prediction, variant, lower_order_final)

@@ -14,8 +14,9 @@ def dpmpp(
 ) -> Tableau:
     """DPM-Solver++(2M) and (3M); with noise prediction the multistep DPM-Solver.
 
-    Formula: y' = r y + c_0 D + c_1 D' + c_2 D'', r = s'/s = exp(-h), with divided differences D' and D'' around the node
-        and c_0 = 1 - r; order 2 takes c_1 = c_0/2 (variant "heun": 1 - c_0/h), order 3 c_1 = 1 - c_0/h, c_2 = 1/2 - (h - c_0)/h^2
+    Formula: y' = r y + c_0 D + c_1 D' + c_2 D'', r = s'/s = exp(-h), with divided differences D' and D'' around the node and
+        c_0 = 1 - r; order 2 takes c_1 = c_0/2 (variant "heun": 1 - c_0/h), order 3 c_1 = 1 - c_0/h and
+        c_2 = 1/2 - (h - c_0)/h^2
     Order: 1, 2 and, for 3M, 2: its D'' is half of what would make the step exact for quadratic D. It is kept as published, for
         that is the baseline that everybody reports
     NFE per step: 1

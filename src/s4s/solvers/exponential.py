@@ -24,11 +24,8 @@ def ratios(levels: Tensor) -> Tensor:
 
 def data_tableau(levels: Tensor, B: Tensor, eval_levels: Tensor | None = None, starts: Sequence[int] | None = None) -> Tableau:
     """The tableau of y_{n+1} = (s_{n+1}/s_g) y_g + sum_j B[n,j] D_j with g = starts[n], by default n; B [N, N]."""
-    if starts is None:
-        A = ratios(levels).diag()
-    else:
-        A = _unit_rows(B, starts) * (levels[1:] / levels[list(starts)])[:, None]
-    return Tableau(levels, A, B, eval_levels)  # type: ignore[arg-type]
+    kept = ratios(levels) if starts is None else levels[1:] / levels[list(starts)]
+    return Tableau(levels, _unit_rows(B, starts) * kept[:, None], B, eval_levels)  # type: ignore[arg-type]
 
 
 def noise_tableau(levels: Tensor, B: Tensor, eval_levels: Tensor | None = None, starts: Sequence[int] | None = None) -> Tableau:
@@ -60,9 +57,7 @@ def exponential_tableau(
     lam = finite_lambda(levels)
     if prediction == "data":
         return data_tableau(levels, denoised_at_zero(levels, weights(lam)), starts=starts)
-    return noise_tableau(
-        levels, denoised_at_zero(levels, -levels[1:, None] / levels[:-1] * weights(-lam)), starts=starts
-    )
+    return noise_tableau(levels, denoised_at_zero(levels, -levels[1:, None] / levels[:-1] * weights(-lam)), starts=starts)
 
 
 def finite_lambda(levels: Tensor) -> Tensor:
@@ -90,8 +85,8 @@ def orders(levels: Tensor, order: int, lower_order_final: bool = False) -> list[
 def stages(levels: Tensor, order: int, lower_order_final: bool = False) -> list[int]:
     """Evaluations of each step of a single-step solver, `order` a step and the rest in the last.
 
-    With `lower_order_final` the last step has fewer than `order` (Lu et al. 2022, arXiv 2206.00927, appendix on
-    "DPM-Solver-fast"); before a level 0 it has one.
+    With `lower_order_final` the last step has fewer than `order` (Lu et al. 2022, arXiv 2206.00927, "DPM-Solver-fast");
+    before a level 0 it has one.
     """
     nfe = len(levels) - 1
     if nfe > 1 and (levels[-1] == 0 or (lower_order_final and nfe % order == 0 and order > 1)):

@@ -26,14 +26,14 @@ def runge_kutta(levels: Tensor, order: int = 4) -> Tableau:
     Formula: y' = y + h sum_i b_i f_i with f = dy/dlambda = D - y at the stages of the rule
     Order: 1 to 4
     NFE per step: the order; a step goes over as many levels, its stages lie where the rule wants them in lambda
-    Source: Kutta 1901; as a baseline Lu et al. 2022, arXiv 2206.00927, section 4
+    Source: Kutta 1901; as a baseline Lu et al. 2022, arXiv 2206.00927
     Use: for reference: what exponential integrators gain by solving the linear part exactly
     """
     return runge_kutta_tableau(levels, BY_ORDER[order], "lambda")
 
 
 def runge_kutta_tableau(levels: Tensor, rule: Butcher, clock: str) -> Tableau:
-    """Steps of the rule in s (slope e) or in lambda (slope D - y); the last step takes what is left, with a rule of lower order."""
+    """Steps of the rule in s (slope e) or in lambda (slope D - y); the last takes what is left, with a rule of lower order."""
     lam = finite_lambda(levels)
     sizes = stages(levels, len(rule) - 1)
     eval_levels, B = [], []
@@ -43,7 +43,7 @@ def runge_kutta_tableau(levels: Tensor, rule: Butcher, clock: str) -> Tableau:
         start = levels[g] if clock == "sigma" else lam[g]
         for i in range(size):
             position = start + sum(rows[i]) * (end - start)
-            eval_levels.append(position if clock == "sigma" else torch.exp(-position))
+            eval_levels.append(position if clock == "sigma" else levels[g] * torch.exp(start - position))
         for row in rows[1:]:
             weights = torch.zeros(len(levels) - 1, dtype=levels.dtype)
             for i, weight in enumerate(row):  # in s the slope is e = -(D - y)/s, in lambda D - y

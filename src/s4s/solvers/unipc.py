@@ -26,7 +26,7 @@ def unipc(
         starts the next step: it differs from the predicted state by outputs only, so it is part of the next row
     Order: p + 1; without the corrector p
     NFE per step: 1, for the corrector uses the evaluation of the next step; the output itself is not corrected
-    Source: Zhao et al. 2023, arXiv 2302.04867, algorithms 5 to 8
+    Source: Zhao et al. 2023, arXiv 2302.04867
     Use: the strongest general solver at 8 to 20 evaluations, and the teacher here; set lower_order_final at few evaluations
     """
     step_orders = orders(levels, order, lower_order_final)

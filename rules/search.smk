@@ -1,0 +1,79 @@
+# What GITS levels and DPM-Solver-v3 need to know of a model, from trajectories of the teacher's solver.
+
+
+rule teacher_trajectories:
+    """States and outputs at all steps, on noise of its own."""
+    input:
+        model=model_files,
+        code=code("search"),
+    output:
+        ensure("results/search/{model}/trajectories.h5", non_empty=True),
+    log:
+        "results/logs/search/{model}/trajectories.log",
+    benchmark:
+        "results/benchmarks/search/{model}/trajectories.jsonl"
+    conda:
+        "../envs/s4s.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=1,
+    params:
+        script=program("teacher_trajectories"),
+        model=lambda wildcards, input: input.model[0],
+        spec=SEARCH_SPEC,
+        steps=CONFIG.search.steps,
+        samples=CONFIG.search.trajectories,
+        batch_size=CONFIG.batch_size,
+    shell:
+        "python -m s4s.warm {params.script} --model {params.model} --spec {params.spec:q} --steps {params.steps} "
+        "--count {params.samples} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"
+
+
+rule gits_costs:
+    """Costs of steps between all pairs of levels; the levels for each NFE are found from them in no time."""
+    input:
+        trajectories="results/search/{model}/trajectories.h5",
+        code=code("search"),
+    output:
+        "results/search/{model}/costs.json",
+    log:
+        "results/logs/search/{model}/costs.log",
+    benchmark:
+        "results/benchmarks/search/{model}/costs.jsonl"
+    conda:
+        "../envs/s4s.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        script=program("gits_costs"),
+    shell:
+        "python -m s4s.warm {params.script} --trajectories {input.trajectories} --out {output} 2> {log}"
+
+
+rule model_statistics:
+    """The statistics of DPM-Solver-v3."""
+    input:
+        model=model_files,
+        trajectories="results/search/{model}/trajectories.h5",
+        code=code("search"),
+    output:
+        "results/search/{model}/statistics.json",
+    log:
+        "results/logs/search/{model}/statistics.log",
+    benchmark:
+        "results/benchmarks/search/{model}/statistics.jsonl"
+    conda:
+        "../envs/s4s.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=1,
+    params:
+        script=program("model_statistics"),
+        model=lambda wildcards, input: input.model[0],
+        batch_size=CONFIG.batch_size,
+    shell:
+        "python -m s4s.warm {params.script} --model {params.model} --trajectories {input.trajectories} "
+        "--batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"

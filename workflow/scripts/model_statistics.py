@@ -1,0 +1,30 @@
+"""Statistics of a model along teacher trajectories, for DPM-Solver-v3."""
+
+import argparse
+
+from s4s.script import run_script, use_device
+
+
+def main(args: argparse.Namespace) -> None:
+    device = use_device(args.threads)
+    from s4s.models.load import load_model
+    from s4s.statistics import model_statistics
+    from s4s.store import read_attributes, read_split
+    from s4s.teacher import KIND
+
+    paths = read_split(args.trajectories, KIND, "search")
+    levels = read_attributes(args.trajectories)["levels"]
+    statistics = model_statistics(
+        load_model(args.model, device), levels, paths.trajectory, paths.outputs,
+        batch_size=args.batch_size, show_progress=True,
+    )  # fmt: skip
+    statistics.save(args.out)
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--model", required=True)
+parser.add_argument("--trajectories", required=True)
+parser.add_argument("--batch-size", type=int, default=64)
+parser.add_argument("--threads", type=int, default=1)
+parser.add_argument("--out", required=True)
+run_script(main, parser)

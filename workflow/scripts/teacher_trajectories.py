@@ -1,0 +1,37 @@
+"""Run the teacher's solver from search noise and keep the states and outputs at all steps."""
+
+import argparse
+import json
+
+from s4s.script import run_script, use_device
+
+
+def main(args: argparse.Namespace) -> None:
+    device = use_device(args.threads)
+    from s4s.levels import levels
+    from s4s.models.load import load_model
+    from s4s.provenance import provenance
+    from s4s.seeds import sample_seeds
+    from s4s.solvers import solver
+    from s4s.store import write_splits
+    from s4s.teacher import KIND, make_pairs
+
+    spec = json.loads(args.spec)
+    denoiser = load_model(args.model, device)
+    grid = levels(spec["levels"], args.steps, denoiser, **spec["level_options"])
+    teacher = solver(spec["solver"], grid, **spec["solver_options"])
+    seeds = sample_seeds("search", args.count)
+    paths = make_pairs(denoiser, teacher, seeds, args.batch_size, trajectory=True, show_progress=True)
+    attributes = {**provenance(denoiser.name, teacher), "levels": grid.tolist()}
+    write_splits(args.out, KIND, {"search": paths}, attributes)
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--model", required=True)
+parser.add_argument("--spec", required=True, help="JSON: solver, solver_options, levels, level_options")
+parser.add_argument("--steps", type=int, required=True, help="steps of the trajectories")
+parser.add_argument("--count", type=int, required=True, help="number of trajectories")
+parser.add_argument("--batch-size", type=int, default=512)
+parser.add_argument("--threads", type=int, default=1)
+parser.add_argument("--out", required=True)
+run_script(main, parser)
