@@ -104,6 +104,26 @@ def test_a_new_solver_computes_only_its_cells(study):
     assert (new["sample"], new["score"], new["tableau"]) == (2, 2, 2) and "fit" not in new
 
 
+def test_searched_levels_and_statistics_are_computed_once_a_model(study):
+    """GITS and DMN levels, DPM-Solver-v3, and the options of any solver, to their scores."""
+    tokens = ["ipndm3-gits", "unipc3-gits", "unipc3-dmn", "dpm_v3-logsnr", "ipndm3_afs-gits", "heun-edm"]
+    config = ["--config", f"solvers=[{','.join(tokens)}]", "nfe=[3,4]"]
+    scores = [f"results/scores/digits/{token}/nfe~{nfe}.json" for token in tokens for nfe in (3, 4)]
+    new = planned(study, *scores, *config)
+    assert (new["teacher_trajectories"], new["gits_costs"], new["model_statistics"], new["score"]) == (1, 1, 1, 12)
+    snakemake(study, *scores, *config)
+    gits, afs, dmn = (
+        Tableau.load(study / f"results/tableaux/digits/{token}/nfe~4.json")
+        for token in ("ipndm3-gits", "ipndm3_afs-gits", "unipc3-dmn")
+    )
+    assert gits.meta["family"] == dmn.meta["family"] == "searched" and gits.meta["schedule"] == "gits"
+    assert gits.nfe == afs.nfe == 4 and afs.kappa < 1 and gits.levels[0] == afs.levels[0] == 80
+    assert len(set(gits.levels.tolist()) & set(dmn.levels.tolist())) == 2  # the ends
+    unipc = Tableau.load(study / "results/tableaux/digits/unipc3-gits/nfe~4.json")
+    assert unipc.levels.tolist() == gits.levels.tolist()
+    assert planned(study, *scores, *config) == {}
+
+
 def test_an_edited_figure_script_redraws_only_figures(study):
     script = study / "workflow/scripts/figure.py"
     script.touch()

@@ -21,6 +21,8 @@ from s4s.tableau import Tableau
 # Okabe & Ito's colour-blind safe palette; learned solvers get the strong colours, classical ones greys and dashes
 LEARNED_COLOURS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = "osD^vP*X"
+# families without a fit: of each solver the best levels at each NFE are shown
+UNLEARNED = {"classical": ("best grid", "--"), "searched": ("best searched levels", "-.")}
 LABEL = {
     "fid_mean": "Fréchet distance ({features})",
     "global_error": "global error (RMS difference from the teacher, data units)",
@@ -42,7 +44,7 @@ def save(figure: Figure, stem: str | Path) -> None:
 
 
 def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
-    """Fréchet distance or global error against NFE: learned solvers, and each classical one at its best grid.
+    """Fréchet distance or global error against NFE: learned solvers, and the others on their best fixed or searched levels.
 
     Error bars are the standard deviation over sampling seeds. The dotted line is the teacher's own value.
     """
@@ -51,16 +53,16 @@ def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
     figure, axes = plt.subplots(1, len(models), figsize=(4.6 * len(models), 3.4), squeeze=False)
     for axis, model in zip(axes[0], models, strict=True):
         block = scores[scores.model == model]
-        classical = block[block.family == "classical"].copy()
-        classical["method"] = classical.apply(lambda row: row.solver.removesuffix(f"-{row.schedule}"), axis=1)
-        best = classical.loc[classical.groupby(["method", "nfe"])[metric].idxmin()]
-        for i, (method, rows) in enumerate(best.groupby("method", sort=False)):
-            rows = rows.sort_values("nfe")
-            axis.errorbar(
-                rows.nfe, rows[metric], rows[spread], label=f"{method}, best grid", color=f"{0.25 + 0.5 * i / 8:.2f}",
-                linestyle="--", marker=MARKERS[i % len(MARKERS)], markersize=3, linewidth=0.9, capsize=1.5,
-            )  # fmt: skip
-        learned = block[~block.family.isin(["classical", "teacher"])]
+        for family, (levels, line) in UNLEARNED.items():
+            rows = block[block.family == family].copy()
+            rows["method"] = [row.solver.removesuffix(f"-{row.schedule}") for row in rows.itertuples()]
+            best = rows.loc[rows.groupby(["method", "nfe"])[metric].idxmin()].sort_values("nfe")
+            for i, (method, rows) in enumerate(best.groupby("method", sort=False)):
+                axis.errorbar(
+                    rows.nfe, rows[metric], rows[spread], label=f"{method}, {levels}", color=f"{0.2 + 0.5 * (i % 8) / 8:.2f}",
+                    linestyle=line, marker=MARKERS[i % len(MARKERS)], markersize=3, linewidth=0.9, capsize=1.5,
+                )  # fmt: skip
+        learned = block[~block.family.isin([*UNLEARNED, "teacher"])]
         for i, (solver, rows) in enumerate(learned.groupby("solver", sort=False)):
             rows = rows.sort_values("nfe")
             axis.errorbar(

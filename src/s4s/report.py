@@ -51,7 +51,7 @@ def write_report(scores_path: str | Path, figures: Sequence[str], config: str, p
             })  # fmt: skip
     page = _PAGE.render(
         tables=tables,
-        learned=set(scores[~scores.family.isin(["classical", "teacher"])].solver),
+        learned=set(scores[~scores.family.isin(["classical", "searched", "teacher"])].solver),
         figures=[
             (Path(figure).stem.replace("_", " "), base64.b64encode(Path(figure).read_bytes()).decode()) for figure in figures
         ],
