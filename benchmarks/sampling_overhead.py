@@ -19,12 +19,11 @@ import torch
 
 import s4s.metrics.fid  # noqa: F401  # lets torchvision, which diffusers imports, load beside a CPU-only torch
 from s4s.models.denoiser import Denoiser
-from s4s.sampling import run
+from s4s.sampling import sample
 from s4s.solvers import solver
 
 SHAPES = {(3, 32, 32): (1, 64, 512), (4, 64, 64): (1, 16)}
-# The network's output is the denoised state, as in ours, so that diffusers has nothing to convert. The final level is above 0,
-# which our classical solvers need.
+# The network's output is the denoised state, as in ours, so that diffusers has nothing to convert.
 MULTISTEP = {"prediction_type": "sample", "final_sigmas_type": "sigma_min", "lower_order_final": True}
 DDIM = functools.partial(diffusers.DDIMScheduler, prediction_type="sample", clip_sample=False, set_alpha_to_one=False)
 DPMPP = functools.partial(diffusers.DPMSolverMultistepScheduler, algorithm_type="dpmsolver++", **MULTISTEP)
@@ -57,6 +56,7 @@ class Free(Denoiser):
 
     def __init__(self, outputs):
         self.outputs = itertools.cycle(outputs)
+        self.shape, self.device, self.dtype = outputs[0].shape[1:], outputs[0].device, outputs[0].dtype
 
     def __call__(self, y, s, condition=None):
         return next(self.outputs)
@@ -96,13 +96,13 @@ def loop_seconds(scheduler, kind, options, shape, batch):
     alpha = (1 + levels**2).rsqrt()
     tableau, y_T = solver(kind, levels, **options), x_T / float(alpha[0])
     # a ratio of times means little unless both compute the same; this warms both up as well
-    ours, theirs = run(network, y_T, tableau) * float(alpha[-1]), scheduler_loop(network, x_T, scheduler)
+    ours, theirs = sample(network, y_T, tableau) * float(alpha[-1]), scheduler_loop(network, x_T, scheduler)
     difference = float(torch.dist(ours.float(), theirs.float()) / theirs.float().norm())
     assert difference < 10 * torch.finfo(dtype).eps, f"{kind}: ours and diffusers differ by {difference:.1e}"
     times = []
     for _ in range(args.repeats):
         scheduler.set_timesteps(args.nfe, device=device)  # as every pipeline must: the scheduler remembers its last run
-        times.append((seconds(lambda: run(network, y_T, tableau)), seconds(lambda: scheduler_loop(network, x_T, scheduler))))
+        times.append((seconds(lambda: sample(network, y_T, tableau)), seconds(lambda: scheduler_loop(network, x_T, scheduler))))
     return [statistics.median(column) / args.nfe for column in zip(*times, strict=True)]
 
 

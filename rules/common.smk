@@ -60,7 +60,7 @@ MODEL = [
     f"models/{name}"
     for name in ("denoiser", "paths", "edm", "unet", "embedded", "files", "load")
 ]
-CLASSICAL_CODE = ["lagrange", "levels/__init__", "solvers/__init__"]
+CLASSICAL_CODE = ["json_file", "lagrange", "levels/__init__", "solvers/__init__"]
 CLASSICAL_CODE += sorted({f"levels/{grid.module}" for grid in GRIDS.values()})
 CLASSICAL_CODE += [
     f"solvers/{name}" for name in ("exponential", "single_step", "start", *SOLVERS)
@@ -208,6 +208,15 @@ def schedule_of(token):
     return definition.levels
 
 
+def search_evaluations(token):
+    """Evaluations of trajectories (and for statistics a gradient, which counts 2 more) that a solver or its base is based on."""
+    if token == "teacher":
+        return 0
+    size = CONFIG.search.trajectories * CONFIG.search.steps
+    files = CONFIG.classical(token).files
+    return size * (len(files) > 0) + 3 * size * ("statistics" in files)
+
+
 def describe(token):
     """What scores.csv says of a solver beside its scores."""
     definition = CONFIG.definition(token)
@@ -216,6 +225,7 @@ def describe(token):
         "family": family,
         "base": getattr(definition, "base", ""),
         "schedule": schedule_of(token),
+        "search_evaluations": search_evaluations(token),
     }
 
 

@@ -104,7 +104,7 @@ def edited(**changes):
         ({"definitions": {"s4s_alt": {**ALT, "base": "ipndm3_afs-gits"}}}, "without analytic_first_step"),
         ({"teacher": {"solver": "dpm_v3"}}, "not themselves found with a teacher"),
         ({"teacher": {"levels": "gits"}}, "not themselves found with a teacher"),
-        ({"search": {"levels": "dmn"}}, "search.levels must be one of the fixed grids"),
+        ({"search": {"levels": "dmn"}}, "search.levels must be one of edm, logsnr"),
         ({"definitions": {"s4s_alt": {"family": "s4s_alt", "base": "nothing"}}}, "base: 'nothing' is not a classical solver"),
         ({"definitions": {"s4s_alt": {**ALT, "family": "s4s_lms", "decoupled": True}}}, "decoupled levels belong to"),
         ({"definitions": {"s4s_alt": {**ALT, "fit": {"iters": 3}}}}, "s4s_alt.fit: iters: unknown key"),

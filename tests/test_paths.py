@@ -133,14 +133,6 @@ def test_the_level_increases_with_time(path, definition, times, dtype):
     assert (path.alpha_of_s(s).diff() < 0).all() or isinstance(path, VE)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("path", [VPLinear(), VPCosine()], ids=["vp", "cosine"])
-def test_the_last_time_has_the_highest_level(path, dtype):
-    """t = 1 belongs to these paths; the cosine path's level is infinite there, or as large as numbers allow."""
-    s = path.s_of_t(torch.tensor([0.9, 1.0], dtype=dtype))
-    assert s[1] > s[0]
-
-
 @each_path
 def test_derivatives_are_right(path, definition, times):
     """Inside the range, and between the entries of a table, at which its levels have a kink."""
@@ -152,15 +144,6 @@ def test_derivatives_are_right(path, definition, times):
     x = torch.randn(3, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     assert torch.autograd.gradcheck(path.to_ys, (x.requires_grad_(), t.clone().requires_grad_()))
     assert torch.autograd.gradcheck(path.from_ys, (x, s.clone().requires_grad_()))
-
-
-@each_path
-def test_a_number_is_taken_as_a_time_and_as_a_level(path, definition, times):
-    t = (times[0] + times[-1]) / 2
-    s = path.s_of_t(torch.tensor(t, dtype=torch.float64))
-    assert float(path.s_of_t(t)) == pytest.approx(s.item(), rel=1e-6)
-    assert float(path.t_of_s(s.item())) == pytest.approx(t, rel=1e-6)
-    assert float(path.alpha_of_s(s.item())) == pytest.approx(path.alpha_of_s(s).item(), rel=1e-6)
 
 
 def test_the_table_is_stable_diffusions():

@@ -174,8 +174,9 @@ class Search(_Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> Search:
-        if GRIDS[self.levels].searched or "values" in GRIDS[self.levels].options:
-            raise ValueError("search.levels must be one of the fixed grids")
+        possible = [name for name, grid in GRIDS.items() if grid.module == "grids" and grid.options != ("power",)]
+        if self.levels not in possible:
+            raise ValueError(f"search.levels must be one of {', '.join(possible)}")
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,7 +37,7 @@ def model_statistics(
     with bar:
         for n in range(outputs.shape[1]):
             total = 0.0
-            for rows in np.array_split(states[:, n], max(1, len(states) // batch_size)):
+            for rows in np.array_split(states[:, n], math.ceil(len(states) / batch_size)):
                 y = torch.as_tensor(rows, device=denoiser.device, dtype=denoiser.dtype).requires_grad_()
                 v = torch.as_tensor(signs.integers(0, 2, rows.shape) * 2.0 - 1, device=y.device, dtype=y.dtype)
                 (gradient,) = torch.autograd.grad((denoiser(y, float(levels[n])) * v).sum(), y)

@@ -17,12 +17,12 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def gather(scores: Iterable[str], descriptions: Mapping[str, Mapping[str, str]], fits: Mapping[str, str]) -> pd.DataFrame:
+def gather(scores: Iterable[str], descriptions: Mapping[str, Mapping[str, Any]], fits: Mapping[str, str]) -> pd.DataFrame:
     """One row a cell, in the order of `scores`.
 
     Args:
         scores: score files.
-        descriptions: for each solver its family, base and schedule.
+        descriptions: for each solver its family, base and schedule, and the evaluations of a search that it is based on.
         fits: for each score file of a learned solver the file with the course and cost of its fit.
     """
     rows = []
@@ -33,7 +33,7 @@ def gather(scores: Iterable[str], descriptions: Mapping[str, Mapping[str, str]],
             **{key: score[key] for key in score.keys() & set(COLUMNS)},
             **descriptions[score["solver"]],
             "global_error": score["global_error_mean"],
-            "fit_evaluations": cost["evaluations"],
+            "fit_evaluations": cost["evaluations"] + descriptions[score["solver"]].get("search_evaluations", 0),
             "fit_seconds": round(cost["seconds"], 2),
         })  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from scipy.optimize import LinearConstraint, minimize
@@ -43,11 +45,13 @@ def dmn(nfe: int, span: Span, exponent: int = 2, initial: str = "logsnr") -> Ten
     fixed = np.zeros(nfe)
     fixed[0], fixed[-1] = -lam[0], lam[-1]
     least = 1e-3 * (lam[-1] - lam[0]).item() / nfe
-    found = minimize(
-        objective, lam[1:-1].numpy(), jac=True, method="trust-constr",
-        constraints=[LinearConstraint(steps, least - fixed, np.inf, keep_feasible=True)],
-        options={"maxiter": MOST_ITERATIONS},
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "delta_grad == 0.0", UserWarning)  # the optimiser's word for "nothing left to gain"
+        found = minimize(
+            objective, lam[1:-1].numpy(), jac=True, method="trust-constr",
+            constraints=[LinearConstraint(steps, least - fixed, np.inf, keep_feasible=True)],
+            options={"maxiter": MOST_ITERATIONS},
+        )  # fmt: skip
     inner = torch.as_tensor(found.x) if found.fun < objective(lam[1:-1].numpy())[0] else lam[1:-1]
     return torch.exp(-torch.cat([lam[:1], inner, lam[-1:]]))
 

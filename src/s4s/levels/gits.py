@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from s4s.atomic import write_json
-from s4s.errors import S4SError, explain
+from s4s.errors import S4SError
+from s4s.json_file import JsonFile
 from s4s.levels import Span
 
 _Float = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Costs(BaseModel):
-    """What `snakemake` computes once a model: levels of the trajectories [T + 1] and the cost of a step from one to another."""
+class Costs(JsonFile):
+    """Computed once a model: levels of trajectories [T + 1] and the cost of a step from one to another [T + 1, T + 1]."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+    what = "costs of steps"
     format: Literal["s4s-gits-costs/1"] = "s4s-gits-costs/1"
     levels: list[_Float]
     cost: list[list[_Float]]
 
-    def save(self, path: str | Path) -> None:
-        """Write the JSON form."""
-        write_json(path, self.model_dump())
-
-    @classmethod
-    def load(cls, path: str | Path) -> Costs:
-        """Read what `save` wrote; S4SError if the file is missing or wrong."""
-        try:
-            return cls.model_validate_json(Path(path).read_text())
-        except OSError as error:
-            raise S4SError(f"{path}: cannot read these costs of steps: {error.strerror}") from error
-        except (ValidationError, UnicodeDecodeError) as error:
-            text = explain(error, str(path)) if isinstance(error, ValidationError) else f"{path}: the file is not text"
-            raise S4SError(f"not a valid file of costs of steps; delete it and rerun\n{text}") from error
+    @model_validator(mode="after")
+    def _square(self) -> Costs:
+        size = len(self.levels)
+        if len(self.cost) != size or any(len(row) != size for row in self.cost):
+            raise ValueError(f"cost must have {size} rows of as many numbers, one for each level")
+        return self
 
 
 def step_costs(levels: Sequence[float], states: np.ndarray, outputs: np.ndarray) -> Costs:

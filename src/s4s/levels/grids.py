@@ -23,6 +23,8 @@ def edm(nfe: int, span: Span, rho: float = 7.0) -> Tensor:
     Source: Karras et al. 2022, arXiv 2206.00364, eq. 5
     Use: for pixel models; rho = 7 is the authors'
     """
+    if not rho > 0:
+        raise S4SError(f"schedule 'edm': rho must be > 0, got {rho}")
     start, end = _ends(span) ** (1 / rho)
     return (start + _steps(nfe) * (end - start)) ** rho
 
@@ -45,7 +47,10 @@ def time_power(nfe: int, span: Span, power: float) -> Tensor:
     """
     if not power > 0:
         raise S4SError(f"schedule 'time_power': power must be > 0, got {power}")
-    start, end = span.path.t_of_s(_ends(span)) ** (1 / power)
+    times = span.path.t_of_s(_ends(span))
+    if power != 1 and bool((times < 0).any()):
+        raise S4SError(f"powers of time need times above 0, but this model's levels lie at times {times.tolist()}")
+    start, end = times ** (1 / power)
     return span.path.s_of_t((start + _steps(nfe) * (end - start)) ** power)
 
 

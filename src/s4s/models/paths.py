@@ -109,7 +109,7 @@ class VPDiscrete(Path):
 
 
 class VPCosine(Path):
-    """The cosine path, s(t) = tan of an angle linear in t, t in [0, 1] (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17)."""
+    """The cosine path, s(t) = tan of an angle linear in t, t in [0, 1) (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17)."""
 
     def __init__(self, offset: float = 0.008):
         self.offset = offset

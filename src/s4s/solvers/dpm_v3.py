@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from s4s.atomic import write_json
-from s4s.errors import S4SError, explain
+from s4s.json_file import JsonFile
 from s4s.solvers.exponential import denoised_at_zero, finite_lambda, orders
 from s4s.tableau import Tableau
 
@@ -22,11 +20,10 @@ PIECES, POINTS = 16, 16  # of the Gauss-Legendre rule on a step
 _Float = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Statistics(BaseModel):
+class Statistics(JsonFile):
     """l(lambda) and s(lambda) of a model, at increasing values of lambda = -ln s; linear between them, constant beyond."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+    what = "statistics"
     format: Literal["s4s-statistics/1"] = "s4s-statistics/1"
     lam: list[_Float] = Field(min_length=2)
     l: list[_Float]  # noqa: E741
@@ -39,21 +36,6 @@ class Statistics(BaseModel):
         if any(b <= a for a, b in zip(self.lam, self.lam[1:], strict=False)):
             raise ValueError("lam must increase")
         return self
-
-    def save(self, path: str | Path) -> None:
-        """Write the JSON form."""
-        write_json(path, self.model_dump())
-
-    @classmethod
-    def load(cls, path: str | Path) -> Statistics:
-        """Read what `save` wrote; S4SError if the file is missing or wrong."""
-        try:
-            return cls.model_validate_json(Path(path).read_text())
-        except OSError as error:
-            raise S4SError(f"{path}: cannot read these statistics: {error.strerror}") from error
-        except (ValidationError, UnicodeDecodeError) as error:
-            text = explain(error, str(path)) if isinstance(error, ValidationError) else f"{path}: the file is not text"
-            raise S4SError(f"not a valid file of statistics; delete it and rerun\n{text}") from error
 
 
 def dpm_v3(

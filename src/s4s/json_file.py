@@ -1,0 +1,38 @@
+"""Small results that are JSON files: checked when read, complete or not there when written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from s4s.atomic import write_json
+from s4s.errors import S4SError, explain
+
+
+class JsonFile(BaseModel):
+    """A pydantic model that is saved as JSON. `what` names its content in errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    what: ClassVar[str]
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON form; floats read back bit for bit."""
+        write_json(path, self.model_dump())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            S4SError: if the file is missing, is not JSON, or a key is wrong.
+        """
+        try:
+            return cls.model_validate_json(Path(path).read_text())
+        except OSError as error:
+            raise S4SError(f"{path}: cannot read these {cls.what}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise S4SError(f"{path}: not a file of {cls.what}: it is not text; delete it and rerun") from error
+        except ValidationError as error:
+            raise S4SError(f"not a valid file of {cls.what}; delete it and rerun\n{explain(error, str(path))}") from error
