@@ -145,3 +145,6 @@ class FlowMatching(Path):
 
     def alpha_of_s(self, s: Tensor) -> Tensor:
         return 1 / (1 + s)
+
+
+PATHS: tuple[type[Path], ...] = (VPLinear, VPDiscrete, VPCosine, VE, FlowMatching)

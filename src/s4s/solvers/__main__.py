@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 from s4s.levels import GRIDS, grid_function
 from s4s.models import paths
@@ -31,43 +32,67 @@ A step with several evaluations goes over as many levels of its grid. What is le
 """
 
 
-def document(title: str, function: Callable[..., object]) -> str:
-    """A section from a docstring: its first line, its fields "Name: text" as a list, and its other paragraphs."""
-    first, *paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
-    parts = [f"### `{title}`", first.replace("\n", " ")]
+class Description(NamedTuple):
+    """What a docstring says: its first paragraph, its fields "Name: text", and its other paragraphs."""
+
+    title: str
+    fields: dict[str, str]
+    rest: list[str]
+
+
+def describe(function: Callable[..., object]) -> Description:
+    """Read a docstring; sections on arguments and errors are left out."""
+    title, *paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    fields: dict[str, str] = {}
+    rest = []
     for paragraph in paragraphs:
-        if re.match(r"[A-Z][A-Za-z ]*: ", paragraph) and not paragraph.startswith(("Args:", "Raises:")):
-            fields = re.sub(r"\n +", " ", paragraph).split("\n")
-            parts.append("\n".join(f"* **{name}:** {text}" for name, text in (field.split(": ", 1) for field in fields)))
+        if re.match(r"(Formula|Order|NFE per step|Source|Use): ", paragraph):
+            for line in re.sub(r"\n +", " ", paragraph).split("\n"):
+                name, _, text = line.partition(": ")
+                fields[name] = text
         elif not paragraph.startswith(("Args:", "Raises:", "Returns:")):
-            parts.append(paragraph.replace("\n", " "))
-    return "\n\n".join(parts)
+            rest.append(paragraph.replace("\n", " "))
+    return Description(title.replace("\n", " "), fields, rest)
 
 
-def options(allowed: dict[str, tuple[object, ...]], function: Callable[..., object]) -> str:
-    """One line with the values that each option takes, the default first in bold."""
-    defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
+def section(name: str, function: Callable[..., object], options: str = "") -> str:
+    """A section of the page."""
+    title, fields, rest = describe(function)
+    if options:
+        fields["Options"] = options
+    items = "\n".join(f"* **{field}:** {text}" for field, text in fields.items())
+    return "\n\n".join(part for part in (f"### `{name}`", title, *rest, items) if part)
+
+
+def option_values(kind: str) -> str:
+    """The values that each option of a solver takes, the default in bold."""
+    parameters = inspect.signature(make_function(kind)).parameters
     texts = []
-    for name, values in allowed.items():
-        shown = [f"**{value}**" if value == defaults[name] else str(value) for value in values]
+    for name, values in SOLVERS[kind].options.items():
+        shown = [f"**{value}**" if value == parameters[name].default else str(value) for value in values]
         texts.append(f"`{name}` {', '.join(shown).lower()}")
-    return f"* **Options:** {'; '.join(texts)}" if texts else "* **Options:** none"
+    return "; ".join(texts) or "none"
+
+
+def overview() -> str:
+    """One row a solver, linked to its section."""
+    rows = ["| solver | what it is | order | NFE per step |", "|:---|:---|:---|:---|"]
+    for kind in SOLVERS:
+        title, fields, _ = describe(make_function(kind))
+        order, cost = (re.split(r"[;,:.] ", fields[field])[0].rstrip(".") for field in ("Order", "NFE per step"))
+        rows.append(f"| [`{kind}`](#{kind}) | {title.rstrip('.')} | {order} | {cost} |")
+    return "\n".join(rows)
 
 
 def page() -> str:
     """The whole page."""
-    parts = [HEAD, "## Solvers", ANY_SOLVER]
-    for kind, entry in SOLVERS.items():
-        function = make_function(kind)
-        parts.append(document(kind, function) + "\n" + options(entry.options, function))
+    parts = [HEAD, "## Solvers", overview(), ANY_SOLVER]
+    parts += [section(kind, make_function(kind), option_values(kind)) for kind in SOLVERS]
     parts.append("## Levels")
     for kind, grid in GRIDS.items():
-        text = document(kind, grid_function(kind))
-        parts.append(text + (f"\n* **Options:** {', '.join(f'`{name}`' for name in grid.options)}" if grid.options else ""))
-    parts.append("## Gaussian paths")
-    parts.append(inspect.cleandoc(paths.__doc__ or ""))
-    for path in (paths.VPLinear, paths.VPDiscrete, paths.VPCosine, paths.VE, paths.FlowMatching):
-        parts.append(document(path.__name__, path))
+        parts.append(section(kind, grid_function(kind), ", ".join(f"`{name}`" for name in grid.options)))
+    parts += ["## Gaussian paths", inspect.cleandoc(paths.__doc__ or "")]
+    parts += [section(path.__name__, path) for path in paths.PATHS]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

@@ -17,8 +17,8 @@ def dpmpp(
     Formula: y' = r y + c_0 D + c_1 D' + c_2 D'', r = s'/s = exp(-h), with divided differences D' and D'' around the node and
         c_0 = 1 - r; order 2 takes c_1 = c_0/2 (variant "heun": 1 - c_0/h), order 3 c_1 = 1 - c_0/h and
         c_2 = 1/2 - (h - c_0)/h^2
-    Order: 1, 2 and, for 3M, 2: its D'' is half of what would make the step exact for quadratic D. It is kept as published, for
-        that is the baseline that everybody reports
+    Order: 1 or 2. 3M is of order 2, for its D'' is half of what would make the step exact for quadratic D; it is kept as
+        published, for that is the baseline that everybody reports
     NFE per step: 1
     Source: Lu et al. 2022, arXiv 2211.01095, algorithm 2 and appendix B; noise prediction: arXiv 2206.00927
     Use: the usual choice with guidance; set lower_order_final below 15 evaluations

@@ -11,9 +11,7 @@ from s4s.tableau import Tableau
 
 def single_step(levels: Tensor, order: int, prediction: str, variant: str, lower_order_final: bool) -> Tableau:
     """Steps of `order` evaluations over `order` levels each; the stages of a step are at the levels between its ends."""
-    sizes = stages(levels, order, lower_order_final)
-    starts = step_starts(sizes)
-    last_of_step = {start + size - 1 for start, size in zip(starts, _size_at_nodes(sizes), strict=True)}
+    starts = step_starts(stages(levels, order, lower_order_final))
 
     def weights(lam: Tensor) -> Tensor:
         unit = torch.eye(len(starts), dtype=lam.dtype)
@@ -24,8 +22,8 @@ def single_step(levels: Tensor, order: int, prediction: str, variant: str, lower
             row = one * unit[g]
             if n == g + 1:
                 slope = (unit[g + 1] - unit[g]) * h / (lam[g + 1] - lam[g])
-                halved = variant == "midpoint" and n in last_of_step  # a stage inside a step of order 3 is always exact
-                row = row + (one / 2 if halved else two) * slope
+                last = n + 1 == len(starts) or starts[n + 1] == n + 1  # a stage inside a step of order 3 is always exact
+                row = row + (one / 2 if last and variant == "midpoint" else two) * slope
             if n == g + 2:
                 near, far = ((unit[g + i] - unit[g]) * h / (lam[g + i] - lam[g]) for i in (1, 2))
                 if variant == "midpoint":
@@ -37,7 +35,3 @@ def single_step(levels: Tensor, order: int, prediction: str, variant: str, lower
         return torch.stack(rows)
 
     return exponential_tableau(levels, prediction, weights, starts)
-
-
-def _size_at_nodes(sizes: list[int]) -> list[int]:
-    return [size for size in sizes for _ in range(size)]
