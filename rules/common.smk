@@ -58,53 +58,83 @@ def program(name):
 
 MODEL = [
     f"models/{name}"
-    for name in ("denoiser", "paths", "edm", "unet", "embedded", "files", "load")
+    for name in (
+        "denoiser",
+        "paths",
+        "edm",
+        "unet",
+        "classifier",
+        "embedded",
+        "files",
+        "load",
+    )
 ]
-CLASSICAL_CODE = ["json_file", "lagrange", "levels/__init__", "solvers/__init__"]
-CLASSICAL_CODE += sorted({f"levels/{grid.module}" for grid in GRIDS.values()})
+FIXED_LEVELS = sorted(
+    {f"levels/{grid.module}" for grid in GRIDS.values() if not grid.searched}
+)
+SEARCHED_LEVELS = sorted(
+    {f"levels/{grid.module}" for grid in GRIDS.values() if grid.searched}
+)
+CLASSICAL_CODE = ["arguments", "json_file", "lagrange", "levels/__init__"]
+CLASSICAL_CODE += [*FIXED_LEVELS, "solvers/__init__"]
 CLASSICAL_CODE += [
     f"solvers/{name}" for name in ("exponential", "single_step", "start", *SOLVERS)
 ]
-SAMPLING = ["tableau", "sampling", "seeds", "store", *MODEL]
+SAMPLING = ["provenance", "tableau", "sampling", "seeds", "store", *MODEL]
 SCRIPTS = "../../workflow/scripts"
 FITTING = [
     f"fitting/{name}"
     for name in ("fit", "distances", "drivers", "relaxed", "settings", "state")
 ]
 STAGES = {
-    "tableau": [f"{SCRIPTS}/tableau", "tableau", *MODEL, *CLASSICAL_CODE],
+    "tableau": [
+        f"{SCRIPTS}/tableau",
+        "tableau",
+        *MODEL,
+        *CLASSICAL_CODE,
+        *SEARCHED_LEVELS,
+    ],
     "teacher": [
         f"{SCRIPTS}/teacher_shard",
         f"{SCRIPTS}/teacher_pairs",
+        "teacher",
+        *SAMPLING,
+    ],
+    "convergence": [
         f"{SCRIPTS}/teacher_convergence",
         "teacher",
         *SAMPLING,
         *CLASSICAL_CODE,
         "metrics/global_error",
     ],
-    "search": [
+    "trajectories": [
         f"{SCRIPTS}/teacher_trajectories",
-        f"{SCRIPTS}/gits_costs",
-        f"{SCRIPTS}/model_statistics",
-        "statistics",
         "teacher",
         *SAMPLING,
         *CLASSICAL_CODE,
     ],
+    "costs": [f"{SCRIPTS}/gits_costs", "json_file", "store", "levels/gits"],
+    "statistics": [
+        f"{SCRIPTS}/model_statistics",
+        "json_file",
+        "store",
+        "statistics",
+        "solvers/dpm_v3",
+        *MODEL,
+    ],
     "fit": [
         f"{SCRIPTS}/fit",
         *FITTING,
+        "families/__init__",
         "families/lms",
         "levels/clock",
         "solvers/exponential",
-        "models/classifier",
         *SAMPLING,
     ],
     "sample": [f"{SCRIPTS}/sample", f"{SCRIPTS}/teacher_samples", "samples", *SAMPLING],
     "score": [
         f"{SCRIPTS}/score",
         "store",
-        "models/classifier",
         "models/digits",
         *MODEL,
         *(f"metrics/{name}" for name in ("score", "features", "fid", "global_error")),

@@ -5,7 +5,7 @@ rule teacher_trajectories:
     """States and outputs at all steps, on noise of its own."""
     input:
         model=model_files,
-        code=code("search"),
+        code=code("trajectories"),
     output:
         ensure("results/search/{model}/trajectories.h5", non_empty=True),
     log:
@@ -34,7 +34,7 @@ rule gits_costs:
     """Costs of steps between all pairs of levels; the levels for each NFE are found from them in no time."""
     input:
         trajectories="results/search/{model}/trajectories.h5",
-        code=code("search"),
+        code=code("costs"),
     output:
         "results/search/{model}/costs.json",
     log:
@@ -57,7 +57,7 @@ rule model_statistics:
     input:
         model=model_files,
         trajectories="results/search/{model}/trajectories.h5",
-        code=code("search"),
+        code=code("statistics"),
     output:
         "results/search/{model}/statistics.json",
     log:

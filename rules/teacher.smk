@@ -61,7 +61,7 @@ rule teacher_convergence:
     """The teacher's own error against its number of steps."""
     input:
         model=model_files,
-        code=code("teacher"),
+        code=code("convergence"),
     output:
         "results/teacher/{model}/convergence.csv",
     log:

@@ -45,8 +45,9 @@ def vp_linear(beta_min, beta_max):
 
 def cosine(offset):
     def definition(t):
-        angle = (t + offset) / (1 + offset) * math.pi / 2
-        return math.cos(angle), math.sin(angle)
+        squared = [math.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2 for time in (0, t)]
+        alpha = math.sqrt(squared[1] / squared[0])
+        return alpha, math.sqrt(1 - alpha**2)
 
     return definition
 

@@ -95,13 +95,18 @@ class Classical(_Strict):
         for row in self.values or []:
             if len(row) < 2 or any(later >= earlier for earlier, later in itertools.pairwise(row)):
                 raise ValueError(f"values: levels must decrease strictly and be at least 2, got {row}")
+            if row[-1] == 0 and self.to_zero:
+                raise ValueError(f"values: {row} ends at 0 already; leave out to_zero")
         return self
 
     def fits(self, nfe: int) -> bool:
         """Whether this solver is compared at a number of evaluations."""
-        steps = nfe + self.analytic_first_step
-        listed = self.values is None or any(len(row) == steps + 1 for row in self.values)
+        listed = self.values is None or any(len(row) == self.steps(nfe) + 1 for row in self.values)
         return nfe >= self.min_nfe and listed
+
+    def steps(self, nfe: int) -> int:
+        """Number of steps over the schedule at a number of evaluations."""
+        return nfe + self.analytic_first_step - self.to_zero
 
     def solver_options(self) -> dict[str, Any]:
         """The options of `s4s.solver`."""
@@ -156,8 +161,11 @@ class Teacher(_Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> Teacher:
-        if self.definition().files or self.definition().family == "searched":
-            raise ValueError("the teacher needs a solver and levels that are not themselves found with a teacher")
+        possible = [name for name, grid in GRIDS.items() if not grid.searched and not {"power", "values"} & {*grid.options}]
+        if self.levels not in possible:
+            raise ValueError(f"the teacher's levels must be one of {', '.join(possible)}")
+        if self.solver == "dpm_v3":
+            raise ValueError("the teacher cannot be dpm_v3, whose statistics are found with a teacher")
         return self
 
     def definition(self) -> Classical:
@@ -208,11 +216,11 @@ class Config(_Strict):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} lists an entry twice: {values}")
-        for token in self.solvers:
-            self._check_token(token)
         too_large = [n for n in self.nfe if n >= self.teacher.steps]
         if too_large:
             raise ValueError(f"nfe {too_large} must be smaller than the teacher's {self.teacher.steps} steps")
+        for token in self.solvers:
+            self._check_token(token)
         if not any(True for _ in self.cells()):
             raise ValueError("no cell is left: every solver has min_nfe above the largest nfe, or no explicit levels for any")
         return self
@@ -229,11 +237,12 @@ class Config(_Strict):
                 raise ValueError(
                     f"definitions.{token}.base: {definition.base!r} is not a classical solver; defined: {classical}"
                 )
-            if not SOLVERS[base.solver].exponential or base.analytic_first_step or base.to_zero:
+            to_zero = base.to_zero or any(row[-1] == 0 for row in base.values or [])
+            if not SOLVERS[base.solver].exponential or base.analytic_first_step or to_zero or base.levels == "leading":
                 possible = ", ".join(kind for kind, entry in SOLVERS.items() if entry.exponential)
                 raise ValueError(
                     f"definitions.{token}.base: a learned solver cannot start at {definition.base!r}; it can at the solvers "
-                    f"{possible}, without analytic_first_step and to_zero"
+                    f"{possible}, without analytic_first_step, a level 0 and leading levels"
                 )
             self.fit_settings(token)
         orders = [definition.order]
@@ -246,8 +255,17 @@ class Config(_Strict):
                 f"definitions.{token}: order {order} is larger than nfe {bad}; "
                 f"lower the order, raise the nfe, or set min_nfe: {order} to leave these cells out"
             )
-        if self.classical(token).to_zero and 1 in self.nfe_of(token):
+        compared = self.classical(token)
+        if any(compared.steps(n) < 1 for n in self.nfe_of(token)):
             raise ValueError(f"definitions.{token}: to_zero needs an nfe of at least 2; set min_nfe: 2 to leave out nfe 1")
+        if compared.files and not SOLVERS[self.teacher.solver].exponential:
+            possible = ", ".join(kind for kind, entry in SOLVERS.items() if entry.exponential)
+            raise ValueError(f"definitions.{token} needs trajectories of the teacher's solver, which must be one of {possible}")
+        longest = max(map(compared.steps, self.nfe_of(token)), default=0)
+        if "costs" in compared.files and longest > self.search.steps:
+            raise ValueError(
+                f"definitions.{token}: {longest} gits levels cannot be chosen from search.steps {self.search.steps}; raise it"
+            )
 
     def nfe_of(self, token: str) -> list[int]:
         """The numbers of evaluations at which a solver is compared."""

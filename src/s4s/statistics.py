@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from s4s.errors import S4SError
 from s4s.models.denoiser import Denoiser
 from s4s.progress import progress
 from s4s.solvers.dpm_v3 import Statistics
@@ -30,6 +31,8 @@ def model_statistics(
     Args:
         levels: of the trajectories, [T + 1].
         states: [n, T + 1, *shape]; outputs: of the denoiser at all levels but the last, [n, T, *shape].
+    Raises:
+        S4SError: if the trajectories are not finite.
     """
     signs = np.random.Generator(np.random.Philox(key=seed))
     linear = []
@@ -51,4 +54,6 @@ def model_statistics(
     over = tuple(axis for axis in range(f.ndim) if axis != 1)
     norm = (f**2).sum(over)
     scale = np.divide((slope * f).sum(over), norm, out=np.zeros_like(norm), where=norm > 0)
+    if not (np.isfinite(linear).all() and np.isfinite(scale).all()):
+        raise S4SError("the trajectories hold numbers that are not finite; take another teacher or other search levels")
     return Statistics(lam=lam.tolist(), l=linear, s=scale.tolist())

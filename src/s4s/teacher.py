@@ -74,7 +74,8 @@ def convergence(
     y_T = initial_noise(denoiser, sample_seeds("val", count))
 
     def end(n: int) -> np.ndarray:
-        tableau = solver(solver_kind, levels(grid, n, denoiser), start=denoiser.s_max, **solver_options)
+        on = levels(grid, n, denoiser)
+        tableau = solver(solver_kind, on, start=denoiser.s_max, path=denoiser.path, **solver_options)
         return sample(denoiser, y_T, tableau, batch_size=batch_size, show_progress=True).cpu().numpy()
 
     reference = end(4 * steps)

@@ -17,7 +17,7 @@ def main(args: argparse.Namespace) -> None:
     solver_options = {**spec["solver_options"], **({"statistics": args.statistics} if args.statistics else {})}
     steps = args.nfe + solver_options.get("analytic_first_step", False)
     grid = levels(spec["levels"], steps, model, **level_options)
-    tableau = solver(spec["solver"], grid, start=model.s_max, **solver_options)
+    tableau = solver(spec["solver"], grid, start=model.s_max, path=model.path, **solver_options)
     tableau.with_meta(model=model.name, token=args.token, family=args.family, schedule=spec["levels"]).save(args.out)
 
 

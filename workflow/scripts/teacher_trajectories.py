@@ -19,7 +19,7 @@ def main(args: argparse.Namespace) -> None:
     spec = json.loads(args.spec)
     denoiser = load_model(args.model, device)
     grid = levels(spec["levels"], args.steps, denoiser, **spec["level_options"])
-    teacher = solver(spec["solver"], grid, **spec["solver_options"])
+    teacher = solver(spec["solver"], grid, path=denoiser.path, **spec["solver_options"])
     seeds = sample_seeds("search", args.count)
     paths = make_pairs(denoiser, teacher, seeds, args.batch_size, trajectory=True, show_progress=True)
     attributes = {**provenance(denoiser.name, teacher), "levels": grid.tolist()}

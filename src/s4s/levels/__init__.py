@@ -91,8 +91,9 @@ def levels(kind: str, nfe: int, denoiser: Denoiser, to_zero: bool = False, **opt
         raise S4SError(f"schedule {kind!r} at nfe {nfe}: {error}") from error
     if result[0] > span.s_max:
         raise S4SError(f"schedule {kind!r} starts at {result[0]:.6g}, above the model's highest level, {span.s_max:.6g}")
-    if 0 < result[-1] < span.s_min:
-        raise S4SError(f"schedule {kind!r} ends at {result[-1]:.6g}, below the model's lowest level, {span.s_min:.6g}")
+    lowest = result[result > 0][-1]
+    if lowest < span.s_min:
+        raise S4SError(f"schedule {kind!r} ends at {lowest:.6g}, below the model's lowest level, {span.s_min:.6g}")
     return result
 
 

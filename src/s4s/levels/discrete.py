@@ -42,6 +42,6 @@ def linspace(nfe: int, span: Span) -> Tensor:
     """Times evenly from T - 1 to 0, both ends included.
 
     Source: Lin et al. 2024, arXiv 2305.08891, table 2
-    Use: the same as time_uniform where the path is a table
+    Use: the same as time_uniform, under the name that diffusers gives it
     """
     return _levels_at(torch.linspace(span.path.times - 1, 0, nfe + 1, dtype=torch.float64), span)

@@ -18,10 +18,11 @@ ALONE = 2  # steps after the first whose weights are bounded each by itself, for
 
 
 def dmn(nfe: int, span: Span, exponent: int = 2, initial: str = "logsnr") -> Tensor:
-    """DMN: minimises sum_j |weight of D_j in the result| (error of D_j), taking that error as sigma^exponent/alpha.
+    """DMN: minimises a bound on the error of the result, taking the error of an output D as sigma^exponent/alpha.
 
-    The weights are those of the exponential solver with Lagrange's polynomials in lambda through up to three outputs, with
-    lower orders at both ends; the authors call it DM-NonUniform.
+    The bound adds up |weight of D_j in the result| (error of D_j); the first three steps and the last, of which the second and
+    third by their Euclidean norm, are counted each by itself. The weights are those of the exponential solver with Lagrange's
+    polynomials in lambda through up to three outputs, with lower orders at both ends; the authors call it DM-NonUniform.
 
     Source: Xue et al. 2024, arXiv 2402.17376
     Use: with UniPC and DPM-Solver++. The authors' code has exponent 2; they advise initial time_uniform for latent models and
@@ -57,14 +58,13 @@ def dmn(nfe: int, span: Span, exponent: int = 2, initial: str = "logsnr") -> Ten
 
 
 def bound(lam: Tensor, exponent: int) -> Tensor:
-    """The bound on the error of y_N/s_N for nodes at lambda [N + 1]; a scalar, differentiable."""
+    """The bound on the error of y_N/s_N for nodes at lambda [N + 1], N > 1; a scalar, differentiable."""
     nfe = len(lam) - 1
     orders = [min(3, n + 1, nfe - n) for n in range(nfe)]
     J = step_weights(lam, orders, torch.exp)  # y_N/s_N = y_0/s_0 + sum_n sum_j J[n,j] D_j
     s = torch.exp(-lam[:-1])
     error = s if exponent == 1 else s**2 * (1 + s**2).rsqrt()
     weighted = J * error
-    first = weighted[0].abs().sum() if nfe > 1 else 0  # the steps of order 1 at both ends are bounded by themselves, too
-    last = weighted[-1].abs().sum()
+    ends = weighted[[0, -1]].abs().sum()  # the steps of order 1 at both ends are bounded by themselves, too
     norms = (weighted[1:-1][:ALONE] ** 2).sum(1).clamp_min(1e-300).sqrt().sum()
-    return first + last + norms + weighted[1:-1][ALONE:].sum(0).abs().sum()
+    return ends + norms + weighted[1:-1][ALONE:].sum(0).abs().sum()

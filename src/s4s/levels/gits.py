@@ -39,6 +39,8 @@ def step_costs(levels: Sequence[float], states: np.ndarray, outputs: np.ndarray)
     Args:
         levels: of the trajectories, [T + 1], decreasing.
         states: [n, T + 1, *shape]; outputs: denoiser outputs at all but the last, [n, T, *shape].
+    Raises:
+        S4SError: if the trajectories are not finite.
     """
     n, steps = outputs.shape[:2]
     y, D = states.reshape(n, steps + 1, -1), outputs.reshape(n, steps, -1)
@@ -48,6 +50,8 @@ def step_costs(levels: Sequence[float], states: np.ndarray, outputs: np.ndarray)
         for j in range(i + 1, steps + 1):
             landed = y[:, i] + (levels[j] - levels[i]) * slope
             cost[i, j] = np.linalg.norm(landed - y[:, j], axis=1).mean(dtype=np.float64)
+    if not np.isfinite(cost).all():
+        raise S4SError("the trajectories hold numbers that are not finite; take another teacher or other search levels")
     return Costs(levels=list(levels), cost=cost.tolist())
 
 

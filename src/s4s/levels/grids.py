@@ -7,6 +7,7 @@ from torch import Tensor
 
 from s4s.errors import S4SError
 from s4s.levels import Span
+from s4s.models.paths import VPCosine
 
 
 def _steps(nfe: int) -> Tensor:
@@ -73,10 +74,9 @@ def time_quadratic(nfe: int, span: Span) -> Tensor:
 
 
 def cosine(nfe: int, span: Span) -> Tensor:
-    """Even in the angle arctan s, that is in the time of the cosine path.
+    """Even in the time of the cosine path, whatever the model's own.
 
     Source: Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17
     Use: for models trained on the cosine path
     """
-    start, end = torch.atan(_ends(span))
-    return torch.tan(start + _steps(nfe) * (end - start))
+    return time_power(nfe, span._replace(path=VPCosine()), 1)

@@ -109,16 +109,22 @@ class VPDiscrete(Path):
 
 
 class VPCosine(Path):
-    """The cosine path, s(t) = tan of an angle linear in t, t in [0, 1) (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17)."""
+    """The cosine path, alpha(t) = cos(a(t))/cos(a(0)) with an angle a linear in t, t in [0, 1).
+
+    a(t) = pi/2 (t + offset)/(1 + offset) (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17).
+    """
 
     def __init__(self, offset: float = 0.008):
         self.offset = offset
+        self.first = math.pi / 2 * offset / (1 + offset)
 
     def s_of_t(self, t: Tensor) -> Tensor:
-        return torch.tan((t + self.offset) / (1 + self.offset) * math.pi / 2)
+        turn = math.pi / 2 * t / (1 + self.offset)  # cos^2 a(0) - cos^2 a(t), in a form without cancellation
+        return (torch.sin(turn) * torch.sin(turn + 2 * self.first)).sqrt() / torch.cos(turn + self.first)
 
     def t_of_s(self, s: Tensor) -> Tensor:
-        return torch.atan(s) * 2 / math.pi * (1 + self.offset) - self.offset
+        angle = torch.atan((s**2 + math.sin(self.first) ** 2).sqrt() / math.cos(self.first))
+        return (angle - self.first) * 2 / math.pi * (1 + self.offset)
 
 
 class VE(Path):

@@ -16,6 +16,7 @@ from s4s.errors import S4SError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from s4s.models.paths import Path
     from s4s.tableau import Tableau
 
 
@@ -62,6 +63,7 @@ def solver(
     *,
     analytic_first_step: bool = False,
     start: float | None = None,
+    path: Path | None = None,
     **options: Any,
 ) -> Tableau:
     """The tableau of a classical solver on given levels.
@@ -72,6 +74,7 @@ def solver(
             step, which is the result.
         analytic_first_step: take the first step without an evaluation, so that N levels below the first cost N - 1.
         start: the level that sampling starts from, where it is above levels[0]: the noise is scaled down to levels[0].
+        path: the model's Gaussian path, for solvers that count in its time (deis); by default the VP path with linear beta.
         options: order, prediction, variant, lower_order_final, ..., where the solver has them.
     Raises:
         S4SError: if the kind, an option or the levels are not allowed, or the order exceeds the number of evaluations.
@@ -93,11 +96,13 @@ def solver(
             raise S4SError(f"solver {kind!r}: {option} must be one of {', '.join(map(str, allowed))}, got {value!r}")
     nfe = len(levels) - 1
     make = make_function(kind)
-    default = inspect.signature(make).parameters.get("order")
+    parameters = inspect.signature(make).parameters
+    default = parameters.get("order")
     order = options.get("order", default.default if default else 1)
     if order > nfe:
         raise S4SError(f"solver {kind!r}: order {order} is larger than NFE {nfe}; lower the order or raise the NFE")
-    tableau = call_checked(make, f"solver {kind!r}", levels, **options)
+    in_time = {"path": path} if path is not None and "path" in parameters else {}
+    tableau = call_checked(make, f"solver {kind!r}", levels, **options, **in_time)
     plain = {name: value for name, value in options.items() if name in SOLVERS[kind].options}
     if analytic_first_step:
         tableau, plain = without_first_evaluation(tableau), {**plain, "analytic_first_step": True}

@@ -25,10 +25,13 @@ ANY_SOLVER = """
 Options of every solver:
 
 * `analytic_first_step`: the first step takes e = y/sqrt(1 + s^2) instead of an evaluation, so that there is one step more
-  (Dockhorn et al. 2022, arXiv 2210.05475). It supposes data of mean 0 and variance 1.
+  (Dockhorn et al. 2022, arXiv 2210.05475). It supposes that data of mean 0 hardly matter beside the noise of the first level.
 * `to_zero`, an option of all levels: the last evaluation is a final denoising step to the level 0; its output is the result.
 
 A step with several evaluations goes over as many levels of its grid. What is left at the end is a step of lower order.
+
+The order is that of a step with its full history. The first steps of a multistep solver have less, which limits the whole to
+order 2 (UniPC: 3) unless the denoiser hardly changes at the highest levels, as is usual.
 """
 
 

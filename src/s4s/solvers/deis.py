@@ -17,7 +17,7 @@ def deis(
 
     Formula: y' = y + sum_j e_j w_j, w_j the integral over the step of Lagrange's polynomial l_j(u) ds in the clock u = t, s or
         -ln s, through the last `order` noise predictions
-    Order: 1 to 4, the number of predictions used; the paper's tAB-r uses r + 1. It is reached on any levels
+    Order: 1 to 4, the number of predictions used; the paper's tAB-r uses r + 1
     NFE per step: 1
     Source: Zhang & Chen 2023, arXiv 2204.13902
     Use: tAB at 10 to 20 evaluations on time-uniform or time-quadratic levels; the time is that of the VP path with linear beta

@@ -15,10 +15,11 @@ def pndm(levels: Tensor) -> Tableau:
 
     Formula: the first step is Heun's, y' = y + (s' - s) (e + e_1)/2; then y' = y + (s' - s) sum_k b_k e_{n-k} with
         Adams-Bashforth weights of rising order up to 4; e_1 does not enter the history
-    Order: 4 where levels are evenly spaced in s, after a start of order 2; 2 elsewhere
+    Order: 2; its later steps are of order 4 where levels are evenly spaced in s
     NFE per step: 1, but 2 in the first, which goes over two levels
     Source: Liu et al. 2022, arXiv 2202.09778; the start is that of the latent diffusion code
-    Use: to reproduce results made with Stable Diffusion's first default
+    Use: for comparison with Stable Diffusion's first default; its N steps are N + 1 evaluations, on explicit levels that are
+        its own and any one between the first two
     """
     nfe = len(levels) - 1
     doubled = nfe > 1 and bool(levels[2] > 0)

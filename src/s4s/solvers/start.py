@@ -13,9 +13,9 @@ from s4s.tableau import Tableau
 def without_first_evaluation(tableau: Tableau) -> Tableau:
     """The analytic first step: e = y/sqrt(1 + s^2) stands for the first evaluation, so N + 1 nodes cost N evaluations.
 
-    At the highest levels the data hardly matter, and this is the noise prediction for data of variance 1 (Dockhorn et al. 2022,
-    arXiv 2210.05475; as in the toolbox of arXiv 2312.00094). The first output is then a multiple of y_0, and so is
-    node 1: y_1 = kappa y_0. What is left is a tableau with the first evaluation at (kappa y_0, s_1).
+    At the highest levels the data hardly matter: y/sqrt(1 + s^2), the state x of a variance-preserving path, is close to the
+    noise (Dockhorn et al. 2022, arXiv 2210.05475; as in the toolbox of arXiv 2312.00094). The first output is then a multiple
+    of y_0, and so is node 1: y_1 = kappa y_0. What is left is a tableau with the first evaluation at (kappa y_0, s_1).
     """
     if tableau.nfe < 2:
         raise S4SError("an analytic first step needs at least 2 levels below the first")
