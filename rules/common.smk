@@ -9,7 +9,8 @@ from subprocess import PIPE, Popen
 
 from snakemake.exceptions import WorkflowError
 
-from s4s.config import DRIVER_OF_FAMILY, Learned, read_config
+from s4s.config import read_config
+from s4s.definitions import DRIVER_OF_FAMILY, Learned
 from s4s.errors import S4SError
 from s4s.levels import GRIDS
 from s4s.models.files import model_path, read_model_file

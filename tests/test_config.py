@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from s4s.config import DRIVER_OF_FAMILY, FILES, Classical, read_config, schema
+from s4s.config import read_config, schema
+from s4s.definitions import DRIVER_OF_FAMILY, FILES, Classical
 from s4s.errors import S4SError
 from s4s.fitting.drivers import DRIVERS
 from s4s.fitting.settings import FitSettings

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from s4s.definitions import Classical, Definition, Kind, Learned, Schedule, Strict, Token
 from s4s.errors import S4SError, explain
 from s4s.fitting.settings import FitSettings
 from s4s.levels import GRIDS
@@ -16,139 +15,7 @@ from s4s.models.files import model_path
 from s4s.solvers import SOLVERS
 
 
-def _one_of(registry: Iterable[str]) -> AfterValidator:
-    """A validator that lets only the names in a registry pass."""
-    names = list(registry)
-
-    def check(value: str) -> str:
-        if value not in names:
-            raise ValueError(f"must be one of {', '.join(names)}")
-        return value
-
-    return AfterValidator(check)
-
-
-Kind = Annotated[str, _one_of(SOLVERS), Field(json_schema_extra={"enum": [*SOLVERS]})]
-Schedule = Annotated[str, _one_of(GRIDS), Field(json_schema_extra={"enum": [*GRIDS]})]
-Token = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-
-DRIVER_OF_FAMILY = {"s4s_lms": "coefficients", "ld3": "schedule", "s4s_alt": "alternate", "joint": "joint"}
-FILES = {"costs", "statistics"}  # options that the workflow computes and fills in itself
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Classical(_Strict):
-    """A classical solver on fixed levels, or on levels that are searched for without gradients."""
-
-    solver: Kind
-    levels: Schedule
-    order: Annotated[int, Field(ge=1)] | None = None
-    prediction: Literal["data", "noise"] | None = None
-    variant: Literal["bh1", "bh2", "midpoint", "heun"] | None = None
-    lower_order_final: bool | None = None
-    corrector: bool | None = None
-    clock: Literal["time", "sigma", "lambda"] | None = None
-    p_pseudo: bool | None = None
-    c_pseudo: bool | None = None
-    analytic_first_step: bool = Field(False, description="take the first step without an evaluation, so one more step")
-    to_zero: bool = Field(False, description="the last evaluation is a final denoising step")
-    rho: Annotated[float, Field(gt=0)] | None = Field(None, description="exponent of the edm grid")
-    power: Annotated[float, Field(gt=0)] | None = Field(None, description="exponent of the time_power grid")
-    table: Literal["sd", "sdxl", "svd"] | None = Field(None, description="which Align Your Steps levels")
-    values: list[list[Annotated[float, Field(ge=0)]]] | None = Field(None, description="explicit levels, a list for each NFE")
-    gamma: Annotated[float, Field(gt=0)] | None = Field(None, description="weight of later steps in gits")
-    exponent: Literal[1, 2] | None = Field(None, description="of the error of an output in dmn")
-    initial: Literal["logsnr", "time_uniform"] | None = Field(None, description="levels that dmn starts from")
-    min_nfe: int = Field(1, ge=1, description="leave out cells with fewer evaluations")
-
-    @property
-    def family(self) -> str:
-        return "searched" if GRIDS[self.levels].searched else "classical"
-
-    @property
-    def files(self) -> set[str]:
-        """Options that are files which the workflow computes: costs of steps, statistics of the model."""
-        statistics = {"statistics"} if self.solver == "dpm_v3" else set()
-        return FILES & set(GRIDS[self.levels].options) | statistics
-
-    @model_validator(mode="after")
-    def _options_fit(self) -> Classical:
-        takes = SOLVERS[self.solver].options
-        for option in _SOLVER_OPTIONS:
-            value, allowed = getattr(self, option), takes.get(option)
-            if allowed and option == "order" and value not in allowed:
-                raise ValueError(f"{self.solver} needs an order, one of {', '.join(map(str, allowed))}")
-            if value is not None and not allowed:
-                raise ValueError(f"{self.solver} takes no option {option}; allowed: {', '.join(takes) or 'none'}")
-            if value is not None and value not in (allowed or ()):
-                raise ValueError(f"{self.solver}: {option} must be one of {', '.join(map(str, allowed or ()))}")
-        for option in _LEVEL_OPTIONS:
-            owners = [name for name, grid in GRIDS.items() if option in grid.options]
-            if getattr(self, option) is not None and self.levels not in owners:
-                raise ValueError(f"{option} belongs to levels: {' or '.join(owners)}, not to {self.levels}")
-        for levels, option in (("time_power", "power"), ("explicit", "values")):
-            if self.levels == levels and getattr(self, option) is None:
-                raise ValueError(f"levels: {levels} needs {option}")
-        for row in self.values or []:
-            if len(row) < 2 or any(later >= earlier for earlier, later in itertools.pairwise(row)):
-                raise ValueError(f"values: levels must decrease strictly and be at least 2, got {row}")
-            if row[-1] == 0 and self.to_zero:
-                raise ValueError(f"values: {row} ends at 0 already; leave out to_zero")
-        return self
-
-    def fits(self, nfe: int) -> bool:
-        """Whether this solver is compared at a number of evaluations."""
-        listed = self.values is None or any(len(row) == self.steps(nfe) + 1 for row in self.values)
-        return nfe >= self.min_nfe and listed
-
-    def steps(self, nfe: int) -> int:
-        """Number of steps over the schedule at a number of evaluations."""
-        return nfe + self.analytic_first_step - self.to_zero
-
-    def solver_options(self) -> dict[str, Any]:
-        """The options of `s4s.solver`."""
-        options = self.model_dump(include=set(_SOLVER_OPTIONS), exclude_none=True)
-        return {**options, "analytic_first_step": True} if self.analytic_first_step else options
-
-    def level_options(self) -> dict[str, Any]:
-        """The options of `s4s.levels`."""
-        options = self.model_dump(include=set(_LEVEL_OPTIONS), exclude_none=True)
-        return {**options, "to_zero": True} if self.to_zero else options
-
-
-_SOLVER_OPTIONS = ("order", "prediction", "variant", "lower_order_final", "corrector", "clock", "p_pseudo", "c_pseudo")
-_LEVEL_OPTIONS = ("rho", "power", "table", "values", "gamma", "exponent", "initial")
-
-
-class Learned(_Strict):
-    """A solver that is fitted to the teacher."""
-
-    family: Literal["s4s_lms", "s4s_alt", "ld3", "joint"]
-    base: Token = Field(description="token of the classical solver that the fit starts from, exactly")
-    prediction: Literal["data", "noise"] = "data"
-    order: Annotated[int, Field(ge=1)] | Literal["full"] = "full"
-    decoupled: bool = Field(False, description="also learn the level that the network is told at each node")
-    fit: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the top-level fit:")
-    min_nfe: int = Field(1, ge=1, description="leave out cells with fewer evaluations")
-
-    @model_validator(mode="after")
-    def _decoupled_needs_schedule(self) -> Learned:
-        if self.decoupled and self.family == "s4s_lms":
-            raise ValueError("decoupled levels belong to a learned schedule; take family s4s_alt, ld3 or joint")
-        return self
-
-
-def _kind(value: Any) -> str:
-    return "learned" if isinstance(value, Learned) or (isinstance(value, dict) and "family" in value) else "classical"
-
-
-Definition = Annotated[Annotated[Classical, Tag("classical")] | Annotated[Learned, Tag("learned")], Discriminator(_kind)]
-
-
-class Teacher(_Strict):
+class Teacher(Strict):
     """The strong solver that defines the right answer."""
 
     solver: Kind = "unipc"
@@ -173,7 +40,7 @@ class Teacher(_Strict):
         return Classical(solver=self.solver, levels=self.levels, **options)
 
 
-class Search(_Strict):
+class Search(Strict):
     """Trajectories of the teacher's solver, for GITS levels and the statistics of DPM-Solver-v3."""
 
     levels: Schedule = Field("edm", description="levels to choose from")
@@ -196,7 +63,7 @@ class Cell(NamedTuple):
     nfe: int
 
 
-class Config(_Strict):
+class Config(Strict):
     """config/config.yaml; every key is explained there."""
 
     models: list[str] = Field(min_length=1)
