@@ -14,6 +14,8 @@ from s4s.levels import GRIDS
 from s4s.models.files import model_path
 from s4s.solvers import SOLVERS
 
+EXPONENTIAL = [kind for kind, entry in SOLVERS.items() if entry.exponential]  # which fits can start from
+
 
 class Teacher(Strict):
     """The strong solver that defines the right answer."""
@@ -105,29 +107,26 @@ class Config(Strict):
                     f"definitions.{token}.base: {definition.base!r} is not a classical solver; defined: {classical}"
                 )
             to_zero = base.to_zero or any(row[-1] == 0 for row in base.values or [])
-            if not SOLVERS[base.solver].exponential or base.analytic_first_step or to_zero or base.levels == "leading":
-                possible = ", ".join(kind for kind, entry in SOLVERS.items() if entry.exponential)
+            if base.solver not in EXPONENTIAL or base.analytic_first_step or to_zero or base.levels == "leading":
                 raise ValueError(
                     f"definitions.{token}.base: a learned solver cannot start at {definition.base!r}; it can at the solvers "
-                    f"{possible}, without analytic_first_step, a level 0 and leading levels"
+                    f"{', '.join(EXPONENTIAL)}, without analytic_first_step, a level 0 and leading levels"
                 )
             self.fit_settings(token)
-        orders = [definition.order]
-        if isinstance(definition, Learned):
-            orders.append(self.definitions[definition.base].order)
-        order = max((value for value in orders if isinstance(value, int)), default=1)
+        compared = self.classical(token)
+        order = max((value for value in (definition.order, compared.order) if isinstance(value, int)), default=1)
         bad = [n for n in self.nfe_of(token) if n < order]
         if bad:
             raise ValueError(
                 f"definitions.{token}: order {order} is larger than nfe {bad}; "
                 f"lower the order, raise the nfe, or set min_nfe: {order} to leave these cells out"
             )
-        compared = self.classical(token)
         if any(compared.steps(n) < 1 for n in self.nfe_of(token)):
             raise ValueError(f"definitions.{token}: to_zero needs an nfe of at least 2; set min_nfe: 2 to leave out nfe 1")
-        if compared.files and not SOLVERS[self.teacher.solver].exponential:
-            possible = ", ".join(kind for kind, entry in SOLVERS.items() if entry.exponential)
-            raise ValueError(f"definitions.{token} needs trajectories of the teacher's solver, which must be one of {possible}")
+        if compared.files and self.teacher.solver not in EXPONENTIAL:
+            raise ValueError(
+                f"definitions.{token} needs trajectories of the teacher's solver, which must be one of {', '.join(EXPONENTIAL)}"
+            )
         longest = max(map(compared.steps, self.nfe_of(token)), default=0)
         if "costs" in compared.files and longest > self.search.steps:
             raise ValueError(

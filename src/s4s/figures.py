@@ -17,12 +17,13 @@ from matplotlib.figure import Figure
 from s4s.atomic import atomic_path
 from s4s.store import read_split, split_names
 from s4s.tableau import Tableau
+from s4s.tables import NOT_LEARNED
 
 # Okabe & Ito's colour-blind safe palette; learned solvers get the strong colours, classical ones greys and dashes
 LEARNED_COLOURS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = "osD^vP*X"
-# families without a fit: of each solver the best levels at each NFE are shown
-UNLEARNED = {"classical": ("best grid", "--"), "searched": ("best searched levels", "-.")}
+# of each solver without a fit the best levels at each NFE are shown, by family
+BEST_LEVELS = {"classical": ("best grid", "--"), "searched": ("best searched levels", "-.")}
 LABEL = {
     "fid_mean": "Fréchet distance ({features})",
     "global_error": "global error (RMS difference from the teacher, data units)",
@@ -53,7 +54,7 @@ def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
     figure, axes = plt.subplots(1, len(models), figsize=(4.6 * len(models), 3.4), squeeze=False)
     for axis, model in zip(axes[0], models, strict=True):
         block = scores[scores.model == model]
-        for family, (levels, line) in UNLEARNED.items():
+        for family, (levels, line) in BEST_LEVELS.items():
             rows = block[block.family == family].copy()
             rows["method"] = [row.solver.removesuffix(f"-{row.schedule}") for row in rows.itertuples()]
             best = rows.loc[rows.groupby(["method", "nfe"])[metric].idxmin()].sort_values("nfe")
@@ -62,7 +63,7 @@ def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
                     rows.nfe, rows[metric], rows[spread], label=f"{method}, {levels}", color=f"{0.2 + 0.5 * (i % 8) / 8:.2f}",
                     linestyle=line, marker=MARKERS[i % len(MARKERS)], markersize=3, linewidth=0.9, capsize=1.5,
                 )  # fmt: skip
-        learned = block[~block.family.isin([*UNLEARNED, "teacher"])]
+        learned = block[~block.family.isin(NOT_LEARNED)]
         for i, (solver, rows) in enumerate(learned.groupby("solver", sort=False)):
             rows = rows.sort_values("nfe")
             axis.errorbar(

@@ -12,7 +12,7 @@ from s4s.errors import S4SError, explain
 
 
 class JsonFile(BaseModel):
-    """A pydantic model that is saved as JSON. `what` names its content in errors."""
+    """A pydantic model that is saved as JSON. `what` names the file in errors: "cannot read {what}"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     what: ClassVar[str]
@@ -31,8 +31,8 @@ class JsonFile(BaseModel):
         try:
             return cls.model_validate_json(Path(path).read_text())
         except OSError as error:
-            raise S4SError(f"{path}: cannot read these {cls.what}: {error.strerror}") from error
+            raise S4SError(f"{path}: cannot read {cls.what}: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise S4SError(f"{path}: not a file of {cls.what}: it is not text; delete it and rerun") from error
+            raise S4SError(f"{path}: cannot read {cls.what}: the file is not text; make it again or restore it") from error
         except ValidationError as error:
-            raise S4SError(f"not a valid file of {cls.what}; delete it and rerun\n{explain(error, str(path))}") from error
+            raise S4SError(f"cannot read {cls.what}; make the file again or restore it\n{explain(error, str(path))}") from error

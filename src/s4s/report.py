@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Template
 
 from s4s.atomic import write_text
-from s4s.tables import caption, comparison, read_scores
+from s4s.tables import NOT_LEARNED, caption, comparison, read_scores
 
 _PAGE = Template(
     """<!doctype html>
@@ -51,7 +51,7 @@ def write_report(scores_path: str | Path, figures: Sequence[str], config: str, p
             })  # fmt: skip
     page = _PAGE.render(
         tables=tables,
-        learned=set(scores[~scores.family.isin(["classical", "searched", "teacher"])].solver),
+        learned=set(scores[~scores.family.isin(NOT_LEARNED)].solver),
         figures=[
             (Path(figure).stem.replace("_", " "), base64.b64encode(Path(figure).read_bytes()).decode()) for figure in figures
         ],

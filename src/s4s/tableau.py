@@ -19,14 +19,15 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, FiniteFloat
 from torch import Tensor
 
 from s4s.atomic import write_json
-from s4s.errors import S4SError, explain
+from s4s.errors import S4SError
+from s4s.json_file import JsonFile
 
 
 class ReducedForm(NamedTuple):
@@ -140,15 +141,9 @@ class Tableau:
         Raises:
             S4SError: if the file is missing, is not JSON, or its numbers do not form a solver.
         """
+        data = _TableauFile.load(path)
         try:
-            data = _TableauFile.model_validate_json(Path(path).read_text())
             return data.tableau()
-        except OSError as error:
-            raise S4SError(f"{path}: cannot read this tableau: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise S4SError(f"{path}: not a tableau: the file is not text") from error
-        except ValidationError as error:
-            raise S4SError(f"not a valid tableau; make it again or restore it\n{explain(error, str(path))}") from error
         except S4SError as error:
             raise S4SError(f"{path}: {error}; make the tableau again or restore it") from error
 
@@ -160,21 +155,18 @@ def check_levels(levels: Tensor) -> None:
         raise S4SError(f"noise levels must decrease strictly and end at or above 0, got {values}")
 
 
-_Float = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class _TableauFile(BaseModel):
+class _TableauFile(JsonFile):
     """The JSON form; rows of A and B are the lower triangle, row n with n+1 numbers."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+    model_config = ConfigDict(strict=True)
+    what = "this tableau"
     format: Literal["s4s-tableau/1"]
     nfe: int = Field(ge=1)
-    levels: list[_Float]
-    eval_levels: list[_Float]
-    kappa: _Float
-    A: list[list[_Float]]
-    B: list[list[_Float]]
+    levels: list[FiniteFloat]
+    eval_levels: list[FiniteFloat]
+    kappa: FiniteFloat
+    A: list[list[FiniteFloat]]
+    B: list[list[FiniteFloat]]
     meta: dict[str, Any]
 
     def tableau(self) -> Tableau:

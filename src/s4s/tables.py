@@ -17,6 +17,9 @@ COLUMNS = [
 ]  # fmt: skip
 
 
+NOT_LEARNED = ("classical", "searched", "teacher")  # families without a fit
+
+
 def gather(scores: Iterable[str], descriptions: Mapping[str, Mapping[str, Any]], fits: Mapping[str, str]) -> pd.DataFrame:
     """One row a cell, in the order of `scores`.
 

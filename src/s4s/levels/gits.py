@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import FiniteFloat, model_validator
 from torch import Tensor
 
 from s4s.errors import S4SError
 from s4s.json_file import JsonFile
 from s4s.levels import Span
 
-_Float = Annotated[float, Field(allow_inf_nan=False)]
-
 
 class Costs(JsonFile):
     """Computed once a model: levels of trajectories [T + 1] and the cost of a step from one to another [T + 1, T + 1]."""
 
-    what = "costs of steps"
+    what = "these costs of steps"
     format: Literal["s4s-gits-costs/1"] = "s4s-gits-costs/1"
-    levels: list[_Float]
-    cost: list[list[_Float]]
+    levels: list[FiniteFloat]
+    cost: list[list[FiniteFloat]]
 
     @model_validator(mode="after")
     def _square(self) -> Costs:

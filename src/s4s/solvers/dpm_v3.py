@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor
 
 from s4s.json_file import JsonFile
@@ -17,17 +17,15 @@ from s4s.tableau import Tableau
 
 PIECES, POINTS = 16, 16  # of the Gauss-Legendre rule on a step
 
-_Float = Annotated[float, Field(allow_inf_nan=False)]
-
 
 class Statistics(JsonFile):
     """l(lambda) and s(lambda) of a model, at increasing values of lambda = -ln s; linear between them, constant beyond."""
 
-    what = "statistics"
+    what = "these statistics"
     format: Literal["s4s-statistics/1"] = "s4s-statistics/1"
-    lam: list[_Float] = Field(min_length=2)
-    l: list[_Float]  # noqa: E741
-    s: list[_Float]
+    lam: list[FiniteFloat] = Field(min_length=2)
+    l: list[FiniteFloat]  # noqa: E741
+    s: list[FiniteFloat]
 
     @model_validator(mode="after")
     def _consistent(self) -> Statistics:
@@ -77,20 +75,20 @@ def dpm_v3(
         derivatives = torch.stack([g[0], *_derivatives(lam[nodes], g, pseudo)])
         return -keep[n] * E[n, : len(nodes)] @ derivatives
 
-    W = []
-    for n, p in enumerate(step_orders):
-        row = result(n, [n - i for i in range(1, p)], p_pseudo)
-        q = step_orders[n - 1] + c_pseudo if n > 0 else 1
-        if corrector and q > 1:  # the new node comes first, then those before n - 1, as far as there are any
-            history = [n, *[n - 1 - i for i in range(1, q - 1) if n - 1 - i >= 0]]
-            predicted = result(n - 1, [n - 1 - i for i in range(1, step_orders[n - 1])], p_pseudo)
-            row = row + keep[n] * (result(n - 1, history, c_pseudo) - predicted)
-        W.append(row)
-    B = denoised_at_zero(levels, -torch.stack(W))
+    predicted = [result(n, [n - i for i in range(1, p)], p_pseudo) for n, p in enumerate(step_orders)]
+    rows = predicted[:1]
+    for n in range(1, nfe):
+        row, q = predicted[n], step_orders[n - 1] + c_pseudo
+        if corrector and q > 1:  # the new node comes first, then those before n - 1
+            corrected = result(n - 1, [n, *range(n - 2, n - q, -1)], c_pseudo)
+            row = row + keep[n] * (corrected - predicted[n - 1])
+        rows.append(row)
+    W = torch.stack(rows)
     linear = torch.as_tensor(np.interp(lam[:-1].detach(), table.lam, table.l))
-    A = torch.diag(torch.cat([keep[:-1], keep[-1:] * bool(levels[-1] > 0)]))
-    used = torch.stack(W) if levels[-1] > 0 else torch.cat([torch.stack(W[:-1]), torch.zeros(1, nfe, dtype=lam.dtype)])
-    return Tableau(levels, A + used * (1 - linear), B)
+    A = torch.diag(keep) + W * (1 - linear)
+    if levels[-1] == 0:
+        A = torch.cat([A[:-1], torch.zeros(1, nfe, dtype=A.dtype)])
+    return Tableau(levels, A, denoised_at_zero(levels, -W))
 
 
 def _primitive(x: list[float], values: list[float]) -> Callable[[Tensor], Tensor]:
@@ -122,7 +120,7 @@ def _moments(lam: Tensor, L: Callable[[Tensor], Tensor], S: Callable[[Tensor], T
 def _derivatives(at: Tensor, g: Tensor, pseudo: bool) -> list[Tensor]:
     """Estimates of the derivatives 1 ... k at at[0] from g [k + 1, ...] at the points `at` [k + 1].
 
-    Without `pseudo` those of the interpolating polynomial; with it k! times the k-th divided difference (authors' section 3.3).
+    Without `pseudo` those of the interpolating polynomial; with it (the authors' pseudo-order) k! times the k-th divided difference.
     """
     k = len(at) - 1
     if k == 0:

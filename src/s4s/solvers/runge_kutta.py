@@ -34,13 +34,12 @@ def runge_kutta(levels: Tensor, order: int = 4) -> Tableau:
 
 def runge_kutta_tableau(levels: Tensor, rule: Butcher, clock: str) -> Tableau:
     """Steps of the rule in s (slope e) or in lambda (slope D - y); the last takes what is left, with a rule of lower order."""
-    lam = finite_lambda(levels)
+    at = levels if clock == "sigma" else finite_lambda(levels)
     sizes = stages(levels, len(rule) - 1)
     eval_levels, B = [], []
     for g, size in zip(sorted(set(step_starts(sizes))), sizes, strict=True):
         rows = rule if size == len(rule) - 1 else BY_ORDER[size]
-        end = levels[g + size] if clock == "sigma" else lam[g + size]
-        start = levels[g] if clock == "sigma" else lam[g]
+        start, end = at[g], at[g + size]
         for i in range(size):
             position = start + sum(rows[i]) * (end - start)
             eval_levels.append(position if clock == "sigma" else levels[g] * torch.exp(start - position))
