@@ -120,7 +120,8 @@ def _moments(lam: Tensor, L: Callable[[Tensor], Tensor], S: Callable[[Tensor], T
 def _derivatives(at: Tensor, g: Tensor, pseudo: bool) -> list[Tensor]:
     """Estimates of the derivatives 1 ... k at at[0] from g [k + 1, ...] at the points `at` [k + 1].
 
-    Without `pseudo` those of the interpolating polynomial; with it (the authors' pseudo-order) k! times the k-th divided difference.
+    Without `pseudo` those of the interpolating polynomial; with it k! times the k-th divided difference, which is what the
+    authors call pseudo-order.
     """
     k = len(at) - 1
     if k == 0:
