@@ -10,8 +10,9 @@ from subprocess import PIPE, Popen
 from snakemake.exceptions import WorkflowError
 
 from s4s.config import read_config
-from s4s.definitions import DRIVER_OF_FAMILY, Learned
+from s4s.definitions import Learned
 from s4s.errors import S4SError
+from s4s.families import FAMILIES
 from s4s.levels import GRIDS
 from s4s.models.files import model_path, read_model_file
 from s4s.solvers import SOLVERS
@@ -83,10 +84,14 @@ CLASSICAL_CODE += [
 ]
 SAMPLING = ["provenance", "tableau", "sampling", "seeds", "store", *MODEL]
 SCRIPTS = "../../workflow/scripts"
-FITTING = [
-    f"fitting/{name}"
-    for name in ("fit", "distances", "drivers", "relaxed", "settings", "state")
-]
+FITTING_FILES = ["fit", "checks", "distances", "drivers", "first_order"]
+FITTING_FILES += ["gauss_newton", "loop", "lpips_distance", "objective", "outcome"]
+FITTING_FILES += ["parameters", "path", "relaxed", "settings", "state", "tangents"]
+FITTING_FILES += ["warm_start"]
+FITTING = ["teacher", "fitting/__init__", "torchvision_operators"]
+FITTING += [f"fitting/{name}" for name in FITTING_FILES]
+FITTING += [f"families/{name}" for name in ("__init__", "family", *FAMILIES)]
+FITTING += ["levels/clock", "models/accelerated"]
 STAGES = {
     "tableau": [
         f"{SCRIPTS}/tableau",
@@ -126,10 +131,7 @@ STAGES = {
     "fit": [
         f"{SCRIPTS}/fit",
         *FITTING,
-        "families/__init__",
-        "families/lms",
-        "levels/clock",
-        "solvers/exponential",
+        *CLASSICAL_CODE,
         *SAMPLING,
     ],
     "sample": [f"{SCRIPTS}/sample", f"{SCRIPTS}/teacher_samples", "samples", *SAMPLING],
@@ -215,16 +217,28 @@ def split_size(wildcards):
 def fit_spec(wildcards):
     """What the config says of a learned solver, as JSON."""
     definition = CONFIG.definition(wildcards.solver)
+    recipe = definition.recipe
     spec = {
         "family": definition.family,
         "base": definition.base,
-        "driver": DRIVER_OF_FAMILY[definition.family],
-        "prediction": definition.prediction,
-        "order": None if definition.order == "full" else definition.order,
-        "decoupled": definition.decoupled,
-        "settings": CONFIG.fit_settings(wildcards.solver).model_dump(),
+        "weights": recipe.weights,
+        "options": definition.family_options,
+        "driver": recipe.driver,
+        "decoupled": recipe.decoupled,
+        "first_node": definition.first_node,
+        "settings": CONFIG.fit_settings(wildcards.solver).model_dump(mode="json"),
     }
     return json.dumps(spec, sort_keys=True)
+
+
+def warm_start(wildcards):
+    """The learned solver that a fit starts near: the one at the next smaller NFE, a file, or none."""
+    named, nfe = CONFIG.definition(wildcards.solver).warm_start, int(wildcards.nfe)
+    if named != "previous":
+        return [named.format(nfe=nfe)] if named else []
+    smaller = [n for n in CONFIG.nfe_of(wildcards.solver) if n < nfe]
+    cell = f"{wildcards.model}/{wildcards.solver}"
+    return [f"results/tableaux/{cell}/nfe~{max(smaller)}.json"] if smaller else []
 
 
 def schedule_of(token):
@@ -233,7 +247,7 @@ def schedule_of(token):
     if token in LEARNED:
         return (
             CONFIG.definition(definition.base).levels
-            if definition.family == "s4s_lms"
+            if definition.recipe.driver == "coefficients"
             else "learned"
         )
     return definition.levels

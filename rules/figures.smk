@@ -20,6 +20,9 @@ for model in CONFIG.models:
     FIGURE_FILES[f"levels_and_coefficients-{model}"] = {
         t: f"results/tableaux/{cell}.json" for t, cell in cells.items()
     }
+    FIGURE_FILES[f"coefficients-{model}"] = FIGURE_FILES[
+        f"levels_and_coefficients-{model}"
+    ]
     FIGURE_FILES[f"samples-{model}"] = {
         "teacher": f"results/samples/{model}/teacher/nfe~{TEACHER.steps}.h5",
         **{token: f"results/samples/{cell}.h5" for token, cell in cells.items()},

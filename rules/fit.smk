@@ -6,6 +6,7 @@ rule fit:
     input:
         model=model_files,
         base=lambda wildcards: f"results/tableaux/{wildcards.model}/{CONFIG.definition(wildcards.solver).base}/nfe~{wildcards.nfe}.json",
+        warm=warm_start,
         train="results/teacher/{model}/shards/train.h5",
         val="results/teacher/{model}/shards/val.h5",
         perceptual=perceptual_files,
@@ -31,8 +32,11 @@ rule fit:
         model=lambda wildcards, input: input.model[0],
         spec=fit_spec,
         batch_size=CONFIG.batch_size,
+        warm=lambda wildcards, input: (
+            f"--warm-start {input.warm}" if input.warm else ""
+        ),
         state="results/fits/{model}/{solver}/nfe~{nfe}.state",
     shell:
         "python -m s4s.warm {params.script} --model {params.model} --token {wildcards.solver} --spec {params.spec:q} "
-        "--base {input.base} --train {input.train} --val {input.val} --batch-size {params.batch_size} "
+        "--base {input.base} {params.warm} --train {input.train} --val {input.val} --batch-size {params.batch_size} "
         "--state {params.state} --threads {threads} --out {output.tableau} --history {output.history} 2> {log}"

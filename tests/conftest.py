@@ -4,9 +4,27 @@ import pytest
 import torch
 
 import s4s
+from s4s.models.denoiser import Denoiser
 from s4s.models.mixture import MixtureDenoiser
 from s4s.seeds import sample_seeds
 from s4s.teacher import TeacherPairs, make_pairs
+
+
+class CountingDenoiser(Denoiser):
+    """A denoiser that counts the rows through it; `broken(call)` says at which calls it returns nan."""
+
+    def __init__(self, inner, broken=lambda call: False):
+        for name in ("name", "shape", "s_min", "s_max", "device", "dtype", "path"):
+            setattr(self, name, getattr(inner, name))
+        self.inner, self.broken, self.rows, self.calls = inner, broken, 0, 0
+
+    def __call__(self, y, s, condition=None):
+        call, self.calls, self.rows = self.calls, self.calls + 1, self.rows + len(y)
+        output = self.inner(y, s, condition)
+        return output * float("nan") if self.broken(call) else output
+
+    def decode(self, y_0):
+        return self.inner.decode(y_0)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,3 +48,24 @@ def digits():
 def mixture_pairs(mixture):
     teacher = s4s.solver("unipc", s4s.levels("logsnr", 40, mixture), order=3)
     return TeacherPairs(*(make_pairs(mixture, teacher, sample_seeds(split, 64)) for split in ("train", "val")))
+
+
+@pytest.fixture(scope="session")
+def mixture_paths(mixture):
+    """Pairs with the teacher's states and outputs at all steps, its levels and the model's name."""
+    teacher = s4s.solver("unipc", s4s.levels("logsnr", 40, mixture), order=3)
+    splits = (make_pairs(mixture, teacher, sample_seeds(split, 16), trajectory=True) for split in ("train", "val"))
+    return TeacherPairs(*splits, mixture.name, teacher.levels)
+
+
+@pytest.fixture(scope="session")
+def mixture_test(mixture):
+    """Pairs from noise that no fit sees."""
+    teacher = s4s.solver("unipc", s4s.levels("logsnr", 40, mixture), order=3)
+    return make_pairs(mixture, teacher, sample_seeds("test", 200))
+
+
+@pytest.fixture(scope="session")
+def digits_pairs(digits):
+    teacher = s4s.solver("unipc", s4s.levels("edm", 20, digits), order=3)
+    return TeacherPairs(*(make_pairs(digits, teacher, sample_seeds(split, 16)) for split in ("train", "val")))

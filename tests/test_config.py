@@ -11,14 +11,16 @@ import pytest
 import yaml
 
 from s4s.config import read_config, schema
-from s4s.definitions import DRIVER_OF_FAMILY, FILES, Classical
+from s4s.definitions import FILES, RECIPES, Classical
 from s4s.errors import S4SError
+from s4s.families import FAMILIES
 from s4s.fitting.drivers import DRIVERS
 from s4s.fitting.settings import FitSettings
 from s4s.levels import GRIDS, grid_function
 from s4s.solvers import SOLVERS, make_function
 
 ROOT = Path(__file__).parents[1]
+ZERO = {"solver": "ddim", "levels": "edm"}
 ALT = {"family": "s4s_alt", "base": "ddim-edm"}
 DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
@@ -41,7 +43,8 @@ def test_the_schema_file_is_the_one_that_the_model_generates():
 
 
 def test_config_and_registries_name_the_same_things():
-    assert set(DRIVER_OF_FAMILY.values()) == set(DRIVERS)
+    assert {recipe.driver for recipe in RECIPES.values()} == set(DRIVERS)
+    assert {recipe.weights for recipe in RECIPES.values()} == set(FAMILIES)
     for kind, entry in SOLVERS.items():
         taken = set(inspect.signature(make_function(kind)).parameters) - {"levels"}
         assert taken - {"path"} - FILES == set(entry.options), kind
@@ -59,7 +62,7 @@ def test_every_defined_solver_has_cells():
     config = read_config({**DEFAULT, "solvers": list(DEFAULT["definitions"]), "nfe": [4, 7]})
     assert {cell.solver for cell in config.cells()} == {"teacher", *DEFAULT["definitions"]}
     families = {config.definition(token).family for token in config.solvers}
-    assert families == {"classical", "searched", *DRIVER_OF_FAMILY}
+    assert families == {"classical", "searched", *RECIPES}
 
 
 def test_the_config_needs_no_torch():
@@ -89,7 +92,7 @@ def edited(**changes):
         ({"seed": [1]}, "config: seed: unknown key"),
         ({"seeds": [-1]}, r"seeds\.0"),
         ({"teacher": {"step": 3}}, "teacher.step: unknown key"),
-        ({"fit": {"distance": "l3"}}, "fit.distance: .*'perceptual', 'l2' or 'l1'.*l3"),
+        ({"fit": {"distance": "l3"}}, "fit.distance: .*'perceptual', 'l2', 'l1', 'lpips' or 'features'.*l3"),
         ({"fit": {"radius": -1}}, "fit.radius"),
         ({"definitions": {"ddim-edm": {"solver": "dimm", "levels": "edm"}}}, "definitions.ddim-edm.*solver.*dimm"),
         ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "edm", "order": 2}}}, "ddim takes no option order"),
@@ -101,15 +104,40 @@ def edited(**changes):
         ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "explicit"}}}, "explicit needs values"),
         ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "explicit", "values": [[1, 2]]}}}, "decrease strictly"),
         ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "edm", "to_zero": True}}, "nfe": [1]}, "to_zero needs"),
-        ({"definitions": {"s4s_alt": {**ALT, "base": "heun-edm"}}}, "cannot start at 'heun-edm'; it can at the solvers ddim"),
-        ({"definitions": {"s4s_alt": {**ALT, "base": "ipndm3_afs-gits"}}}, "without analytic_first_step, a level 0"),
+        (
+            {"definitions": {"s4s_alt": {**ALT, "prediction": "noise", "base": "heun-edm"}}},
+            "at 'heun-edm': .* needs one of ddim",
+        ),
+        (
+            {"definitions": {"gs": {"family": "gs", "base": "ipndm3_afs-gits"}}, "solvers": ["gs"]},
+            "gs recomputes its formula",
+        ),
+        ({"definitions": {"s4s_alt": {**ALT, "base": "zero"}, "zero": {**ZERO, "to_zero": True}}}, "ends at level 0"),
+        ({"definitions": {"s4s_alt": {**ALT, "weights": "bns"}}}, "weights"),
+        ({"definitions": {"gs": {"family": "gs", "base": "ddim-edm", "weights": "lms"}}}, "gs has its own"),
+        ({"definitions": {"gs": {"family": "gs", "base": "ddim-edm", "order": 2}}}, "gs takes no option order"),
+        ({"definitions": {"ld3": {"family": "ld3", "base": "ddim-edm", "driver": "alternate"}}}, "ld3 has no coefficients"),
+        (
+            {"definitions": {"gs": {"family": "gs", "base": "ddim-edm", "fit": {"preset": "sg"}}}, "solvers": ["gs"]},
+            "gs.fit: preset",
+        ),
+        ({"fit": {"precision": "bfloat16"}}, "differences of outputs in bfloat16"),
         ({"teacher": {"solver": "dpm_v3"}}, "the teacher cannot be dpm_v3"),
         ({"teacher": {"levels": "gits"}}, "the teacher's levels must be one of edm, logsnr"),
         ({"teacher": {"levels": "time_power"}}, "the teacher's levels must be one of edm, logsnr"),
         ({"teacher": {"solver": "heun"}}, "unipc3-gits needs trajectories of the teacher's solver, which must be one of ddim"),
         ({"search": {"steps": 6}}, "8 gits levels|10 gits levels cannot be chosen from search.steps 6"),
         ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "explicit", "values": [[2, 0]], "to_zero": True}}}, "at 0"),
-        ({"definitions": {"s4s_alt": ALT, "ddim-edm": {"solver": "ddim", "levels": "leading"}}}, "and leading levels"),
+        (
+            {
+                "definitions": {
+                    "dyweight": {"family": "dyweight", "base": "ddim-edm"},
+                    "ddim-edm": {"solver": "ddim", "levels": "leading"},
+                },
+                "solvers": ["dyweight"],
+            },
+            "and leading levels",
+        ),
         ({"search": {"levels": "dmn"}}, "search.levels must be one of edm, logsnr"),
         ({"definitions": {"s4s_alt": {"family": "s4s_alt", "base": "nothing"}}}, "base: 'nothing' is not a classical solver"),
         ({"definitions": {"s4s_alt": {**ALT, "family": "s4s_lms", "decoupled": True}}}, "decoupled levels belong to"),

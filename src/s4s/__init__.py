@@ -13,7 +13,7 @@ _PUBLIC = {
     "levels": "s4s.levels",
     "solver": "s4s.solvers",
     "fit": "s4s.fitting.fit",
-    "FitResult": "s4s.fitting.fit",
+    "FitResult": "s4s.fitting.outcome",
     "FitSettings": "s4s.fitting.settings",
     "TeacherPairs": "s4s.teacher",
     "Tableau": "s4s.tableau",

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from s4s.definitions import Classical, Definition, Kind, Learned, Schedule, Strict, Token
 from s4s.errors import S4SError, explain
+from s4s.families import FAMILIES
 from s4s.fitting.settings import FitSettings
 from s4s.levels import GRIDS
 from s4s.models.files import model_path
@@ -106,12 +107,9 @@ class Config(Strict):
                 raise ValueError(
                     f"definitions.{token}.base: {definition.base!r} is not a classical solver; defined: {classical}"
                 )
-            to_zero = base.to_zero or any(row[-1] == 0 for row in base.values or [])
-            if base.solver not in EXPONENTIAL or base.analytic_first_step or to_zero or base.levels == "leading":
-                raise ValueError(
-                    f"definitions.{token}.base: a learned solver cannot start at {definition.base!r}; it can at the solvers "
-                    f"{', '.join(EXPONENTIAL)}, without analytic_first_step, a level 0 and leading levels"
-                )
+            problem = self._cannot_start(definition, base)
+            if problem:
+                raise ValueError(f"definitions.{token}.base: a learned solver cannot start at {definition.base!r}: {problem}")
             self.fit_settings(token)
         compared = self.classical(token)
         order = max((value for value in (definition.order, compared.order) if isinstance(value, int)), default=1)
@@ -133,6 +131,24 @@ class Config(Strict):
                 f"definitions.{token}: {longest} gits levels cannot be chosen from search.steps {self.search.steps}; raise it"
             )
 
+    def _cannot_start(self, definition: Learned, base: Classical) -> str | None:
+        """Why a learned solver cannot start at a classical one, as far as it shows without the numbers."""
+        if base.to_zero or any(row[-1] == 0 for row in base.values or []):
+            return "it ends at level 0; leave out to_zero"
+        weights, plain = definition.recipe.weights, not base.analytic_first_step and base.levels != "leading"
+        if FAMILIES[weights].follows_levels:
+            return None if plain and base.solver != "dpm_v3" else (
+                f"family {definition.family} recomputes its formula on learned levels, which it cannot for dpm_v3, with an "
+                "analytic first step or on leading levels"
+            )  # fmt: skip
+        general = weights == "bns" or (weights in ("lms", "pc") and definition.prediction != "noise")
+        if not general and not (plain and base.solver in EXPONENTIAL):
+            return (
+                f"family {definition.family} with this prediction needs one of {', '.join(EXPONENTIAL)}, without "
+                "analytic_first_step and leading levels"
+            )
+        return None
+
     def nfe_of(self, token: str) -> list[int]:
         """The numbers of evaluations at which a solver is compared."""
         least, classical = self.definitions[token].min_nfe, self.classical(token)
@@ -148,7 +164,7 @@ class Config(Strict):
         try:
             definition = self.definitions[token]
             changes = definition.fit if isinstance(definition, Learned) else {}
-            return FitSettings.model_validate({**self.fit.model_dump(), **changes})
+            return self.fit.changed(changes)
         except ValidationError as error:
             raise ValueError(explain(error, f"definitions.{token}.fit")) from error
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from s4s.families import FAMILIES
 from s4s.levels import GRIDS
 from s4s.solvers import SOLVERS
 
@@ -28,7 +29,25 @@ Kind = Annotated[str, _one_of(SOLVERS), Field(json_schema_extra={"enum": [*SOLVE
 Schedule = Annotated[str, _one_of(GRIDS), Field(json_schema_extra={"enum": [*GRIDS]})]
 Token = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
-DRIVER_OF_FAMILY = {"s4s_lms": "coefficients", "ld3": "schedule", "s4s_alt": "alternate", "joint": "joint"}
+class Recipe(NamedTuple):
+    """What a learned family's name in the config stands for: weights (s4s/families) and what is free when."""
+
+    weights: str
+    driver: str
+    decoupled: bool = False
+
+
+RECIPES = {
+    "s4s_lms": Recipe("lms", "coefficients"),
+    "s4s_pc": Recipe("pc", "coefficients"),
+    "s4s_ss": Recipe("single_step", "coefficients"),
+    "ld3": Recipe("ld3", "schedule", True),
+    "s4s_alt": Recipe("lms", "alternate", True),
+    "joint": Recipe("lms", "joint", True),
+    "gs": Recipe("gs", "joint", True),
+    "dyweight": Recipe("dyweight", "joint", True),
+    "bns": Recipe("bns", "joint", True),
+}
 FILES = {"costs", "statistics"}  # options that the workflow computes and fills in itself
 
 
@@ -124,18 +143,55 @@ _LEVEL_OPTIONS = ("rho", "power", "table", "values", "gamma", "exponent", "initi
 class Learned(Strict):
     """A solver that is fitted to the teacher."""
 
-    family: Literal["s4s_lms", "s4s_alt", "ld3", "joint"]
+    family: Literal["s4s_lms", "s4s_pc", "s4s_ss", "ld3", "s4s_alt", "joint", "gs", "dyweight", "bns"]
     base: Token = Field(description="token of the classical solver that the fit starts from, exactly")
-    prediction: Literal["data", "noise"] = "data"
+    weights: Literal["lms", "pc", "single_step"] | None = Field(None, description="form of s4s_alt and joint, default lms")
+    driver: Literal["coefficients", "schedule", "alternate", "joint"] | None = Field(
+        None, description="what is free when, if not what the family's name says"
+    )
+    prediction: Literal["data", "noise"] | None = Field(None, description="what the coefficients weigh, default data")
     order: Annotated[int, Field(ge=1)] | Literal["full"] = "full"
-    decoupled: bool = Field(False, description="also learn the level that the network is told at each node")
+    consistency: bool | None = Field(None, description="keep the sum of each row's weights at 1")
+    start_weights: bool | None = Field(None, description="also learn what each row takes from the start (lms)")
+    decoupled: bool | None = Field(None, description="also learn the level that the network is told at each node")
+    first_node: bool = Field(False, description="also learn where the first evaluation is made")
+    warm_start: str | None = Field(
+        None, description="previous: the learned solver at the next smaller NFE; or the path of a tableau, {nfe} in it filled in"
+    )
     fit: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the top-level fit:")
     min_nfe: int = Field(1, ge=1, description="leave out cells with fewer evaluations")
 
+    @property
+    def recipe(self) -> Recipe:
+        """Weights, driver and whether told levels are learned, as the family says and as this definition changes it."""
+        named = RECIPES[self.family]
+        weights, driver = self.weights or named.weights, self.driver or named.driver
+        decoupled = named.decoupled and driver != "coefficients" if self.decoupled is None else self.decoupled
+        return Recipe(weights, driver, decoupled)
+
+    @property
+    def family_options(self) -> dict[str, Any]:
+        """The options of the weights, without those left to their default."""
+        order = None if self.order == "full" else self.order
+        given = {"prediction": self.prediction, "order": order, "consistency": self.consistency,
+                 "start_weights": self.start_weights}  # fmt: skip
+        return {name: value for name, value in given.items() if value is not None}
+
     @model_validator(mode="after")
-    def _decoupled_needs_schedule(self) -> Learned:
-        if self.decoupled and self.family == "s4s_lms":
-            raise ValueError("decoupled levels belong to a learned schedule; take family s4s_alt, ld3 or joint")
+    def _options_fit(self) -> Learned:
+        recipe = self.recipe
+        if self.weights and self.family not in ("s4s_alt", "joint"):
+            raise ValueError(f"weights belong to families s4s_alt and joint; {self.family} has its own")
+        takes = FAMILIES[recipe.weights].options
+        for option in self.family_options:
+            if option not in takes:
+                raise ValueError(f"family {self.family} takes no option {option}; allowed: {', '.join(takes) or 'none'}")
+        if self.decoupled and recipe.driver == "coefficients":
+            raise ValueError("decoupled levels belong to a learned schedule; take a driver that learns it, or leave this out")
+        if FAMILIES[recipe.weights].schedule_only and recipe.driver in ("coefficients", "alternate"):
+            raise ValueError(f"family {self.family} has no coefficients; take driver schedule or joint")
+        if self.start_weights and self.prediction == "noise":
+            raise ValueError("start_weights belong to data prediction")
         return self
 
 

@@ -159,6 +159,36 @@ def levels_and_coefficients(tableaux: dict[str, str]) -> Figure:
     return figure
 
 
+def coefficients(tableaux: dict[str, str], columns: int = 4) -> Figure:
+    """Each solver's reduced form as a heat map: what every node is made of, a row a node, y_0 (by s_n/s_0) before the outputs.
+
+    Args:
+        tableaux: for each solver's name its file; all of one model and one NFE.
+    """
+    solvers = {name: Tableau.load(path) for name, path in tableaux.items()}
+    columns = min(columns, len(solvers))
+    rows = -(-len(solvers) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.9 * columns + 0.6, 1.9 * rows), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(solvers) :]:
+        axis.remove()
+    maps = {}
+    for name, tableau in solvers.items():
+        a, b = (table[1:].numpy() for table in tableau.reduced())
+        start = a * (tableau.levels[0] / tableau.levels[1:]).numpy()
+        below = np.tril(np.ones_like(b))
+        maps[name] = np.concatenate([start[:, None], np.where(below > 0, b, np.nan)], axis=1)
+    limit = max(np.nanmax(np.abs(values)) for values in maps.values())
+    for axis, (name, values) in zip(axes.flat, maps.items(), strict=False):
+        image = axis.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+        nfe = len(values)
+        axis.set_title(name, fontsize=7)
+        axis.set_xticks(range(nfe + 1), ["$y_0$", *(f"$D_{{{j}}}$" for j in range(nfe))], fontsize=6)
+        axis.set_yticks(range(nfe), [f"$y_{{{n + 1}}}$" for n in range(nfe)], fontsize=6)
+        axis.grid(False)
+    figure.colorbar(image, ax=axes, label="weight ($y_0$: over $s_n/s_0$)", shrink=0.8)
+    return figure
+
+
 def sample_grid(samples: dict[str, str], columns: int = 12) -> Figure:
     """The first samples of each solver: the same noise down a column, a solver a row.
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from s4s.errors import S4SError
@@ -31,11 +32,18 @@ def initial_noise(denoiser: Denoiser, seeds: Sequence[int] | np.ndarray) -> Tens
 
 
 def run(
-    denoiser: Denoiser, y: Tensor, tableau: Tableau, condition: Tensor | None = None, callback: Callback | None = None
+    denoiser: Denoiser,
+    y: Tensor,
+    tableau: Tableau,
+    condition: Tensor | None = None,
+    callback: Callback | None = None,
+    recompute: bool = False,
 ) -> Tensor:
     """Carry states y [B, *shape] from the first level of `tableau` to its last; differentiable.
 
-    `callback(n, y_n, D_n)` is called after each evaluation. A state or output is dropped after its last use.
+    `callback(n, y_n, D_n)` is called after each evaluation. A state or output is dropped after its last use. With `recompute`
+    the activations inside the denoiser are not kept for the gradient but computed again, so that the peak of memory is that of
+    one evaluation, and a forward with its backward pass costs one evaluation more.
     """
     weights_a, weights_b = _weights(tableau.A), _weights(tableau.B)
     eval_levels = tableau.eval_levels.unbind() if tableau.eval_levels.requires_grad else tableau.eval_levels.tolist()
@@ -43,8 +51,12 @@ def run(
     states: dict[int, Tensor] = {0: y}
     outputs: dict[int, Tensor] = {}
     for n in range(tableau.nfe):
-        argument = states[n] * tableau.kappa if n == 0 and tableau.kappa != 1 else states[n]
-        outputs[n] = denoiser(argument, eval_levels[n], condition)
+        scaled = n == 0 and (isinstance(tableau.kappa, Tensor) or tableau.kappa != 1)
+        argument = states[n] * tableau.kappa if scaled else states[n]
+        if recompute:
+            outputs[n] = checkpoint(denoiser, argument, eval_levels[n], condition, use_reentrant=False)
+        else:
+            outputs[n] = denoiser(argument, eval_levels[n], condition)
         if callback is not None:
             callback(n, states[n], outputs[n])
         terms = [(weight, states[j]) for j, weight in weights_a[n]] + [(weight, outputs[j]) for j, weight in weights_b[n]]

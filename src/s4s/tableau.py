@@ -45,7 +45,7 @@ class Tableau:
         levels: the schedule s_0 > ... > s_N >= 0, [N+1].
         A, B: weights of the earlier states and denoiser outputs, lower triangular, [N, N].
         eval_levels: the levels that the network is told, [N], > 0; by default those of the schedule.
-        kappa: factor on y_0 in the first evaluation (an analytic first step has kappa < 1).
+        kappa: factor on y_0 in the first evaluation (an analytic first step has kappa < 1); a number, or a scalar with gradient.
         meta: where the numbers come from; plain JSON values.
     Raises:
         S4SError: if the numbers do not form a solver.
@@ -55,7 +55,7 @@ class Tableau:
     A: Tensor
     B: Tensor
     eval_levels: Tensor = None  # type: ignore[assignment]  # None: those of the schedule
-    kappa: float = 1.0
+    kappa: float | Tensor = 1.0
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,7 +63,8 @@ class Tableau:
             object.__setattr__(self, "eval_levels", torch.as_tensor(self.levels)[:-1])
         for name in ("levels", "eval_levels", "A", "B"):
             object.__setattr__(self, name, torch.as_tensor(getattr(self, name), dtype=torch.float64))
-        object.__setattr__(self, "kappa", float(self.kappa))
+        if not (isinstance(self.kappa, Tensor) and self.kappa.requires_grad):
+            object.__setattr__(self, "kappa", float(self.kappa))
         n = len(self.levels) - 1
         if self.levels.ndim != 1 or n < 1:
             raise S4SError(f"tableau: levels must be a list of at least 2 numbers, got shape {tuple(self.levels.shape)}")
@@ -101,15 +102,14 @@ class Tableau:
         """Whether both compute the same thing: equal levels, kappa and reduced form, relative to `tolerance`."""
         if self.nfe != other.nfe:
             return False
-        mine = (self.levels, self.eval_levels, torch.tensor(self.kappa), *self.reduced())
-        its = (other.levels, other.eval_levels, torch.tensor(other.kappa), *other.reduced())
+        mine = (self.levels, self.eval_levels, torch.as_tensor(self.kappa), *self.reduced())
+        its = (other.levels, other.eval_levels, torch.as_tensor(other.kappa), *other.reduced())
         return all(torch.allclose(x, y, rtol=tolerance, atol=tolerance) for x, y in zip(mine, its, strict=True))
 
     def detach(self) -> Tableau:
         """The same numbers without gradients."""
-        return replace(
-            self, levels=self.levels.detach(), A=self.A.detach(), B=self.B.detach(), eval_levels=self.eval_levels.detach()
-        )
+        tables = {name: getattr(self, name).detach() for name in ("levels", "eval_levels", "A", "B")}
+        return replace(self, **tables, kappa=float(self.kappa))
 
     def with_meta(self, **meta: Any) -> Tableau:
         """The same numbers with `meta` added to what is known of them."""
@@ -126,7 +126,7 @@ class Tableau:
 
         return {
             "format": "s4s-tableau/1", "nfe": self.nfe, "levels": self.levels.tolist(),
-            "eval_levels": self.eval_levels.tolist(), "kappa": self.kappa, "A": lower(self.A), "B": lower(self.B),
+            "eval_levels": self.eval_levels.tolist(), "kappa": float(self.kappa), "A": lower(self.A), "B": lower(self.B),
             "meta": self.meta,
         }  # fmt: skip
 

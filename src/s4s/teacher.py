@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from s4s.errors import S4SError
 from s4s.levels import levels
 from s4s.metrics.global_error import global_error
 from s4s.models.denoiser import Denoiser
+from s4s.provenance import provenance
 from s4s.sampling import initial_noise, sample
 from s4s.seeds import sample_seeds
 from s4s.solvers import solver
-from s4s.store import Split, read_split
+from s4s.store import Split, read_attributes, read_split
 from s4s.tableau import Tableau
 
 KIND = "teacher-pairs"
@@ -23,15 +27,38 @@ KIND = "teacher-pairs"
 
 @dataclass(frozen=True)
 class TeacherPairs:
-    """What a fit learns from and what it is validated on. `Split` holds seeds, y_T and the teacher's y_0."""
+    """What a fit learns from and what it is validated on. `Split` holds seeds, y_T and the teacher's y_0.
+
+    Attributes:
+        model: name of the model that they were made with, if known.
+        levels: the teacher's schedule [steps + 1], float64, if known.
+    """
 
     train: Split
     val: Split
+    model: str | None = None
+    levels: Tensor | None = None
 
     @classmethod
-    def load(cls, path: str) -> TeacherPairs:
-        """Read both splits of results/teacher/{model}/pairs.h5."""
-        return cls(read_split(path, KIND, "train"), read_split(path, KIND, "val"))
+    def load(cls, path: str | Path, val_path: str | Path | None = None) -> TeacherPairs:
+        """Read both splits of results/teacher/{model}/pairs.h5, or each of a file of its own.
+
+        Raises:
+            S4SError: if a file cannot be read, or the two are not of the same model and teacher.
+        """
+        paths = {"train": path, "val": val_path or path}
+        known = [read_attributes(file) for file in paths.values()]
+        for key in ("model", "tableau"):
+            if known[0].get(key) != known[1].get(key):
+                raise S4SError(f"{path} and {val_path} were made with another {key}; make both again")
+        levels = known[0].get("levels")
+        splits = (read_split(file, KIND, name) for name, file in paths.items())
+        return cls(*splits, known[0].get("model"), None if levels is None else torch.tensor(levels, dtype=torch.float64))
+
+
+def attributes(denoiser: Denoiser, teacher: Tableau) -> dict[str, Any]:
+    """What a file of teacher pairs says of how it was made."""
+    return {**provenance(denoiser.name, teacher), "levels": teacher.levels.tolist()}
 
 
 def make_pairs(

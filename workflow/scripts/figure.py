@@ -20,6 +20,8 @@ def main(args: argparse.Namespace) -> None:
             figure = figures.fit_curves(named)
         case "levels_and_coefficients":
             figure = figures.levels_and_coefficients(named)
+        case "coefficients":
+            figure = figures.coefficients(named)
         case "samples":
             figure = figures.sample_grid(named)
     figures.save(figure, args.out)
@@ -27,7 +29,8 @@ def main(args: argparse.Namespace) -> None:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument(
-    "figure", choices=["fid", "global_error", "teacher_convergence", "fit_curves", "levels_and_coefficients", "samples"]
+    "figure",
+    choices=["fid", "global_error", "teacher_convergence", "fit_curves", "levels_and_coefficients", "coefficients", "samples"],
 )
 parser.add_argument("named", nargs="*", help="NAME=FILE, for figures that show files of single cells")
 parser.add_argument("--scores", help="results/tables/scores.csv, for figures of scores")

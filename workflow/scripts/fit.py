@@ -9,32 +9,43 @@ from s4s.script import run_script, use_device
 def main(args: argparse.Namespace) -> None:
     device = use_device(args.threads)
     from s4s.atomic import write_json
+    from s4s.families import FAMILIES
     from s4s.fitting.fit import fit
     from s4s.fitting.settings import FitSettings
-    from s4s.models.load import load_model, load_perceptual
-    from s4s.store import read_split
+    from s4s.fitting.warm_start import resampled
+    from s4s.models.load import copies, load_model, load_perceptual
+    from s4s.solvers import solver
     from s4s.tableau import Tableau
-    from s4s.teacher import KIND, TeacherPairs
+    from s4s.teacher import TeacherPairs
 
     spec = json.loads(args.spec)
     base = Tableau.load(args.base)
     denoiser = load_model(args.model, device)
+    start = base
+    if args.warm_start:
+        start = resampled(
+            Tableau.load(args.warm_start), base.nfe, denoiser.s_max, float(base.levels[-1]),
+            lambda levels: solver(base.meta["solver"], levels, path=denoiser.path, **base.meta["options"]),
+            weights=not FAMILIES[spec["weights"]].follows_levels,
+        ).with_meta(**base.meta)  # fmt: skip
     result = fit(
         denoiser,
-        TeacherPairs(read_split(args.train, KIND, "train"), read_split(args.val, KIND, "val")),
-        "lms",
-        base.levels,
-        base=base,
-        family_options={"prediction": spec["prediction"], "order": spec["order"]},
+        TeacherPairs.load(args.train, args.val),
+        spec["weights"],
+        start.levels,
+        base=start,
+        family_options=spec["options"],
         driver=spec["driver"],
         decoupled=spec["decoupled"],
+        first_node=spec["first_node"],
         settings=FitSettings(**spec["settings"]),
         perceptual_network=load_perceptual(args.model, device),
         batch_size=args.batch_size,
+        replicas=copies(args.model, device),
         state_path=args.state,
         show_progress=True,
     )
-    meta = {"model": denoiser.name, "token": args.token, "fit": spec, "start": base.meta, "evaluations": result.evaluations}
+    meta = {"model": denoiser.name, "token": args.token, "fit": spec, "start": start.meta, "evaluations": result.evaluations}
     result.tableau.with_meta(**meta).save(args.out)
     write_json(args.history, {"evaluations": result.evaluations, "seconds": result.seconds, "history": result.history})
 
@@ -42,11 +53,12 @@ def main(args: argparse.Namespace) -> None:
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
 parser.add_argument("--token", required=True, help="name of the solver in the results")
-parser.add_argument("--spec", required=True, help="JSON: prediction, order, driver, decoupled, settings")
+parser.add_argument("--spec", required=True, help="JSON: weights, options, driver, decoupled, first_node, settings")
 parser.add_argument("--base", required=True, help="tableau of the classical solver to start from")
+parser.add_argument("--warm-start", help="tableau of a learned solver, at another NFE or of another model, to start near")
 parser.add_argument("--train", required=True, help="teacher pairs to learn from")
 parser.add_argument("--val", required=True, help="teacher pairs to validate on")
-parser.add_argument("--batch-size", type=int, default=512, help="rows at a time in validation")
+parser.add_argument("--batch-size", type=int, default=4096, help="states at a time through the network")
 parser.add_argument("--state", required=True, help="resumable state, removed at the end")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True, help="the learned tableau")

@@ -8,17 +8,16 @@ from s4s.script import run_script, use_device
 def main(args: argparse.Namespace) -> None:
     device = use_device(args.threads)
     from s4s.models.load import load_model
-    from s4s.provenance import provenance
     from s4s.seeds import sample_seeds
     from s4s.store import write_splits
     from s4s.tableau import Tableau
-    from s4s.teacher import KIND, make_pairs
+    from s4s.teacher import KIND, attributes, make_pairs
 
     denoiser = load_model(args.model, device)
     teacher = Tableau.load(args.teacher)
     seeds = sample_seeds(args.split.split("~")[0], args.count, args.sampling_seed)
     pairs = make_pairs(denoiser, teacher, seeds, args.batch_size, args.trajectory, show_progress=True)
-    write_splits(args.out, KIND, {args.split: pairs}, provenance(denoiser.name, teacher))
+    write_splits(args.out, KIND, {args.split: pairs}, attributes(denoiser, teacher))
 
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -10,11 +10,10 @@ def main(args: argparse.Namespace) -> None:
     device = use_device(args.threads)
     from s4s.levels import levels
     from s4s.models.load import load_model
-    from s4s.provenance import provenance
     from s4s.seeds import sample_seeds
     from s4s.solvers import solver
     from s4s.store import write_splits
-    from s4s.teacher import KIND, make_pairs
+    from s4s.teacher import KIND, attributes, make_pairs
 
     spec = json.loads(args.spec)
     denoiser = load_model(args.model, device)
@@ -22,8 +21,7 @@ def main(args: argparse.Namespace) -> None:
     teacher = solver(spec["solver"], grid, path=denoiser.path, **spec["solver_options"])
     seeds = sample_seeds("search", args.count)
     paths = make_pairs(denoiser, teacher, seeds, args.batch_size, trajectory=True, show_progress=True)
-    attributes = {**provenance(denoiser.name, teacher), "levels": grid.tolist()}
-    write_splits(args.out, KIND, {"search": paths}, attributes)
+    write_splits(args.out, KIND, {"search": paths}, attributes(denoiser, teacher))
 
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -2,77 +2,105 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
+from s4s.families.family import Family, check_inside, data_start, noise_start
 from s4s.solvers.exponential import data_tableau, noise_tableau, ratios
 from s4s.tableau import Tableau
 
 
-class LMS:
+class LMS(Family):
     """S4S-LMS (arXiv 2502.17423): order K, weights b free, started at a classical solver.
 
     data:   y_{n+1} = r_n y_n + (1 - r_n) sum_{k<K} b_{k,n} D_{n-k},           r_n = s_{n+1}/s_n
     noise:  y_{n+1} = y_n + (s_{n+1} - s_n) sum_{k<K} b_{k,n} e_{n-k},         e_j = (y_j - D_j)/s_j
 
-    Either way B[n,j] = scale[n,j] b[n,j], with scale a function of the levels. The parameters are theta = b - b_start
-    [N, N], of which the band j > n - K counts. theta = 0 on the starting levels gives the starting solver bit for bit.
+    Either way B[n,j] = scale[n,j] b[n,j], with scale a function of the levels. theta holds b - b_start, row by row.
+    theta = 0 on the starting levels gives the starting solver bit for bit if it is written in this form. A solver that is
+    not exact on D = 0 (one with an analytic first step) adds to each row of the data form what it takes from y_0; with
+    `start_weights` that is learned too, and the family is as general as BNS.
 
     Args:
-        base: the classical solver to start from; any that is exact on D = 0 and on constants.
+        base: the solver to start from; for noise prediction one that is exact on D = 0 and on constants.
         prediction: "data" or "noise".
         order: K, or None for as many as there are.
+        consistency: keep the sum of the weights of each row, which is 1 for every classical solver.
+        start_weights: data prediction only: learn what each row takes from y_0 as well; theta ends with these N numbers.
     Raises:
         S4SError: if this family cannot represent `base`.
     """
 
-    def __init__(self, base: Tableau, prediction: str = "data", order: int | None = None):
+    name = "lms"
+
+    def __init__(
+        self,
+        base: Tableau,
+        prediction: str = "data",
+        order: int | None = None,
+        consistency: bool = False,
+        start_weights: bool = False,
+    ):
+        if start_weights and prediction == "noise":
+            raise S4SError("start_weights belong to data prediction; take prediction: data or leave them out")
         if prediction not in ("data", "noise"):
             raise S4SError(f"prediction must be 'data' or 'noise', got {prediction!r}")
         if order is not None and not 1 <= order <= base.nfe:
             raise S4SError(f"order {order} of the learned solver must lie between 1 and its NFE, {base.nfe}")
-        if base.kappa != 1 or base.levels[-1] == 0 or not torch.equal(base.eval_levels, base.levels[:-1]):
-            raise S4SError(
-                f"a learned solver cannot start at {base.meta.get('solver', 'this solver')}, which ends at level 0, scales its "
-                "start or tells the network other levels than those of its schedule"
-            )
-        self.prediction = prediction
-        self.order = order or base.nfe
-        self.mask = torch.ones(base.nfe, base.nfe, dtype=torch.float64).tril().triu(1 - self.order)
+        self.prediction, self.nfe = prediction, base.nfe
+        self.order, self.consistency = order or base.nfe, consistency
         self.start_scale = self._scale(base.levels)
-        self.start_B = self._start(base)
-        outside = self.start_B[self.mask == 0].abs().max().item() if base.nfe > 1 else 0.0
-        if outside > 1e-12:
-            needed = max(n - j + 1 for n, j in self.start_B.abs().gt(1e-12).nonzero().tolist())
-            raise S4SError(
-                f"a learned solver of order {self.order} with {prediction} prediction cannot start at "
-                f"{base.meta.get('solver', 'this solver')}, which uses the last {needed} outputs; take order {needed} or full"
-            )
+        if prediction == "data":
+            self.start_B, self.from_start = data_start(base, self.name)
+        else:
+            self.start_B = noise_start(base, self.name)
+        reach = self._reach()
+        check_inside(self.start_B, self._band(reach), base, self.name, f"take order {{}}{self._less} or full")
+        self.at = self._positions(self.order)
+        self.start_weights = base.nfe if start_weights else 0
+        self.size = len(self.at[0]) + self.start_weights
+
+    _less = ""  # how an error speaks of the order that would do
+
+    def _reach(self) -> int:
+        """Number of outputs that a row can weigh."""
+        return self.order
+
+    def _band(self, width: int) -> Tensor:
+        return torch.ones(self.nfe, self.nfe, dtype=torch.float64).tril().triu(1 - width)
+
+    def _positions(self, width: int) -> tuple[Tensor, ...]:
+        """Rows and columns of the free weights; with consistency the newest weight of a row follows from the others."""
+        band = self._band(width)
+        return (band.tril(-1) if self.consistency else band).nonzero(as_tuple=True)
+
+    def _table(self, values: Tensor, at: tuple[Tensor, ...]) -> Tensor:
+        """Changes of the weights b as a table [N, N]."""
+        table = torch.zeros(self.nfe, self.nfe, dtype=torch.float64).index_put(at, values)
+        return table - torch.diag(table.sum(1)) if self.consistency else table
 
     def _scale(self, levels: Tensor) -> Tensor:
         if self.prediction == "data":
             return (1 - ratios(levels))[:, None].expand(-1, len(levels) - 1)
         return -(levels[1:] - levels[:-1])[:, None] / levels[:-1]
 
-    def _build(self, levels: Tensor, B: Tensor, eval_levels: Tensor | None = None) -> Tableau:
-        make = data_tableau if self.prediction == "data" else noise_tableau
-        return make(levels, B, eval_levels)
+    def _change(self, levels: Tensor, theta: Tensor, scale: Tensor) -> Tensor:
+        """What theta adds to B."""
+        return scale * self._table(theta, self.at)
 
-    def _start(self, base: Tableau) -> Tensor:
-        """B of the tableau in this family's form whose reduced form is that of `base`."""
-        if torch.equal(self._build(base.levels, base.B).A, base.A):
-            return base.B
-        a, b = base.reduced()
-        if not torch.allclose(a, base.levels / base.levels[0]) or not torch.allclose(a + b.sum(1), torch.ones_like(a)):
-            raise S4SError("a learned solver can only start at one that is exact for D = 0 and for a constant state")
-        if self.prediction == "data":
-            return b[1:] - ratios(base.levels)[:, None] * b[:-1]
-        unit = torch.eye(base.nfe, dtype=torch.float64)
-        return torch.linalg.solve_triangular(unit - b[:-1], b[1:] - b[:-1], upper=False, left=False)
-
-    def tableau(self, levels: Tensor, theta: Tensor, eval_levels: Tensor | None = None) -> Tableau:
-        """The solver with weights b_start + theta on `levels`; differentiable in all arguments."""
+    def tableau(self, levels: Tensor, theta: Tensor) -> Tableau:
+        """The solver with weights b_start + theta on `levels`; differentiable in both."""
         scale = self._scale(levels)
-        B = self.start_B * (scale / self.start_scale) + scale * (theta * self.mask)
-        return self._build(levels, B, eval_levels)
+        weights, on_start = theta[: self.size - self.start_weights], theta[self.size - self.start_weights :]
+        B = self.start_B * (scale / self.start_scale) + self._change(levels, weights, scale)
+        if self.prediction == "noise":
+            return noise_tableau(levels, B)
+        from_start = self.from_start + on_start if self.start_weights else self.from_start
+        plain = data_tableau(levels, B)
+        if not self.start_weights and not from_start.any():
+            return plain
+        first = torch.cat([torch.ones(self.nfe, 1), torch.zeros(self.nfe, self.nfe - 1)], 1).double()
+        return replace(plain, A=plain.A + (levels[1:] / levels[0] * from_start)[:, None] * first)

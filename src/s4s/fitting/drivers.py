@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-COEFFICIENTS = frozenset({"theta"})
+COEFFICIENTS = frozenset({"theta", "kappa"})
 SCHEDULE = frozenset({"xi", "delta"})
 
 DRIVERS: dict[str, list[frozenset[str]]] = {

@@ -6,23 +6,17 @@ import torch
 from torch import Tensor
 
 
-class Clock:
-    """Maps parameters xi [N] to levels [N + 1] with the ends fixed; xi = 0 gives the starting levels bit for bit.
+def moved(levels: Tensor, xi: Tensor) -> Tensor:
+    """Levels [N + 1] with the same ends, whose increments of lambda are those of `levels` times exp(xi) [N], to scale.
 
-    The increments of lambda are a softmax of xi plus the logarithm of the starting ones, so that levels always decrease.
+    Levels always decrease, and xi = 0 gives them back bit for bit; differentiable in both.
     """
+    lam = -levels.log()
+    span = lam[-1] - lam[0]
+    log_increments = ((lam[1:] - lam[:-1]) / span).log()
 
-    def __init__(self, levels: Tensor):
-        self.start = levels.detach()
-        lam = -self.start.log()
-        self.span = lam[-1] - lam[0]
-        self.log_increments = ((lam[1:] - lam[:-1]) / self.span).log()
-        self.reference = self._positions(torch.zeros_like(self.log_increments))
+    def positions(logits: Tensor) -> Tensor:
+        return torch.softmax(logits, 0).cumsum(0)[:-1]
 
-    def _positions(self, xi: Tensor) -> Tensor:
-        return torch.softmax(self.log_increments + xi, 0).cumsum(0)[:-1]
-
-    def levels(self, xi: Tensor) -> Tensor:
-        """Levels [N + 1], differentiable in xi."""
-        inner = self.start[1:-1] * torch.exp(-self.span * (self._positions(xi) - self.reference))
-        return torch.cat([self.start[:1], inner, self.start[-1:]])
+    shift = positions(log_increments + xi) - positions(log_increments)
+    return torch.cat([levels[:1], levels[1:-1] * torch.exp(-span * shift), levels[-1:]])

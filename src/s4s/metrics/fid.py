@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from s4s.errors import S4SError
+from s4s.torchvision_operators import declare_missing_operators
 
-
-def _declare_missing_torchvision_operators() -> None:
-    """Let torchvision's Python part load beside a CPU-only torch, which lacks its compiled operators.
-
-    clean-fid needs no more than that part. Where the operators exist, this does nothing.
-    """
-    for operator, signature in [
-        ("nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
-        ("qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
-    ]:
-        try:
-            torch.library.define(f"torchvision::{operator}", signature)
-        except RuntimeError:
-            return  # already there
-
-
-_declare_missing_torchvision_operators()
+declare_missing_operators()
 from cleanfid.fid import frechet_distance as cleanfid_distance  # noqa: E402
 
 

@@ -28,3 +28,10 @@ def load_perceptual(name_or_path: str | Path, device: str | torch.device = "cpu"
     """The network of the fit's perceptual distance that a model's YAML names, or None if it names none."""
     weights = read_model_file(name_or_path).perceptual
     return None if weights is None else load_classifier(weights, torch.device(device))
+
+
+def copies(name_or_path: str | Path, device: str) -> list[tuple[Denoiser, Classifier | None]]:
+    """The denoiser and the perceptual network once more on every further GPU that this process sees; none on a CPU."""
+    count = torch.cuda.device_count() if device == "cuda" else 0
+    others = [f"cuda:{i}" for i in range(1, count)]
+    return [(load_model(name_or_path, other), load_perceptual(name_or_path, other)) for other in others]

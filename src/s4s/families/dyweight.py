@@ -1,0 +1,48 @@
+"""DyWeight: free weights on past directions, whose sum says where in time a step has arrived."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from s4s.errors import S4SError
+from s4s.families.family import Family, check_inside, noise_start
+from s4s.solvers.exponential import noise_tableau
+from s4s.tableau import Tableau
+
+
+class DyWeight(Family):
+    """DyWeight (arXiv 2603.11607 and its code): unconstrained weights w, implicit time calibration.
+
+    y_{n+1} = y_n + (s_{n+1} - t_n) sum_{k<K} w_{n,n-k} d_{n-k},   d_j = (y_j - D(y_j; t_j))/t_j
+    t_{n+1} = t_n + (s_{n+1} - t_n) sum_k w_{n,n-k},               t_0 = s_0
+
+    The schedule s is fixed; t is where the weights say that the state is, and what the network is told. The learned scale of
+    what it is told (the authors' s_i) is the option `decoupled` of a fit. theta holds w - w_start, row by row.
+
+    Args:
+        base: an exponential solver; the authors take iPNDM-3.
+        order: K, None for all; the authors take 3.
+    """
+
+    def __init__(self, base: Tableau, order: int | None = None):
+        if order is not None and not 1 <= order <= base.nfe:
+            raise S4SError(f"order {order} of the learned solver must lie between 1 and its NFE, {base.nfe}")
+        self.nfe, self.levels = base.nfe, base.levels
+        self.start_B = noise_start(base, "dyweight")
+        band = torch.ones(base.nfe, base.nfe, dtype=torch.float64).tril().triu(1 - (order or base.nfe))
+        check_inside(self.start_B, band, base, "dyweight", "take order {} or full")
+        self.at = band.nonzero(as_tuple=True)
+        self.size = len(self.at[0])
+        self.start_scale = -(base.levels[1:] - base.levels[:-1])[:, None] / base.levels[:-1]
+
+    def tableau(self, levels: Tensor, theta: Tensor) -> Tableau:
+        """The solver with these weights; raises S4SError if they lead to a time that is not positive."""
+        change = torch.zeros(self.nfe, self.nfe, dtype=torch.float64).index_put(self.at, theta)
+        excess = change.sum(1)  # of the sum of a row over 1
+        times = [levels[0]]
+        for n in range(self.nfe - 1):
+            times.append(levels[n + 1] + excess[n] * (levels[n + 1] - times[n]))
+        t = torch.stack(times)
+        scale = -(levels[1:] - t)[:, None] / t
+        return noise_tableau(levels, self.start_B * (scale / self.start_scale) + scale * change, eval_levels=t)

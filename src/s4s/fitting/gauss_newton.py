@@ -1,0 +1,115 @@
+"""Gauss-Newton with a memory: least squares on few pairs a step, remembering what earlier pairs said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s4s.errors import S4SError
+from s4s.fitting.objective import Objective
+from s4s.fitting.outcome import NotFinite, Step
+from s4s.fitting.parameters import Parameters
+from s4s.fitting.settings import FitSettings
+
+ATTEMPTS = 8  # at a step, each with more damping
+WORSE = 1.02  # a step may worsen its own few pairs by this much, for the remembered ones count too
+LEAST_DAMPING = 1e-7
+
+
+class GaussNewton:
+    """Recursive Levenberg-Marquardt, an extended Kalman filter with fading memory (Bertsekas 1996, SIAM J. Optim. 6(3)).
+
+    Each step linearises the residuals of a fresh minibatch, adds them to what is remembered of earlier ones and takes
+
+        argmin_p  sum_k fade^(age of k) ||W_k (r_k + J_k (p - p_k))||^2 + damping ||p - p_now||^2_diag
+
+    which needs the sums H = sum fade J'WWJ and c = H p - J'WWr only. W makes the squares those of the distance
+    (iterative reweighting). The memory grows with the steps up to the setting, since early linearisations are poor. A step is
+    kept if its own pairs are not worse after it; else it is tried again with more damping. Parameters that move the solver as
+    others do together are left where they are.
+    """
+
+    def __init__(self, parameters: Parameters, settings: FitSettings):
+        self.parameters, self.settings = parameters, settings
+        self.damping = settings.damping
+        self.free: frozenset[str] = frozenset()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.age = 0
+        self.index = torch.zeros(0, dtype=torch.long)
+        self.H, self.c = torch.zeros(0, 0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
+
+    def step(self, objective: Objective, values: Tensor, free: frozenset[str], y: Tensor, rows: Tensor, by_start: bool) -> Step:
+        """One minibatch; see `Step`."""
+        if free != self.free or not len(self.index):
+            self._forget()
+            self.free, self.index = free, self.parameters.independent(self.parameters.free(free))
+            self.H, self.c = torch.zeros(len(self.index), len(self.index)).double(), torch.zeros(len(self.index)).double()
+        if not len(self.index):
+            raise S4SError("fit: nothing is free to learn: the family has no weights and the driver leaves the schedule fixed")
+        p = values[self.index]
+        lin = self.parameters.linearise(values, self.index)
+        found = objective.normal_equations(lin, y, rows, self.settings.derivatives)
+        before = found.distances.mean().item()
+        if not (torch.isfinite(found.distances).all() and torch.isfinite(found.matrix).all()):
+            raise NotFinite(before)
+        fade = min(1 - 1 / self.settings.memory, self.age / (self.age + 2))
+        H = fade * self.H + found.matrix
+        c = fade * self.c + found.matrix @ p - found.gradient
+        gradient, diagonal = H @ p - c, H.diagonal()
+        diagonal = diagonal.clamp_min(1e-8 * diagonal.max().item() + 1e-300)
+        growth = 4.0
+        for _ in range(ATTEMPTS):
+            change = -torch.linalg.solve(H + torch.diag(self.damping * diagonal), gradient)
+            after = self._try(objective, values, change, y, rows)
+            if after is not None and after[1] <= before * (WORSE if self.age > 1 else 1):
+                predicted = -(found.gradient @ change + 0.5 * change @ found.matrix @ change).item() / len(rows)
+                if predicted <= 0 or before - after[1] > 0.5 * predicted:
+                    self.damping = max(LEAST_DAMPING, self.damping / 5)
+                values = after[0]
+                break
+            self.damping, growth = self.damping * growth, 2 * growth
+        self.H, self.c, self.age = H, c, self.age + 1
+        start = None
+        if by_start:
+            start = objective.gradients(self.parameters, values, y, rows, by_start=True, recompute=False).by_start
+        return Step(values, found.distances, start)
+
+    def _try(
+        self, objective: Objective, values: Tensor, change: Tensor, y: Tensor, rows: Tensor
+    ) -> tuple[Tensor, float] | None:
+        """Values after a change and their mean distance, or None where they stand for no solver."""
+        moved = values.index_add(0, self.index, change)
+        try:
+            tableau = self.parameters.tableau(moved)
+        except S4SError:
+            return None
+        mean = objective.distances(tableau.detach(), y, rows).mean().item()
+        return (moved, mean) if mean == mean else None
+
+    def after_validation(self, better: bool) -> bool:
+        """Whether to go back to the best values: never."""
+        return False
+
+    def recover(self) -> None:
+        """After values that are not finite: forget, and begin with careful steps."""
+        self.damping = max(1.0, 10 * self.damping)
+        self._forget()
+
+    def average(self, values: Tensor) -> Tensor:
+        """What is validated: the values themselves."""
+        return values
+
+    def state(self) -> dict[str, Any]:
+        """All that changes."""
+        return {
+            "damping": self.damping, "free": sorted(self.free), "age": self.age, "index": self.index, "H": self.H, "c": self.c,
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state()`."""
+        self.damping, self.free, self.age = state["damping"], frozenset(state["free"]), state["age"]
+        self.index, self.H, self.c = state["index"], state["H"], state["c"]
