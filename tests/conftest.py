@@ -68,4 +68,4 @@ def mixture_test(mixture):
 @pytest.fixture(scope="session")
 def digits_pairs(digits):
     teacher = s4s.solver("unipc", s4s.levels("edm", 20, digits), order=3)
-    return TeacherPairs(*(make_pairs(digits, teacher, sample_seeds(split, 16)) for split in ("train", "val")))
+    return TeacherPairs(*(make_pairs(digits, teacher, sample_seeds(split, n)) for split, n in {"train": 48, "val": 16}.items()))
