@@ -4,9 +4,9 @@ python benchmarks/fit_cost.py                      all methods at NFE 4, 6 and 1
 python benchmarks/fit_cost.py --methods ours ld3   some of them
 python benchmarks/fit_cost.py --table              the tables again, from what is there
 
-Each fit's result is kept under --out and not computed again. All methods learn from the same pool of teacher pairs, of which each
-takes as many as its recipe says, and are tested on the same unseen noise. Evaluations count a forward pass 1, a forward with
-its backward pass 3, and include validation and the teacher's steps for the pairs used.
+Each fit's result is kept under --out and not computed again. All methods learn from the same pool of teacher pairs, of which
+each takes as many as its recipe says, and are tested on the same unseen noise. Evaluations count a forward pass 1, a forward
+with its backward pass 3, and include validation and the teacher's steps for the pairs used.
 """
 
 import argparse
@@ -39,7 +39,9 @@ METHODS = {
     "ours": (IPNDM, "lms", "joint", SIZES),
     "s4s_alt, Gauss-Newton": (IPNDM, "lms", "alternate", {**SIZES, "iterations": 64}),
     "s4s_alt, Adam": (IPNDM, "lms", "alternate", {"preset": "adam", **SIZES, "phase": 20}),
-    **{f"Adam {rate:g}": (IPNDM, "lms", "joint", {**ADAM, **SIZES, "learning_rate": rate}) for rate in (1e-3, 3e-3, 1e-2, 3e-2)},
+    **{
+        f"Adam {rate:g}": (IPNDM, "lms", "joint", {**ADAM, **SIZES, "learning_rate": rate}) for rate in (1e-3, 3e-3, 1e-2, 3e-2)
+    },
     "gs recipe, Gauss-Newton": (DPMPP, "gs", "joint", SIZES),
     "ld3": (UNIPC, "ld3", "schedule", {"preset": "ld3"}),
     "gs": (DPMPP, "gs", "joint", {"preset": "gs"}),
@@ -65,7 +67,9 @@ def teacher_pairs(denoiser):
     sizes = {"train": 1400, "val": 1000, "test": 1024}
     if not path.exists():
         teacher = s4s.solver("unipc", s4s.levels("logsnr", TEACHER_STEPS, denoiser), order=3)
-        made = {name: make_pairs(denoiser, teacher, sample_seeds(name, n), 512, show_progress=True) for name, n in sizes.items()}
+        made = {
+            name: make_pairs(denoiser, teacher, sample_seeds(name, n), 512, show_progress=True) for name, n in sizes.items()
+        }
         write_splits(path, "teacher-pairs", made, {})
     return {name: read_split(path, "teacher-pairs", name) for name in sizes}
 
@@ -123,6 +127,10 @@ def derivative_costs(denoiser, batch=16, tangents=16):
     told = torch.zeros(tangents, 2, dtype=torch.float64)
     lin = Linearised(one, torch.zeros(tangents, 3).double(), slope, torch.zeros_like(slope), told, told[:, 0])
 
+    if hasattr(denoiser.network, "memory_format"):  # torch's forward mode refuses channels_last in group_norm
+        denoiser.network.memory_format = torch.contiguous_format
+        denoiser.network.to(memory_format=torch.contiguous_format)
+
     def tangent(mode):
         with torch.no_grad():
             run_with_tangents(denoiser, y[:batch], lin, Counter(), args.batch_size, mode)
@@ -156,7 +164,9 @@ print("Cost on this machine over a forward pass of as many states:\n")
 for name, ratio in json.loads((args.out / f"{args.model}-derivatives.json").read_text()).items():
     print(f"* {name}: {ratio:.2f}")
 found = {
-    (method, nfe): [json.loads(path_of(method, nfe, seed).read_text()) for seed in args.seeds if path_of(method, nfe, seed).exists()]
+    (method, nfe): [
+        json.loads(path_of(method, nfe, seed).read_text()) for seed in args.seeds if path_of(method, nfe, seed).exists()
+    ]
     for method in args.methods
     for nfe in args.nfe
 }

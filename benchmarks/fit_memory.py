@@ -61,7 +61,7 @@ def measure(nfe, batch, given):
 
 name = torch.cuda.get_device_name() if args.device == "cuda" else f"CPU, {args.threads} thread(s)"
 print(f"{name}, {args.rows} states at a time\n")
-print("| optimiser | NFE | batch | peak (MB) | over NFE {0}, same batch | seconds a step |".format(args.nfe[0]))
+print(f"| optimiser | NFE | batch | peak (MB) | over NFE {args.nfe[0]}, same batch | seconds a step |")
 print("|:---|---:|---:|---:|---:|---:|")
 for way, given in WAYS.items():
     for batch in args.batch:

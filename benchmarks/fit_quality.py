@@ -5,7 +5,8 @@ for seed in 0 1 2; do
 done
 python benchmarks/fit_quality.py build/families/*/results/tables/scores.csv
 
-A cell's value is that of one fit, a mean over sampling seeds; shown are mean and standard deviation over the files, one a fit seed.
+A cell's value is that of one fit, a mean over sampling seeds; shown are mean and standard deviation over the files, one a fit
+seed.
 A learned solver's cell with an error above that of the solver it started from is marked with an exclamation mark.
 """
 

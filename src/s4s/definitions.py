@@ -29,6 +29,7 @@ Kind = Annotated[str, _one_of(SOLVERS), Field(json_schema_extra={"enum": [*SOLVE
 Schedule = Annotated[str, _one_of(GRIDS), Field(json_schema_extra={"enum": [*GRIDS]})]
 Token = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
+
 class Recipe(NamedTuple):
     """What a learned family's name in the config stands for: weights (s4s/families) and what is free when."""
 
@@ -156,7 +157,8 @@ class Learned(Strict):
     decoupled: bool | None = Field(None, description="also learn the level that the network is told at each node")
     first_node: bool = Field(False, description="also learn where the first evaluation is made")
     warm_start: str | None = Field(
-        None, description="previous: the learned solver at the next smaller NFE; or the path of a tableau, {nfe} in it filled in"
+        None,
+        description="previous: the learned solver at the next smaller NFE; or the path of a tableau, {nfe} in it filled in",
     )
     fit: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the top-level fit:")
     min_nfe: int = Field(1, ge=1, description="leave out cells with fewer evaluations")

@@ -74,7 +74,9 @@ def merge_splits(path: str | Path, shards: Mapping[str, Path]) -> None:
 def read_attributes(path: str | Path) -> dict[str, Any]:
     """Attributes of a file: its kind and provenance, as plain Python values."""
     with _open(path) as file:
-        return {key: value.tolist() if isinstance(value, np.generic | np.ndarray) else value for key, value in file.attrs.items()}
+        return {
+            key: value.tolist() if isinstance(value, np.generic | np.ndarray) else value for key, value in file.attrs.items()
+        }
 
 
 def split_names(path: str | Path) -> list[str]:

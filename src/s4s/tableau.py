@@ -45,7 +45,7 @@ class Tableau:
         levels: the schedule s_0 > ... > s_N >= 0, [N+1].
         A, B: weights of the earlier states and denoiser outputs, lower triangular, [N, N].
         eval_levels: the levels that the network is told, [N], > 0; by default those of the schedule.
-        kappa: factor on y_0 in the first evaluation (an analytic first step has kappa < 1); a number, or a scalar with gradient.
+        kappa: factor on y_0 in the first evaluation (an analytic first step has kappa < 1); may carry a gradient.
         meta: where the numbers come from; plain JSON values.
     Raises:
         S4SError: if the numbers do not form a solver.
@@ -109,7 +109,8 @@ class Tableau:
     def detach(self) -> Tableau:
         """The same numbers without gradients."""
         tables = {name: getattr(self, name).detach() for name in ("levels", "eval_levels", "A", "B")}
-        return replace(self, **tables, kappa=float(self.kappa))
+        kappa = self.kappa.item() if isinstance(self.kappa, Tensor) else self.kappa
+        return replace(self, **tables, kappa=kappa)
 
     def with_meta(self, **meta: Any) -> Tableau:
         """The same numbers with `meta` added to what is known of them."""

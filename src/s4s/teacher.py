@@ -52,8 +52,8 @@ class TeacherPairs:
             if known[0].get(key) != known[1].get(key):
                 raise S4SError(f"{path} and {val_path} were made with another {key}; make both again")
         levels = known[0].get("levels")
-        splits = (read_split(file, KIND, name) for name, file in paths.items())
-        return cls(*splits, known[0].get("model"), None if levels is None else torch.tensor(levels, dtype=torch.float64))
+        train, val = (read_split(file, KIND, name) for name, file in paths.items())
+        return cls(train, val, known[0].get("model"), None if levels is None else torch.tensor(levels, dtype=torch.float64))
 
 
 def attributes(denoiser: Denoiser, teacher: Tableau) -> dict[str, Any]:

@@ -56,4 +56,3 @@ def make_family(name: str, base: Tableau, path: Path | None = None, **options: A
             raise S4SError(f"family {name!r} has no option {option!r}; allowed: {', '.join(entry.options) or 'none'}")
     cls = getattr(import_module(f"s4s.families.{name}"), entry.cls)
     return cls(base, path=path, **given) if entry.follows_levels else cls(base, **given)
-

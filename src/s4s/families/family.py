@@ -58,7 +58,7 @@ def noise_start(base: Tableau, family: str) -> Tensor:
     """B of the solver in the form y_{n+1} = y_n + sum_j B[n,j] (D_j - y_j), bit for bit where it has that form already.
 
     Raises:
-        S4SError: if it is not exact on D = 0 and on constant states, or tells the network other levels.
+        S4SError: if it is not exact on D = 0 and on constant states.
     """
     check_plain_start(base, family)
     unit = torch.eye(base.nfe, dtype=torch.float64)
@@ -67,8 +67,8 @@ def noise_start(base: Tableau, family: str) -> Tensor:
     a, b = base.reduced()
     if not torch.allclose(a, base.levels / base.levels[0]) or not torch.allclose(a + b.sum(1), torch.ones_like(a)):
         raise S4SError(
-            f"family {family!r} in noise prediction can only start at a solver that is exact for D = 0 and for a constant state; "
-            f"{name_of(base)} is not (none with an analytic first step is)"
+            f"family {family!r} in noise prediction can only start at a solver that is exact for D = 0 and for constant "
+            f"states; {name_of(base)} is not (none with an analytic first step is)"
         )
     return torch.linalg.solve_triangular(unit - b[:-1], b[1:] - b[:-1], upper=False, left=False)
 

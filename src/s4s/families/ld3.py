@@ -25,7 +25,7 @@ class LD3(Family):
     size = 0
 
     def __init__(self, base: Tableau, path: Path | None = None):
-        self.kind, self.options, self.path = base.meta.get("solver"), base.meta.get("options", {}), path
+        self.kind, self.options, self.path = str(base.meta.get("solver")), base.meta.get("options", {}), path
         if self.kind not in SOLVERS:
             raise S4SError("a family that follows the levels needs a base made by s4s.solver, whose meta says its kind")
         if base.levels[-1] == 0:

@@ -26,7 +26,9 @@ def check_pairs(denoiser: Denoiser, pairs: TeacherPairs, base: Tableau, settings
             )
     used = settings.train_pairs or len(pairs.train.y_0)
     if used < settings.batch:
-        raise S4SError(f"fit: too few training pairs: {used}, fewer than a batch of {settings.batch}; make more, or lower batch")
+        raise S4SError(
+            f"fit: too few training pairs: {used}, fewer than a batch of {settings.batch}; make more, or lower batch"
+        )
     shared = np.intersect1d(pairs.train.seeds, pairs.val.seeds)
     if len(shared):
         raise S4SError(f"fit: {len(shared)} validation pairs start from noise of the training pairs; they must not overlap")

@@ -41,9 +41,7 @@ class FirstOrder:
 
     def step(self, objective: Objective, values: Tensor, free: frozenset[str], y: Tensor, rows: Tensor, by_start: bool) -> Step:
         """One minibatch; see `Step`."""
-        found = objective.gradients(
-            self.parameters, values, y, rows, by_start=by_start, recompute=self.settings.recompute
-        )
+        found = objective.gradients(self.parameters, values, y, rows, by_start=by_start, recompute=self.settings.recompute)
         slopes = found.by_values / len(rows)
         if not (torch.isfinite(found.distances).all() and torch.isfinite(slopes).all()):
             raise NotFinite(found.distances.mean().item())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.families import FAMILIES, make_family
+from s4s.families import make_family
 from s4s.fitting.checks import check_pairs
 from s4s.fitting.distances import Distance, LayeredNetwork, make_distance
 from s4s.fitting.drivers import DRIVERS
@@ -82,9 +82,9 @@ def fit(
     if not torch.equal(torch.as_tensor(levels, dtype=torch.float64), base.levels):
         raise S4SError("fit: the base tableau is on other levels than the ones given")
     made = make_family(family, base, denoiser.path, **options)
-    if FAMILIES[family].schedule_only and driver == "coefficients":
-        raise S4SError(f"fit: family {family!r} has no coefficients; take driver schedule or joint")
     parameters = Parameters(made, base, decoupled, first_node)
+    if not all(len(parameters.free(turn)) for turn in DRIVERS[driver]):
+        raise S4SError(f"fit: family {family!r} has no coefficients; take driver schedule or joint")
     check_pairs(denoiser, pairs, base, settings)
     train, val = first_rows(pairs.train, settings.train_pairs), first_rows(pairs.val, settings.val_pairs)
     rows, counter = batch_size or 4096, Counter()

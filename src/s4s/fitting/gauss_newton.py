@@ -48,8 +48,6 @@ class GaussNewton:
             self._forget()
             self.free, self.index = free, self.parameters.independent(self.parameters.free(free))
             self.H, self.c = torch.zeros(len(self.index), len(self.index)).double(), torch.zeros(len(self.index)).double()
-        if not len(self.index):
-            raise S4SError("fit: nothing is free to learn: the family has no weights and the driver leaves the schedule fixed")
         p = values[self.index]
         lin = self.parameters.linearise(values, self.index)
         found = objective.normal_equations(lin, y, rows, self.settings.derivatives)
@@ -60,7 +58,7 @@ class GaussNewton:
         H = fade * self.H + found.matrix
         c = fade * self.c + found.matrix @ p - found.gradient
         gradient, diagonal = H @ p - c, H.diagonal()
-        diagonal = diagonal.clamp_min(1e-8 * diagonal.max().item() + 1e-300)
+        diagonal = diagonal.clamp_min(1e-8 * diagonal.max().item() or 1.0)  # 1 where nothing moves anything
         growth = 4.0
         for _ in range(ATTEMPTS):
             change = -torch.linalg.solve(H + torch.diag(self.damping * diagonal), gradient)

@@ -32,7 +32,9 @@ class Loop:
         self.parameters, self.train, self.val, self.driver, self.settings = parameters, train, val, driver, settings
         nfe = len(parameters.levels) - 1
         self.relaxed = RelaxedNoise(train.y_T, parameters.levels[0].item(), radius, 12 / nfe) if radius else None
-        self.optimiser = GaussNewton(parameters, settings) if settings.optimiser == "gauss_newton" else FirstOrder(parameters, settings)
+        self.optimiser = (
+            GaussNewton(parameters, settings) if settings.optimiser == "gauss_newton" else FirstOrder(parameters, settings)
+        )
         self.values = self.best = parameters.zeros()
         self.iteration = self.stale = self.recovered = 0
         self.best_val = math.inf
@@ -78,7 +80,7 @@ class Loop:
         self.recovered += 1
         if self.recovered > RECOVERIES:
             raise S4SError(
-                f"fit: the loss or a gradient was not finite {self.recovered} times, last at step {self.iteration} ({problem}); "
+                f"fit: a loss or a gradient was not finite {self.recovered} times, last at step {self.iteration}: {problem}; "
                 "the steps are too large: lower learning_rate, or raise damping, or take another base"
             )
         tqdm.write(f"step {self.iteration}: not finite ({problem}); back to the best values, with smaller steps")

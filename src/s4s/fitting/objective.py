@@ -96,7 +96,7 @@ class Objective:
             distances = self._distances(place, parameters.tableau(free), start, rows, recompute)
             wanted = [free, start] if by_start else [free]
             found = torch.autograd.grad(distances.sum(), wanted)
-            return distances.detach().cpu(), found[0], found[1] if by_start else None
+            return distances.detach().cpu(), found[0], found[1].cpu() if by_start else None
 
         self.counter.evaluations += (3 + recompute) * len(rows) * (len(parameters.levels) - 1)
         distances, slopes, starts = zip(*self._everywhere(on, y, rows), strict=True)
@@ -186,13 +186,16 @@ class Objective:
     def _block_tangents(self, place: Place, end: Tensor, blocks: Blocks, tangents: Tensor) -> Blocks:
         """Derivatives of the distance's blocks [K, B, k] along tangents of the end point [K, B, *shape], by differences."""
         K, B = tangents.shape[:2]
-        scale = tangents.flatten(1).square().mean(1).sqrt().clamp_min(1e-30)
-        step = (3e-4 * end.flatten(1).std().clamp_min(1e-6) / scale).view(K, *[1] * end.ndim)
+        scale = tangents.flatten(2).square().mean(2).sqrt().clamp_min(1e-30)
+        own = end.flatten(1).square().mean(1).sqrt().clamp_min(1e-6)
+        step = (3e-4 * own / scale).view(K, B, *[1] * (end.ndim - 1))
         size = max(1, self.rows // B)
         parts = []
         for tangent, length in zip(tangents.split(size), step.split(size), strict=True):
             shifted = place.distance.blocks(place.denoiser.decode((end + length * tangent).flatten(0, 1)))
-            parts.append([(s.view(len(tangent), B, -1) - b) / length.view(-1, 1, 1) for s, b in zip(shifted, blocks, strict=True)])
+            parts.append(
+                [(s.view(len(tangent), B, -1) - b) / length.view(-1, B, 1) for s, b in zip(shifted, blocks, strict=True)]
+            )
         return [torch.cat(column) for column in zip(*parts, strict=True)]
 
 

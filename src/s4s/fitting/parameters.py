@@ -14,7 +14,7 @@ from s4s.tableau import Tableau
 
 @dataclass(frozen=True)
 class Linearised:
-    """A tableau and its derivatives by K parameters: levels [K, N+1], A, B [K, N, N], eval_levels [K, N], kappa [K]; float64."""
+    """A tableau and its derivatives by K parameters: levels [K, N+1], A, B [K, N, N], eval_levels [K, N], kappa [K]."""
 
     tableau: Tableau
     levels: Tensor
@@ -93,7 +93,7 @@ class Parameters:
         basis: list[Tensor] = []
         kept = []
         # what moves late nodes only costs the fewest evaluations, so it is chosen first
-        first_moved = [int((lin.A[k] != 0).any(1).logical_or((lin.B[k] != 0).any(1)).float().argmax()) for k in range(len(free))]
+        first_moved = ((lin.A != 0) | (lin.B != 0)).any(2).float().argmax(1).tolist()
         for k in sorted(range(len(free)), key=lambda k: (-first_moved[k], k)):
             rest = slopes[k]
             for direction in (*basis, *basis):  # twice, against rounding

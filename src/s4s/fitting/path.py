@@ -11,7 +11,9 @@ from s4s.store import Split
 
 
 class TeacherPath:
-    """Cubic Hermite interpolation in lambda = -ln s of the teacher's states; dy/dlambda = D - y is known at each.
+    """Cubic Hermite interpolation in lambda = -ln s of the teacher's states; dy/dlambda = D - y is known at each but the last.
+
+    Within the teacher's last step the cubic of the step before goes on.
 
     Args:
         split: pairs with their trajectories and outputs. levels: the teacher's [steps + 1], the last above 0.

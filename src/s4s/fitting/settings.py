@@ -37,13 +37,16 @@ class FitSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: Literal["gauss_newton", "adam", "gs", "ld3"] = Field(
-        "gauss_newton", description="where settings come from that are not given: the default, tuned Adam, or the papers' recipes"
+        "gauss_newton",
+        description="where settings come from that are not given: the default, tuned Adam, or the papers' recipes",
     )
     optimiser: Literal["gauss_newton", "adam", "rmsprop"] = "gauss_newton"
     iterations: Positive = Field(32, description="steps of the optimiser, all phases together")
     batch: Positive = Field(8, description="teacher pairs a step")
     memory: float = Field(20.0, ge=1, description="gauss_newton: number of earlier steps whose residuals still count")
-    damping: float = Field(1e-2, gt=0, description="gauss_newton: damping of the first step, relative to each parameter's own scale")
+    damping: float = Field(
+        1e-2, gt=0, description="gauss_newton: damping of the first step, relative to each parameter's own scale"
+    )
     derivatives: Literal["differences", "forward"] = Field(
         "differences", description="gauss_newton: of the network, by differences of outputs or by torch's forward mode"
     )
@@ -53,7 +56,8 @@ class FitSettings(BaseModel):
         None, gt=0, description="adam, rmsprop: told levels take plain gradient steps of this over NFE instead"
     )
     decay: Literal["cosine", "constant", "plateau"] = Field(
-        "cosine", description="adam, rmsprop: warm-up and cosine to zero; none; or back to the best and 0.8 times after 5 failures"
+        "cosine",
+        description="adam, rmsprop: warm-up and cosine to zero; none; or back to the best and 0.8 times after 5 failures",
     )
     clip: float = Field(1.0, gt=0, description="adam, rmsprop: largest norm of a gradient")
     ema: float = Field(0.0, ge=0, lt=1, description="adam, rmsprop: what is validated is this moving average; 0 for none")
@@ -64,7 +68,9 @@ class FitSettings(BaseModel):
         "perceptual", description="distance d between the student's and the teacher's end point"
     )
     lpips_network: Literal["vgg", "alex", "squeeze"] = Field("vgg", description="trunk of the distance lpips")
-    lpips_weights: Path | None = Field(None, description="file of that trunk in torchvision's format; by default it is downloaded")
+    lpips_weights: Path | None = Field(
+        None, description="file of that trunk in torchvision's format; by default it is downloaded"
+    )
     trajectory: float = Field(
         0.0, ge=0, description="weight of the distance to the teacher's path at the nodes between; needs teacher: trajectory"
     )
@@ -79,7 +85,8 @@ class FitSettings(BaseModel):
     )
     compile: bool = Field(False, description="compile the network with torch.compile, on a GPU with CUDA graphs")
     recompute: bool = Field(
-        False, description="adam, rmsprop: compute each evaluation again for its gradient, so that memory does not grow with NFE"
+        False,
+        description="adam, rmsprop: compute each evaluation again for its gradient, so that memory does not grow with NFE",
     )
     seed: int = Field(0, ge=0, description="seed of the order in which pairs are visited")
 
@@ -105,7 +112,7 @@ class FitSettings(BaseModel):
     def _consistent(self) -> FitSettings:
         if self.optimiser == "gauss_newton" and self.precision != "float32" and self.derivatives == "differences":
             raise ValueError(
-                f"differences of outputs in {self.precision} are mostly rounding; take derivatives: forward, optimiser: adam or "
-                "precision: float32"
+                f"differences of outputs in {self.precision} are mostly rounding; set derivatives: forward, optimiser: adam "
+                "or precision: float32"
             )
         return self

@@ -7,15 +7,19 @@ parameter that moves the node or what the network is told there.
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from s4s.errors import S4SError
 from s4s.fitting.parameters import Linearised
 from s4s.models.denoiser import Denoiser
 
 STEP = 3e-3  # of a difference, against the noise level: rounding and curvature of the digits model both stay below 0.5 %
+FORWARD_MODE = threading.Lock()  # torch's forward mode is one for the whole process
 FORWARD_COST = 3  # evaluations that a derivative in torch's forward mode counts; benchmarks/fit_cost.py measures it
 
 
@@ -61,10 +65,10 @@ def run_with_tangents(
         if len(chosen):
             size = max(1, rows // len(y))
             parts = [
-                _directional(denoiser, at, level, output, tangent[part], told[part].to(y), counter, mode)
-                for part in chosen.to(y.device).split(size)
+                _directional(denoiser, at, level, output, tangent[part.to(y.device)], told[part].to(y), counter, mode)
+                for part in chosen.split(size)
             ]
-            slopes[chosen] = torch.cat(parts)
+            slopes[chosen.to(y.device)] = torch.cat(parts)
         outputs.append(output)
         output_tangents.append(slopes)
         output_moving.append(moving)
@@ -94,14 +98,19 @@ def _directional(
     levels = y.new_full((K, B), s)
     if mode == "forward":
         counter.evaluations += FORWARD_COST * K * B
-        with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+        with FORWARD_MODE, forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
             dual_y = forward_ad.make_dual(y.expand(K, *y.shape).flatten(0, 1).contiguous(), tangents.flatten(0, 1))
             dual_s = forward_ad.make_dual(levels.flatten(), told[:, None].expand(K, B).flatten())
-            tangent = forward_ad.unpack_dual(denoiser(dual_y, dual_s)).tangent
+            try:
+                tangent = forward_ad.unpack_dual(denoiser(dual_y, dual_s)).tangent
+            except (RuntimeError, NotImplementedError) as error:
+                raise S4SError(
+                    f"fit: torch's forward mode does not work on {denoiser.name} ({error}); set derivatives: differences"
+                ) from error
         return torch.zeros_like(tangents) if tangent is None else tangent.view_as(tangents)
     counter.evaluations += K * B
-    size = tangents.flatten(1).square().mean(1).sqrt() + told.abs()
-    step = STEP * s / size.clamp_min(1e-30)
-    column = step.view(K, *[1] * y.ndim)
-    shifted = denoiser((y + column * tangents).flatten(0, 1), (levels + (step * told)[:, None]).flatten())
+    size = tangents.flatten(2).square().mean(2).sqrt() + told.abs()[:, None]
+    step = STEP * s / size.clamp_min(1e-30)  # of each sample, so that it does not depend on the others
+    column = step.view(K, B, *[1] * (y.ndim - 1))
+    shifted = denoiser((y + column * tangents).flatten(0, 1), (levels + step * told[:, None]).flatten())
     return (shifted.view_as(tangents) - output) / column

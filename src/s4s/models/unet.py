@@ -52,6 +52,8 @@ class Attention(nn.Module):
 class UNet(nn.Module):
     """Raw network F(x; c_noise): x [B, channels, H, W] with H and W even, c_noise [1] or [B] -> [B, channels, H, W]."""
 
+    memory_format = torch.channels_last  # about 1.5 times as fast on a CPU
+
     def __init__(self, channels: int = 1, width: int = 16, embedding: int = 64, dropout: float = 0.0):
         super().__init__()
         wide = 2 * width
@@ -68,12 +70,12 @@ class UNet(nn.Module):
         self.up_1 = ResidualBlock(wide + width, width, embedding, dropout)
         self.exit = nn.Conv2d(width, channels, 3, padding=1)
         nn.init.zeros_(self.exit.weight)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # about 1.5 times as fast on a CPU
+        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
         phase = c_noise[:, None] * self.frequencies
         embedding = self.embed(torch.cat([phase.cos(), phase.sin()], dim=1))
-        fine = self.down_1(self.entry(x.contiguous(memory_format=torch.channels_last)), embedding)
+        fine = self.down_1(self.entry(x.contiguous(memory_format=self.memory_format)), embedding)
         coarse = self.down_2(F.avg_pool2d(fine, 2), embedding)
         h = self.middle_2(self.attention(self.middle_1(coarse, embedding)), embedding)
         h = self.up_2(torch.cat([h, coarse], dim=1), embedding)
