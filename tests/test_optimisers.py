@@ -2,12 +2,9 @@
 
 import copy
 import math
-import weakref
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import s4s
 from s4s import S4SError
@@ -21,6 +18,7 @@ from s4s.fitting.tangents import FORWARD_COST, Counter, run_with_tangents
 from s4s.fitting.warm_start import resampled
 from s4s.models.accelerated import accelerated
 from s4s.models.load import load_perceptual
+from s4s.peak_memory import PeakMemory
 from s4s.sampling import initial_noise, run
 from s4s.seeds import sample_seeds
 from tests.conftest import CountingDenoiser
@@ -147,7 +145,7 @@ def test_normal_equations_have_the_gradient_of_a_network_distance(digits, digits
     distance, rows = make_distance(name, load_perceptual("digits")), torch.arange(4)
     if mode == "forward":
         lin = made.linearise(made.zeros(), torch.arange(made.size))
-        with pytest.raises(S4SError, match="forward mode does not work on digits .*set derivatives: differences"):
+        with pytest.raises(S4SError, match=r"forward mode does not work on digits .*set derivatives: differences"):
             objective(digits, digits_pairs, distance).normal_equations(
                 lin, torch.from_numpy(digits_pairs.train.y_T[:4]), rows, mode
             )
@@ -276,38 +274,12 @@ def test_a_distance_that_cannot_be_made_is_refused(name, message):
         make_distance(name)
 
 
-class LiveBytes(TorchDispatchMode):
-    """Bytes of the storages made inside, at their peak; a storage counts from the operation that made it until it is freed."""
-
-    def __init__(self):
-        super().__init__()
-        self.live = self.peak = 0
-        self.seen = weakref.WeakSet()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        inputs = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if id(storage) not in inputs and storage not in self.seen:
-                    self.seen.add(storage)
-                    size = storage.nbytes()
-                    self.live += size
-                    self.peak = max(self.peak, self.live)
-                    weakref.finalize(storage, self._free, size)
-        return result
-
-    def _free(self, size):
-        self.live -= size
-
-
 def peak_of_a_gradient(denoiser, pairs, nfe, recompute):
     made = make(denoiser, nfe=nfe, grid="edm")
     learning, rows = objective(denoiser, pairs, l2), torch.arange(8)
-    with LiveBytes() as memory:
+    with PeakMemory() as memory:
         learning.gradients(made, made.zeros(), learning.y_T[rows], rows, by_start=False, recompute=recompute)
-    return memory.peak
+    return memory.bytes
 
 
 def test_memory_of_a_gradient_does_not_grow_with_nfe_if_activations_are_computed_again(digits, digits_pairs):

@@ -20,7 +20,7 @@ class PeakMemory(TorchDispatchMode):
         super().__init__()
         self.device = torch.device(device)
         self.live = self.bytes = 0
-        self.known: set[int] = set()
+        self.known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def __enter__(self) -> PeakMemory:
         if self.device.type == "cuda":
@@ -37,20 +37,18 @@ class PeakMemory(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
+        given = {tensor.untyped_storage()._cdata for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)}
         for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in given:
                 self._count(tensor.untyped_storage())
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        address, size = storage._cdata, storage.nbytes()
-        if address in self.known or not size:
-            return
-        self.known.add(address)
-        self.live += size
-        self.bytes = max(self.bytes, self.live)
-        weakref.finalize(storage, self._freed, address, size)
+        if storage not in self.known:
+            self.known.add(storage)
+            self.live += storage.nbytes()
+            self.bytes = max(self.bytes, self.live)
+            weakref.finalize(storage, self._freed, storage.nbytes())
 
-    def _freed(self, address: int, size: int) -> None:
-        self.known.discard(address)
+    def _freed(self, size: int) -> None:
         self.live -= size
