@@ -36,7 +36,7 @@ ADAM = {"preset": "adam", "learning_rate_power": 0, "iterations": 1000, "validat
 SIZES = {"train_pairs": 256, "val_pairs": 128}
 # method: base, family, driver, settings
 METHODS = {
-    "ours": (IPNDM, "lms", "joint", SIZES),
+    "ours": (IPNDM, "lms", "joint", SIZES),  # with OURS: the token joint of config/config.yaml
     "s4s_alt, Gauss-Newton": (IPNDM, "lms", "alternate", {**SIZES, "iterations": 64}),
     "s4s_alt, Adam": (IPNDM, "lms", "alternate", {"preset": "adam", **SIZES, "phase": 20}),
     **{
@@ -82,7 +82,7 @@ def fit(denoiser, network, pool, method, nfe, seed):
     base = s4s.solver(kind, levels, **options)
     result = s4s.fit(
         denoiser, TeacherPairs(pool["train"], pool["val"], denoiser.name), family, levels, base=base, driver=driver,
-        decoupled=True, settings=settings, perceptual_network=network, batch_size=args.batch_size, show_progress=True,
+        decoupled=True, **(OURS if method == "ours" else {}), settings=settings, perceptual_network=network, batch_size=args.batch_size, show_progress=True,
     )  # fmt: skip
     teacher = TEACHER_STEPS * ((settings.train_pairs or 1400) + (settings.val_pairs or 1000))
     return {

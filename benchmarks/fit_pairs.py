@@ -58,7 +58,7 @@ for nfe in args.nfe:
             )
             result = s4s.fit(
                 denoiser, TeacherPairs(part(pool, slice(first, first + count)), val), "lms", base.levels, base=base,
-                family_options={"start_weights": True}, driver="joint", decoupled=True, settings=settings,
+                family_options={"start_weights": True}, driver="joint", decoupled=True, first_node=True, settings=settings,
                 perceptual_network=network,
             )  # fmt: skip
             y = s4s.sample(denoiser, torch.from_numpy(test.y_T), result.tableau, batch_size=1024)
