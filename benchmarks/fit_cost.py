@@ -33,6 +33,7 @@ DPMPP = ("dpmpp", {"order": 3}, "time_uniform")
 UNIPC = ("unipc", {"order": 3, "variant": "bh1"}, "logsnr")
 IPNDM = ("ipndm", {"order": 3}, "time_quadratic")
 ADAM = {"preset": "adam", "learning_rate_power": 0, "iterations": 1000, "validate_every": 50, "patience": 1000}
+OURS = {"family_options": {"start_weights": True}, "first_node": True}
 SIZES = {"train_pairs": 256, "val_pairs": 128}
 # method: base, family, driver, settings
 METHODS = {
