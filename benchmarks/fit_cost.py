@@ -38,8 +38,8 @@ SIZES = {"train_pairs": 256, "val_pairs": 128}
 # method: base, family, driver, settings
 METHODS = {
     "ours": (IPNDM, "lms", "joint", SIZES),  # with OURS: the token joint of config/config.yaml
-    "s4s_alt, Gauss-Newton": (IPNDM, "lms", "alternate", {**SIZES, "iterations": 64}),
-    "s4s_alt, Adam": (IPNDM, "lms", "alternate", {"preset": "adam", **SIZES, "phase": 20}),
+    "s4s_alt, Gauss-Newton": (IPNDM, "lms", "alternate", SIZES),
+    "s4s_alt, Adam": (IPNDM, "lms", "alternate", {"preset": "adam", **SIZES}),
     **{
         f"Adam {rate:g}": (IPNDM, "lms", "joint", {**ADAM, **SIZES, "learning_rate": rate}) for rate in (1e-3, 3e-3, 1e-2, 3e-2)
     },

@@ -26,7 +26,7 @@ class Teacher(Strict):
     levels: Schedule = "logsnr"
     steps: int = Field(64, ge=1, description="network evaluations of the teacher")
     train: int = Field(512, ge=1, description="training pairs")
-    val: int = Field(256, ge=1, description="validation pairs")
+    val: int = Field(128, ge=1, description="validation pairs")
     trajectory: bool = Field(False, description="keep the states and the denoiser's outputs at all steps too")
 
     @model_validator(mode="after")

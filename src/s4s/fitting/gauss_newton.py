@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,27 +29,28 @@ class GaussNewton:
     which needs the sums H = sum fade J'WWJ and c = H p - J'WWr only. W makes the squares those of the distance
     (iterative reweighting). The memory grows with the steps up to the setting, since early linearisations are poor. A step is
     kept if its own pairs are not worse after it; else it is tried again with more damping. Parameters that move the solver as
-    others do together are left where they are.
+    others do together are left where they are. Where drivers take turns, H and c are of all parameters that any turn frees, so
+    that a turn uses what the others learned.
+
+    Args:
+        turns: the parts of the parameters that are free in each of the driver's turns.
     """
 
-    def __init__(self, parameters: Parameters, settings: FitSettings):
+    def __init__(self, parameters: Parameters, settings: FitSettings, turns: Sequence[frozenset[str]]):
         self.parameters, self.settings = parameters, settings
         self.damping = settings.damping
-        self.free: frozenset[str] = frozenset()
+        chosen = {turn: parameters.independent(parameters.free(turn)) for turn in turns}
+        self.index = torch.cat(list(chosen.values())).unique()  # all that H and c are of, sorted
+        self.turns = {turn: torch.searchsorted(self.index, own) for turn, own in chosen.items()}
         self._forget()
 
     def _forget(self) -> None:
-        self.age = 0
-        self.index = torch.zeros(0, dtype=torch.long)
-        self.H, self.c = torch.zeros(0, 0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
+        self.age, K = 0, len(self.index)
+        self.H, self.c = torch.zeros(K, K, dtype=torch.float64), torch.zeros(K, dtype=torch.float64)
 
     def step(self, objective: Objective, values: Tensor, free: frozenset[str], y: Tensor, rows: Tensor, by_start: bool) -> Step:
         """One minibatch; see `Step`."""
-        if free != self.free or not len(self.index):
-            self._forget()
-            self.free, self.index = free, self.parameters.independent(self.parameters.free(free))
-            self.H, self.c = torch.zeros(len(self.index), len(self.index)).double(), torch.zeros(len(self.index)).double()
-        p = values[self.index]
+        turn, p = self.turns[free], values[self.index]
         lin = self.parameters.linearise(values, self.index)
         found = objective.normal_equations(lin, y, rows, self.settings.derivatives)
         before = found.distances.mean().item()
@@ -57,11 +59,13 @@ class GaussNewton:
         fade = min(1 - 1 / self.settings.memory, self.age / (self.age + 2))
         H = fade * self.H + found.matrix
         c = fade * self.c + found.matrix @ p - found.gradient
-        gradient, diagonal = H @ p - c, H.diagonal()
+        gradient, mine = (H @ p - c)[turn], H[turn][:, turn]
+        diagonal = mine.diagonal()
         diagonal = diagonal.clamp_min(1e-8 * diagonal.max().item() or 1.0)  # 1 where nothing moves anything
         growth = 4.0
         for _ in range(ATTEMPTS):
-            change = -torch.linalg.solve(H + torch.diag(self.damping * diagonal), gradient)
+            change = torch.zeros_like(p)
+            change[turn] = -torch.linalg.solve(mine + torch.diag(self.damping * diagonal), gradient)
             after = self._try(objective, values, change, y, rows)
             if after is not None and after[1] <= before * (WORSE if self.age > 1 else 1):
                 predicted = -(found.gradient @ change + 0.5 * change @ found.matrix @ change).item() / len(rows)
@@ -103,11 +107,8 @@ class GaussNewton:
 
     def state(self) -> dict[str, Any]:
         """All that changes."""
-        return {
-            "damping": self.damping, "free": sorted(self.free), "age": self.age, "index": self.index, "H": self.H, "c": self.c,
-        }  # fmt: skip
+        return {"damping": self.damping, "age": self.age, "H": self.H, "c": self.c}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
-        self.damping, self.free, self.age = state["damping"], frozenset(state["free"]), state["age"]
-        self.index, self.H, self.c = state["index"], state["H"], state["c"]
+        self.damping, self.age, self.H, self.c = state["damping"], state["age"], state["H"], state["c"]

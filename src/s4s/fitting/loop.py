@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from s4s.errors import S4SError
-from s4s.fitting.drivers import free_at
+from s4s.fitting.drivers import DRIVERS, free_at
 from s4s.fitting.first_order import FirstOrder
 from s4s.fitting.gauss_newton import GaussNewton
 from s4s.fitting.objective import Objective
@@ -32,9 +32,11 @@ class Loop:
         self.parameters, self.train, self.val, self.driver, self.settings = parameters, train, val, driver, settings
         nfe = len(parameters.levels) - 1
         self.relaxed = RelaxedNoise(train.y_T, parameters.levels[0].item(), radius, 12 / nfe) if radius else None
-        self.optimiser = (
-            GaussNewton(parameters, settings) if settings.optimiser == "gauss_newton" else FirstOrder(parameters, settings)
-        )
+        self.optimiser: GaussNewton | FirstOrder
+        if settings.optimiser == "gauss_newton":
+            self.optimiser = GaussNewton(parameters, settings, DRIVERS[driver])
+        else:
+            self.optimiser = FirstOrder(parameters, settings)
         self.values = self.best = parameters.zeros()
         self.iteration = self.stale = self.recovered = 0
         self.best_val = math.inf

@@ -14,7 +14,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gauss_newton": {},
     "adam": {
         "optimiser": "adam", "iterations": 120, "batch": 24, "learning_rate": 1.2, "learning_rate_power": 2,
-        "decay": "cosine", "validate_every": 20,
+        "decay": "cosine", "validate_every": 20, "phase": 20,
     },
     "gs": {
         "optimiser": "adam", "iterations": 10000, "batch": 24, "learning_rate": 1e-3, "decay": "constant", "ema": 0.999,
@@ -61,7 +61,7 @@ class FitSettings(BaseModel):
     )
     clip: float = Field(1.0, gt=0, description="adam, rmsprop: largest norm of a gradient")
     ema: float = Field(0.0, ge=0, lt=1, description="adam, rmsprop: what is validated is this moving average; 0 for none")
-    phase: Positive = Field(8, description="steps between switches from coefficients to schedule and back (alternation)")
+    phase: Positive = Field(1, description="steps between switches from coefficients to schedule and back (alternation)")
     patience: Positive = Field(8, description="validations without a better one after which a fit stops")
     validate_every: Positive = Field(4, description="steps between validations")
     distance: Literal["perceptual", "l2", "l1", "lpips", "features"] = Field(
