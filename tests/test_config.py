@@ -103,7 +103,14 @@ def edited(**changes):
         ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "time_power"}}}, "time_power needs power"),
         ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "explicit"}}}, "explicit needs values"),
         ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "explicit", "values": [[1, 2]]}}}, "decrease strictly"),
-        ({"definitions": {"ddim-edm": {"solver": "ddim", "levels": "edm", "to_zero": True}}, "nfe": [1]}, "to_zero needs"),
+        (
+            {
+                "definitions": {"ddim-edm": {"solver": "ddim", "levels": "edm", "to_zero": True}},
+                "nfe": [1],
+                "solvers": ["ddim-edm"],
+            },
+            "to_zero needs",
+        ),
         (
             {"definitions": {"s4s_alt": {**ALT, "prediction": "noise", "base": "heun-edm"}}},
             "at 'heun-edm': .* needs one of ddim",
