@@ -72,9 +72,21 @@ def test_results_are_where_the_contract_says(study):
         "teacher_convergence",
         "fit_curves",
         "levels_and_coefficients-digits",
+        "coefficients-digits",
         "samples-digits",
     ):
         assert {f"{figure}.pdf", f"{figure}.png"} <= names
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_coefficients_are_drawn_for_any_number_of_solvers(study, count):
+    """A panel a solver and one scale for all, also where the last row of panels is not full."""
+    from s4s.figures import coefficients
+
+    path = str(study / "results/tableaux/digits/s4s_alt/nfe~4.json")
+    figure = coefficients({f"solver {i}": path for i in range(count)})
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == [f"solver {i}" for i in range(count)] and len(figure.axes) == count + 1
 
 
 def test_the_best_value_is_bold_and_the_teacher_takes_no_part(study):

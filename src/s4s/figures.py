@@ -185,7 +185,7 @@ def coefficients(tableaux: dict[str, str], columns: int = 4) -> Figure:
         axis.set_xticks(range(nfe + 1), ["$y_0$", *(f"$D_{{{j}}}$" for j in range(nfe))], fontsize=6)
         axis.set_yticks(range(nfe), [f"$y_{{{n + 1}}}$" for n in range(nfe)], fontsize=6)
         axis.grid(False)
-    figure.colorbar(image, ax=axes, label="weight ($y_0$: over $s_n/s_0$)", shrink=0.8)
+    figure.colorbar(image, ax=list(axes.flat[: len(solvers)]), label="weight ($y_0$: over $s_n/s_0$)", shrink=0.8)
     return figure
 
 
