@@ -4,7 +4,7 @@ python benchmarks/fit_cost.py                      all methods at NFE 4, 6 and 1
 python benchmarks/fit_cost.py --methods ours ld3   some of them
 python benchmarks/fit_cost.py --table              the tables again, from what is there
 
-Each fit's result is kept under --out and not computed again. All methods learn from the same pool of teacher pairs, of which
+Each fit's result is kept under --out and not computed again, and a killed one goes on. All methods learn from the same pool of teacher pairs, of which
 each takes as many as its recipe says, and are tested on the same unseen noise. Evaluations count a forward pass 1, a forward
 with its backward pass 3, and include validation and the teacher's steps for the pairs used.
 """
@@ -84,7 +84,7 @@ def fit(denoiser, network, pool, method, nfe, seed):
     result = s4s.fit(
         denoiser, TeacherPairs(pool["train"], pool["val"], denoiser.name), family, levels, base=base, driver=driver,
         decoupled=True, **(OURS if method == "ours" else {}), settings=settings, perceptual_network=network,
-        batch_size=args.batch_size, show_progress=True,
+        batch_size=args.batch_size, state_path=path_of(method, nfe, seed).with_suffix(".state"), show_progress=True,
     )  # fmt: skip
     teacher = TEACHER_STEPS * ((settings.train_pairs or 1400) + (settings.val_pairs or 1000))
     return {
