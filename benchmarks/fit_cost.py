@@ -4,9 +4,9 @@ python benchmarks/fit_cost.py                      all methods at NFE 4, 6 and 1
 python benchmarks/fit_cost.py --methods ours ld3   some of them
 python benchmarks/fit_cost.py --table              the tables again, from what is there
 
-Each fit's result is kept under --out and not computed again, and a killed one goes on. All methods learn from the same pool of teacher pairs, of which
-each takes as many as its recipe says, and are tested on the same unseen noise. Evaluations count a forward pass 1, a forward
-with its backward pass 3, and include validation and the teacher's steps for the pairs used.
+Each fit's result is kept under --out and not computed again, and a killed one goes on. All methods learn from the same pool of
+teacher pairs, of which each takes as many as its recipe says, and are tested on the same unseen noise. Evaluations count a
+forward pass 1, a forward with its backward pass 3, and include validation and the teacher's steps for the pairs used.
 """
 
 import argparse
