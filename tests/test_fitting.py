@@ -555,3 +555,18 @@ def test_settings_that_mean_nothing_are_refused(values):
         FitSettings(**values)
     with pytest.raises(ValidationError):
         FitSettings().changed(values)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("preset", ["gauss_newton", "adam"])
+def test_a_fit_on_a_gpu_is_near_that_on_the_cpu(digits, digits_pairs, preset):
+    """The first steps agree to rounding; what many steps make of it may not."""
+    levels = s4s.levels("time_quadratic", 3, digits)
+    settings = FitSettings(preset=preset, iterations=3, batch=8, validate_every=1)
+    ends = []
+    for device in ("cpu", "cuda"):
+        model, network = s4s.load_model("digits", device), load_perceptual("digits", device)
+        ends.append(fit(model, digits_pairs, "lms", levels, driver="joint", settings=settings, perceptual_network=network))
+    vals = [[step["val"] for step in end.history] for end in ends]
+    assert vals[0] == pytest.approx(vals[1], rel=0.02)

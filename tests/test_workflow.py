@@ -1,5 +1,6 @@
 """The workflow end to end on a tiny config: results, rerun, additions, edits, bad input. Warm jobs too."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from s4s import Tableau
 from s4s.store import read_split
@@ -114,6 +116,22 @@ def test_a_new_nfe_computes_only_its_cells(study):
 def test_a_new_solver_computes_only_its_cells(study):
     new = planned(study, "--config", "solvers=[ddim-logsnr,ddim-edm,ipndm2-time_quadratic,s4s_lms_full-time_quadratic,s4s_alt]")
     assert (new["sample"], new["score"], new["tableau"]) == (2, 2, 2) and "fit" not in new
+
+
+def test_every_family_and_driver_runs_from_the_config(study):
+    """The definitions of config/config.yaml that config/families.yaml compares, and a warm start from the next smaller NFE."""
+    families = yaml.safe_load((ROOT / "config/families.yaml").read_text())["solvers"]
+    own = "definitions={warm: {family: joint, base: ipndm2-time_quadratic, warm_start: previous}}"
+    config = ["--config", f"solvers=[{','.join([*families, 'warm'])}]", "nfe=[3,4]", own]
+    assert planned(study, "results/tableaux/digits/warm/nfe~4.json", *config)["fit"] == 2, "NFE 4 needs NFE 3"
+    tableaux = [f"results/tableaux/digits/{token}/nfe~{nfe}.json" for token in [*families, "warm"] for nfe in (3, 4)]
+    snakemake(study, *tableaux, *config)
+    for path in tableaux:
+        tableau = Tableau.load(study / path)
+        assert tableau.meta["token"] in path and tableau.levels[0] == 80
+    warm = json.loads((study / "results/fits/digits/warm/nfe~4.json").read_text())["history"]
+    plain = json.loads((study / "results/fits/digits/joint/nfe~4.json").read_text())["history"]
+    assert warm[0]["val"] != plain[0]["val"], "starts from the solver learned at NFE 3"
 
 
 def test_searched_levels_and_statistics_are_computed_once_a_model(study):
