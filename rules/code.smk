@@ -1,4 +1,93 @@
-# Which code a result depends on.
+# Which code a result depends on: the scripts and package files of each stage.
+
+MODEL = [
+    f"models/{name}"
+    for name in (
+        "denoiser",
+        "paths",
+        "edm",
+        "unet",
+        "classifier",
+        "embedded",
+        "files",
+        "load",
+    )
+]
+FIXED_LEVELS = sorted(
+    {f"levels/{grid.module}" for grid in GRIDS.values() if not grid.searched}
+)
+SEARCHED_LEVELS = sorted(
+    {f"levels/{grid.module}" for grid in GRIDS.values() if grid.searched}
+)
+CLASSICAL_CODE = ["arguments", "json_file", "lagrange", "levels/__init__"]
+CLASSICAL_CODE += [*FIXED_LEVELS, "solvers/__init__"]
+CLASSICAL_CODE += [
+    f"solvers/{name}" for name in ("exponential", "single_step", "start", *SOLVERS)
+]
+SAMPLING = ["provenance", "tableau", "sampling", "seeds", "store", *MODEL]
+SCRIPTS = "../../workflow/scripts"
+FITTING_FILES = ["fit", "checks", "distances", "drivers", "first_order"]
+FITTING_FILES += ["gauss_newton", "loop", "lpips_distance", "objective", "outcome"]
+FITTING_FILES += ["parameters", "path", "relaxed", "settings", "state", "tangents"]
+FITTING_FILES += ["warm_start"]
+FITTING = ["teacher", "fitting/__init__", "torchvision_operators"]
+FITTING += [f"fitting/{name}" for name in FITTING_FILES]
+FITTING += [f"families/{name}" for name in ("__init__", "family", *FAMILIES)]
+FITTING += ["levels/clock", "models/accelerated"]
+STAGES = {
+    "tableau": [
+        f"{SCRIPTS}/tableau",
+        "tableau",
+        *MODEL,
+        *CLASSICAL_CODE,
+        *SEARCHED_LEVELS,
+    ],
+    "teacher": [
+        f"{SCRIPTS}/teacher_shard",
+        f"{SCRIPTS}/teacher_pairs",
+        "teacher",
+        *SAMPLING,
+    ],
+    "convergence": [
+        f"{SCRIPTS}/teacher_convergence",
+        "teacher",
+        *SAMPLING,
+        *CLASSICAL_CODE,
+        "metrics/global_error",
+    ],
+    "trajectories": [
+        f"{SCRIPTS}/teacher_trajectories",
+        "teacher",
+        *SAMPLING,
+        *CLASSICAL_CODE,
+    ],
+    "costs": [f"{SCRIPTS}/gits_costs", "json_file", "store", "levels/gits"],
+    "statistics": [
+        f"{SCRIPTS}/model_statistics",
+        "json_file",
+        "store",
+        "statistics",
+        "solvers/dpm_v3",
+        *MODEL,
+    ],
+    "fit": [
+        f"{SCRIPTS}/fit",
+        *FITTING,
+        *CLASSICAL_CODE,
+        *SAMPLING,
+    ],
+    "sample": [f"{SCRIPTS}/sample", f"{SCRIPTS}/teacher_samples", "samples", *SAMPLING],
+    "score": [
+        f"{SCRIPTS}/score",
+        "store",
+        "models/digits",
+        *MODEL,
+        *(f"metrics/{name}" for name in ("score", "features", "fid", "global_error")),
+    ],
+    "tables": [f"{SCRIPTS}/scores_csv", f"{SCRIPTS}/comparison_table", "tables"],
+    "figures": [f"{SCRIPTS}/figure", "figures", "tables"],
+    "report": [f"{SCRIPTS}/report", "report", "tables"],
+}
 
 
 rule code_fingerprint:

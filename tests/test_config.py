@@ -160,3 +160,10 @@ def test_bad_configs_name_the_key_and_what_is_allowed(changes, message):
 def test_min_nfe_leaves_cells_out():
     config = read_config(edited(solvers=["ipndm4-edm"], nfe=[3, 5]))
     assert [cell.nfe for cell in config.cells() if cell.solver == "ipndm4-edm"] == [5]
+
+
+def test_the_stage_of_a_fit_names_all_of_its_files():
+    """Else an edit of a new file would not rerun the fits."""
+    rules = (ROOT / "rules/code.smk").read_text()
+    for path in (ROOT / "src/s4s/fitting").glob("*.py"):
+        assert f'"{path.stem}"' in rules or f'"fitting/{path.stem}"' in rules, path.name
