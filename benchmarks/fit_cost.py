@@ -33,11 +33,12 @@ DPMPP = ("dpmpp", {"order": 3}, "time_uniform")
 UNIPC = ("unipc", {"order": 3, "variant": "bh1"}, "logsnr")
 IPNDM = ("ipndm", {"order": 3}, "time_quadratic")
 ADAM = {"preset": "adam", "learning_rate_power": 0, "iterations": 1000, "validate_every": 50, "patience": 1000}
+# the token joint of config/config.yaml; Adam has the same numbers to learn
 OURS = {"family_options": {"start_weights": True}, "first_node": True}
 SIZES = {"train_pairs": 256, "val_pairs": 128}
 # method: base, family, driver, settings
 METHODS = {
-    "ours": (IPNDM, "lms", "joint", SIZES),  # with OURS: the token joint of config/config.yaml
+    "ours": (IPNDM, "lms", "joint", SIZES),
     "s4s_alt, Gauss-Newton": (IPNDM, "lms", "alternate", SIZES),
     "s4s_alt, Adam": (IPNDM, "lms", "alternate", {"preset": "adam", **SIZES}),
     **{
@@ -83,7 +84,7 @@ def fit(denoiser, network, pool, method, nfe, seed):
     base = s4s.solver(kind, levels, **options)
     result = s4s.fit(
         denoiser, TeacherPairs(pool["train"], pool["val"], denoiser.name), family, levels, base=base, driver=driver,
-        decoupled=True, **(OURS if method == "ours" else {}), settings=settings, perceptual_network=network,
+        decoupled=True, **(OURS if driver == "joint" and family == "lms" else {}), settings=settings, perceptual_network=network,
         batch_size=args.batch_size, state_path=path_of(method, nfe, seed).with_suffix(".state"), show_progress=True,
     )  # fmt: skip
     teacher = TEACHER_STEPS * ((settings.train_pairs or 1400) + (settings.val_pairs or 1000))
