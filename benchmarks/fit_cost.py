@@ -84,8 +84,9 @@ def fit(denoiser, network, pool, method, nfe, seed):
     base = s4s.solver(kind, levels, **options)
     result = s4s.fit(
         denoiser, TeacherPairs(pool["train"], pool["val"], denoiser.name), family, levels, base=base, driver=driver,
-        decoupled=True, **(OURS if driver == "joint" and family == "lms" else {}), settings=settings, perceptual_network=network,
-        batch_size=args.batch_size, state_path=path_of(method, nfe, seed).with_suffix(".state"), show_progress=True,
+        decoupled=True, **(OURS if driver == "joint" and family == "lms" else {}), settings=settings,
+        perceptual_network=network, batch_size=args.batch_size, show_progress=True,
+        state_path=path_of(method, nfe, seed).with_suffix(".state"),
     )  # fmt: skip
     teacher = TEACHER_STEPS * ((settings.train_pairs or 1400) + (settings.val_pairs or 1000))
     return {
