@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from s4s.families.family import Family, check_plain_start
-from s4s.families.ld3 import lower_positions
+from s4s.families.family import Family, band, check_plain_start
 from s4s.tableau import Tableau
 
 
@@ -27,7 +26,7 @@ class BNS(Family):
         reduced = base.reduced()
         self.a, self.b = reduced.a[1:], reduced.b[1:]
         self.start_levels = base.levels
-        self.at = lower_positions(base.nfe)
+        self.at = band(base.nfe, base.nfe).nonzero(as_tuple=True)
         self.size = base.nfe + len(self.at[0])
 
     def tableau(self, levels: Tensor, theta: Tensor) -> Tableau:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from s4s.errors import S4SError
-from s4s.families.family import Family, check_inside, noise_start
+from s4s.families.family import Family, band, check_inside, check_order, noise_start
 from s4s.solvers.exponential import noise_tableau
 from s4s.tableau import Tableau
 
@@ -26,13 +25,12 @@ class DyWeight(Family):
     """
 
     def __init__(self, base: Tableau, order: int | None = None):
-        if order is not None and not 1 <= order <= base.nfe:
-            raise S4SError(f"order {order} of the learned solver must lie between 1 and its NFE, {base.nfe}")
-        self.nfe, self.levels = base.nfe, base.levels
+        check_order(order, base)
+        self.nfe = base.nfe
         self.start_B = noise_start(base, "dyweight")
-        band = torch.ones(base.nfe, base.nfe, dtype=torch.float64).tril().triu(1 - (order or base.nfe))
-        check_inside(self.start_B, band, base, "dyweight", "take order {} or full")
-        self.at = band.nonzero(as_tuple=True)
+        allowed = band(base.nfe, order or base.nfe)
+        check_inside(self.start_B, allowed, base, "dyweight", "take order {} or full")
+        self.at = allowed.nonzero(as_tuple=True)
         self.size = len(self.at[0])
         self.start_scale = -(base.levels[1:] - base.levels[:-1])[:, None] / base.levels[:-1]
 

@@ -39,6 +39,23 @@ def check_plain_start(base: Tableau, family: str) -> None:
         raise S4SError(f"family {family!r} cannot start at {name_of(base)}, which ends at level 0; leave out to_zero")
 
 
+def check_order(order: int | None, base: Tableau) -> None:
+    """Raise S4SError unless an order is None or one that the solver has outputs for."""
+    if order is not None and not 1 <= order <= base.nfe:
+        raise S4SError(f"order {order} of the learned solver must lie between 1 and its NFE, {base.nfe}")
+
+
+def check_prediction(prediction: str) -> None:
+    """Raise S4SError unless it is one of the two."""
+    if prediction not in ("data", "noise"):
+        raise S4SError(f"prediction must be 'data' or 'noise', got {prediction!r}")
+
+
+def band(nfe: int, width: int) -> Tensor:
+    """1 where a row may weigh one of its last `width` outputs, else 0; [N, N]."""
+    return torch.ones(nfe, nfe, dtype=torch.float64).tril().triu(1 - width)
+
+
 def data_start(base: Tableau, family: str) -> tuple[Tensor, Tensor]:
     """B and g of the solver in the form y_{n+1}/s_{n+1} = y_n/s_n + g_n y_0/s_0 + sum_j B[n,j] D_j/s_{n+1}, [N, N] and [N].
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from s4s.families.ld3 import LD3, lower_positions
+from s4s.families.family import band
+from s4s.families.ld3 import LD3
 from s4s.models.paths import Path
 from s4s.solvers.exponential import ratios
 from s4s.tableau import Tableau
@@ -27,7 +28,7 @@ class GS(LD3):
 
     def __init__(self, base: Tableau, path: Path | None = None):
         super().__init__(base, path)
-        self.at = lower_positions(base.nfe)
+        self.at = band(base.nfe, base.nfe).nonzero(as_tuple=True)
         self.size = 2 * len(self.at[0])
 
     def tableau(self, levels: Tensor, theta: Tensor) -> Tableau:

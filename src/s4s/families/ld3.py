@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
@@ -44,8 +43,3 @@ class LD3(Family):
     def tableau(self, levels: Tensor, theta: Tensor) -> Tableau:
         """The classical solver on `levels`; theta is empty."""
         return self._classical(levels)
-
-
-def lower_positions(nfe: int) -> tuple[Tensor, ...]:
-    """Rows and columns of a lower triangle, row by row."""
-    return torch.ones(nfe, nfe).tril().nonzero(as_tuple=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.families.family import Family, check_inside, data_start, noise_start
+from s4s.families.family import Family, band, check_inside, check_order, check_prediction, data_start, noise_start
 from s4s.solvers.exponential import data_tableau, noise_tableau, ratios
 from s4s.tableau import Tableau
 
@@ -46,10 +46,8 @@ class LMS(Family):
     ):
         if start_weights and prediction == "noise":
             raise S4SError("start_weights belong to data prediction; take prediction: data or leave them out")
-        if prediction not in ("data", "noise"):
-            raise S4SError(f"prediction must be 'data' or 'noise', got {prediction!r}")
-        if order is not None and not 1 <= order <= base.nfe:
-            raise S4SError(f"order {order} of the learned solver must lie between 1 and its NFE, {base.nfe}")
+        check_prediction(prediction)
+        check_order(order, base)
         self.prediction, self.nfe = prediction, base.nfe
         self.order, self.consistency = order or base.nfe, consistency
         self.start_scale = self._scale(base.levels)
@@ -58,7 +56,7 @@ class LMS(Family):
         else:
             self.start_B = noise_start(base, self.name)
         reach = self._reach()
-        check_inside(self.start_B, self._band(reach), base, self.name, f"take order {{}}{self._less} or full")
+        check_inside(self.start_B, band(self.nfe, reach), base, self.name, f"take order {{}}{self._less} or full")
         self.at = self._positions(self.order)
         self.start_weights = base.nfe if start_weights else 0
         self.size = len(self.at[0]) + self.start_weights
@@ -69,13 +67,10 @@ class LMS(Family):
         """Number of outputs that a row can weigh."""
         return self.order
 
-    def _band(self, width: int) -> Tensor:
-        return torch.ones(self.nfe, self.nfe, dtype=torch.float64).tril().triu(1 - width)
-
     def _positions(self, width: int) -> tuple[Tensor, ...]:
         """Rows and columns of the free weights; with consistency the newest weight of a row follows from the others."""
-        band = self._band(width)
-        return (band.tril(-1) if self.consistency else band).nonzero(as_tuple=True)
+        allowed = band(self.nfe, width)
+        return (allowed.tril(-1) if self.consistency else allowed).nonzero(as_tuple=True)
 
     def _table(self, values: Tensor, at: tuple[Tensor, ...]) -> Tensor:
         """Changes of the weights b as a table [N, N]."""

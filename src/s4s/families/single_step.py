@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.families.family import Family, check_inside, check_plain_start, name_of
+from s4s.families.family import Family, check_inside, check_order, check_plain_start, check_prediction, name_of
 from s4s.levels.clock import moved
 from s4s.solvers.exponential import data_tableau, noise_tableau, stages, step_starts
 from s4s.tableau import Tableau
@@ -31,10 +31,8 @@ class SingleStep(Family):
     """
 
     def __init__(self, base: Tableau, prediction: str = "data", order: int = 2, consistency: bool = False):
-        if prediction not in ("data", "noise"):
-            raise S4SError(f"prediction must be 'data' or 'noise', got {prediction!r}")
-        if not 1 <= order <= base.nfe:
-            raise S4SError(f"order {order} of the learned solver must lie between 1 and its NFE, {base.nfe}")
+        check_prediction(prediction)
+        check_order(order, base)
         check_plain_start(base, "single_step")
         self.prediction, self.consistency, self.nfe = prediction, consistency, base.nfe
         self.sizes = stages(base.levels, order)

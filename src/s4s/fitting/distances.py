@@ -51,7 +51,7 @@ class Distance:
         return squared if self.kind == "square" else (squared + SMALL).sqrt()
 
     def weights(self, difference: Tensor) -> Tensor:
-        """Half the derivative of the distance by each squared residual, times two: the weights of reweighted least squares.
+        """The weights of iteratively reweighted least squares.
 
         With them the gradient of sum(weights * difference^2)/2 is that of the distance; [B, 1] or [B, k].
         """
@@ -97,8 +97,8 @@ def features(network: LayeredNetwork) -> Distance:
     return Distance(lambda x: [_pixels(network.activations(x)[-1])], "root")
 
 
-def make_distance(name: str, network: LayeredNetwork | None = None, lpips: Distance | None = None) -> Distance:
-    """A distance by name: l2, l1; perceptual or features, which need a network; or lpips, made beforehand.
+def make_distance(name: str, network: LayeredNetwork | None = None) -> Distance:
+    """A distance by name: l2, l1; perceptual or features, which need a network. lpips is made by `load_lpips`.
 
     Raises:
         S4SError: if the name is unknown or its network is missing.
@@ -107,7 +107,7 @@ def make_distance(name: str, network: LayeredNetwork | None = None, lpips: Dista
         if network is None:
             raise S4SError(f"distance {name!r} needs a perceptual network: name one in the model's file or pass one to fit")
         return perceptual(network) if name == "perceptual" else features(network)
-    simple = {"l2": l2, "l1": l1} | ({"lpips": lpips} if lpips else {})
+    simple = {"l2": l2, "l1": l1}
     if name not in simple:
         raise S4SError(f"unknown distance {name!r}; known: l1, l2, lpips, perceptual, features")
     return simple[name]

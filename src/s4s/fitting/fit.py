@@ -76,7 +76,7 @@ def fit(
     """
     settings = settings or FitSettings()
     base = solver(base, levels, path=denoiser.path) if isinstance(base, str) else base
-    options = {name: value for name, value in (family_options or {}).items() if value is not None}
+    options = family_options or {}
     if driver not in DRIVERS:
         raise S4SError(f"unknown driver {driver!r}; known: {', '.join(DRIVERS)}")
     if not torch.equal(torch.as_tensor(levels, dtype=torch.float64), base.levels):

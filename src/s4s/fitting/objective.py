@@ -114,13 +114,12 @@ class Objective:
                 for a, b in zip(y.split(size), rows.split(size), strict=True)
             ]
             counters.append(counter)
-            distances, matrices, gradients = zip(*parts, strict=True)
-            return NormalEquations(torch.cat(distances), torch.stack(matrices).sum(0), torch.stack(gradients).sum(0))
+            return _joined(parts)
 
         counters: list[Counter] = []
-        distances, matrices, gradients = zip(*self._everywhere(on, y, rows), strict=True)
+        joined = _joined(self._everywhere(on, y, rows))
         self.counter.evaluations += sum(counter.evaluations for counter in counters)
-        return NormalEquations(torch.cat(distances), torch.stack(matrices).sum(0), torch.stack(gradients).sum(0))
+        return joined
 
     def _everywhere(self, work: Callable[[Place, Tensor, Tensor], T], y: Tensor, rows: Tensor) -> list[T]:
         """`work` on each place's share of the rows."""
@@ -159,10 +158,11 @@ class Objective:
         denoiser, distance = place.denoiser, place.distance
         states, tangents = run_with_tangents(denoiser, y.to(denoiser.dtype), lin, counter, self.rows, mode)
         blocks = distance.blocks(denoiser.decode(states[-1]))
-        residuals = [a - b for a, b in zip(blocks, self._target(place, rows), strict=True)]
+        target = self._target(place, rows)
+        residuals = [a - b for a, b in zip(blocks, target, strict=True)]
         slopes = self._block_tangents(place, states[-1], blocks, tangents[-1])
         weights = [distance.weights(residual) for residual in residuals]
-        total = distance.between(blocks, [a - r for a, r in zip(blocks, residuals, strict=True)])
+        total = distance.between(blocks, target)
         K = len(lin.A)
         matrix, gradient = torch.zeros(K, K, dtype=torch.float64), torch.zeros(K, dtype=torch.float64)
         if self.path_weight and lin.tableau.nfe > 1:
@@ -197,6 +197,12 @@ class Objective:
                 [(s.view(len(tangent), B, -1) - b) / length.view(-1, B, 1) for s, b in zip(shifted, blocks, strict=True)]
             )
         return [torch.cat(column) for column in zip(*parts, strict=True)]
+
+
+def _joined(parts: Sequence[NormalEquations]) -> NormalEquations:
+    """The equations of several shares of a batch as those of the whole, added up in their order."""
+    distances, matrices, gradients = zip(*parts, strict=True)
+    return NormalEquations(torch.cat(distances), torch.stack(matrices).sum(0), torch.stack(gradients).sum(0))
 
 
 def first_rows(split: Split, count: int | None) -> Split:
