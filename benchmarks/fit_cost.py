@@ -15,7 +15,6 @@ import statistics
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import s4s
@@ -178,17 +177,20 @@ for nfe in args.nfe:
     if not rows:
         continue
     ours = rows.get("ours")
-    print(f"\nNFE {nfe}, error on unseen noise, mean over {len(args.seeds)} fit seeds:\n")
-    print("| method | start | error | evaluations (thousands) | of them teacher | seconds | ours at this validation error |")
-    print("|:---|---:|---:|---:|---:|---:|---:|")
+    print(f"\nNFE {nfe}, error on unseen noise (mean ± standard deviation over fit seeds):\n")
+    print(
+        "| method | seeds | start | error | thousand evaluations | of them teacher | seconds | ours at this validation error |"
+    )
+    print("|:---|---:|---:|---:|---:|---:|---:|---:|")
     for method, fits in rows.items():
-        mean = {key: float(np.mean([f[key] for f in fits])) for key in ("start", "error", "evaluations", "teacher", "seconds")}
+        mean = {key: statistics.mean(f[key] for f in fits) for key in ("start", "error", "evaluations", "teacher", "seconds")}
+        spread = f" ± {statistics.stdev(f['error'] for f in fits):.4f}" if len(fits) > 1 else ""
         text = ""
         if ours and method not in ("ours", "ld3", "gs"):  # the papers' recipes are validated on other pairs
             goal = min(h["val"] for h in fits[0]["history"] if h["val"] is not None)
             reached = [h["evaluations"] + ours[0]["teacher"] for h in ours[0]["history"] if h["val"] <= goal]
-            text = f"{mean['evaluations'] / reached[0]:.1f} times fewer" if reached else "not reached"
+            text = f"{fits[0]['evaluations'] / reached[0]:.1f} times fewer" if reached else "not reached"
         print(
-            f"| {method} | {mean['start']:.4f} | {mean['error']:.4f} | {mean['evaluations'] / 1e3:.0f} "
+            f"| {method} | {len(fits)} | {mean['start']:.4f} | {mean['error']:.4f}{spread} | {mean['evaluations'] / 1e3:.0f} "
             f"| {mean['teacher'] / 1e3:.0f} | {mean['seconds']:.0f} | {text} |"
         )
