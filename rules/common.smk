@@ -145,7 +145,7 @@ def warm_start(wildcards):
     """The learned solver that a fit starts near: the one at the next smaller NFE, a file, or none."""
     named, nfe = CONFIG.definition(wildcards.solver).warm_start, int(wildcards.nfe)
     if named != "previous":
-        return [named.format(nfe=nfe)] if named else []
+        return [named.replace("{nfe}", str(nfe))] if named else []
     smaller = [n for n in CONFIG.nfe_of(wildcards.solver) if n < nfe]
     cell = f"{wildcards.model}/{wildcards.solver}"
     return [f"results/tableaux/{cell}/nfe~{max(smaller)}.json"] if smaller else []

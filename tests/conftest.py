@@ -11,15 +11,16 @@ from s4s.teacher import TeacherPairs, make_pairs
 
 
 class CountingDenoiser(Denoiser):
-    """A denoiser that counts the rows through it; `broken(call)` says at which calls it returns nan."""
+    """A denoiser that counts the rows through it, and the most at a time; `broken(call)` says at which calls it returns nan."""
 
     def __init__(self, inner, broken=lambda call: False):
         for name in ("name", "shape", "s_min", "s_max", "device", "dtype", "path"):
             setattr(self, name, getattr(inner, name))
-        self.inner, self.broken, self.rows, self.calls = inner, broken, 0, 0
+        self.inner, self.broken, self.rows, self.calls, self.largest = inner, broken, 0, 0, 0
 
     def __call__(self, y, s, condition=None):
         call, self.calls, self.rows = self.calls, self.calls + 1, self.rows + len(y)
+        self.largest = max(self.largest, len(y))
         output = self.inner(y, s, condition)
         return output * float("nan") if self.broken(call) else output
 

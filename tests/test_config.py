@@ -3,6 +3,7 @@
 import copy
 import inspect
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +11,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from s4s.config import read_config, schema
+import s4s
+from s4s.config import EXPONENTIAL, memory, read_config, schema
 from s4s.definitions import FILES, RECIPES, Classical
 from s4s.errors import S4SError
-from s4s.families import FAMILIES
+from s4s.families import FAMILIES, make_family
 from s4s.fitting.drivers import DRIVERS
-from s4s.fitting.settings import FitSettings
+from s4s.fitting.settings import PRESETS, FitSettings
 from s4s.levels import GRIDS, grid_function
 from s4s.solvers import SOLVERS, make_function
 
 ROOT = Path(__file__).parents[1]
 ZERO = {"solver": "ddim", "levels": "edm"}
 ALT = {"family": "s4s_alt", "base": "ddim-edm"}
+PRESET_KEYS = {name for preset in PRESETS.values() for name in preset}
 DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
 
@@ -33,7 +36,17 @@ def test_the_default_is_valid_and_its_cells_are_all_of_it():
 
 
 def test_the_defaults_in_code_are_those_of_the_config_file():
+    """Those of the lines that the preset governs too, which are comments."""
     assert read_config(DEFAULT).fit == FitSettings()
+    text = (ROOT / "config/config.yaml").read_text()
+    every = yaml.safe_load(re.sub(r"^  # (?=[a-z_]+: )", "  ", text, flags=re.MULTILINE))["fit"]
+    assert {"lpips_weights": None, **every} == FitSettings().model_dump()
+    assert not PRESET_KEYS & {*DEFAULT["fit"]}, "or a preset could not change them"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_alone_changes_the_default_config(preset):
+    assert read_config(edited(teacher={"train": 1400, "val": 1000}, fit={"preset": preset})).fit == FitSettings(preset=preset)
 
 
 def test_the_schema_file_is_the_one_that_the_model_generates():
@@ -59,7 +72,8 @@ def test_config_and_registries_name_the_same_things():
 
 
 def test_every_defined_solver_has_cells():
-    config = read_config({**DEFAULT, "solvers": list(DEFAULT["definitions"]), "nfe": [4, 7]})
+    enough = {"train": 1400, "val": 1000}  # for the papers' recipes
+    config = read_config({**DEFAULT, "solvers": list(DEFAULT["definitions"]), "nfe": [4, 7], "teacher": enough})
     assert {cell.solver for cell in config.cells()} == {"teacher", *DEFAULT["definitions"]}
     families = {config.definition(token).family for token in config.solvers}
     assert families == {"classical", "searched", *RECIPES}
@@ -150,11 +164,68 @@ def edited(**changes):
         ({"definitions": {"s4s_alt": {**ALT, "family": "s4s_lms", "decoupled": True}}}, "decoupled levels belong to"),
         ({"definitions": {"s4s_alt": {**ALT, "fit": {"iters": 3}}}}, "s4s_alt.fit: iters: unknown key"),
         ({"definitions": {"s4s_alt": {**ALT, "order": 7}}}, "order 7 is larger than nfe"),
+        ({"solvers": ["gs_adam"]}, r"gs_adam: its fit needs train_pairs 1400, but teacher.train is 512; raise teacher"),
+        ({"fit": {"val_pairs": 129}}, "its fit needs val_pairs 129, but teacher.val is 128"),
+        ({"fit": {"batch": 513}}, "batch of 513, but 512 training pairs"),
+        ({"fit": {"trajectory": 1}}, r"fit.trajectory needs teacher: \{trajectory: true\}"),
+        (
+            {"fit": {"trajectory": 1}, "teacher": {"trajectory": True, "solver": "heun"}, "solvers": ["s4s_alt"]},
+            "nothing between its nodes, one of ddim",
+        ),
+        ({"fit": {"preset": ["adam"]}}, "fit.preset"),
+        (
+            {"definitions": {"s4s_alt": {**ALT, "order": 3, "base": "ipndm3-edm"}}},
+            "use all earlier outputs in this prediction; set order: full",
+        ),
+        ({"definitions": {"s4s_alt": {**ALT, "order": 3, "base": "unipc3-edm"}}}, "last 4 outputs; set order: 4 or full"),
+        (
+            {"definitions": {"s4s_alt": {**ALT, "weights": "pc", "order": 2, "base": "unipc3-edm"}}},
+            "last 4 outputs; set order: 3 or full",
+        ),
+        ({"definitions": {"s4s_alt": {**ALT, "weights": "single_step", "base": "unipc3-edm"}}}, "start at ddim or dpm2"),
+        ({"definitions": {"s4s_alt": {**ALT, "weights": "single_step", "base": "dpm3-logsnr"}}}, "start at ddim or dpm2"),
+        (
+            {
+                "definitions": {"s4s_alt": {**ALT, "weights": "single_step", "base": "ddim-edm"}},
+                "nfe": [1, 3],
+                "solvers": ["s4s_alt"],
+            },
+            "s4s_alt: order 2 is larger than nfe .1.",
+        ),
+        (
+            {"definitions": {"s4s_alt": {**ALT, "consistency": True, "order": 1}}},
+            "consistency leaves weights of order 1 nothing",
+        ),
+        (
+            {"definitions": {"s4s_alt": {**ALT, "driver": "schedule", "first_node": True}}},
+            "first_node is learned with the coeff",
+        ),
+        ({"definitions": {"s4s_alt": {**ALT, "warm_start": "x/{model}.json"}}}, r"may hold \{nfe\} and no other braces"),
+        (
+            {"definitions": {"s4s_alt": {**ALT, "warm_start": "previous", "base": "ipndm3_afs-gits"}}},
+            "warm_start makes its formula anew",
+        ),
     ],
 )
 def test_bad_configs_name_the_key_and_what_is_allowed(changes, message):
     with pytest.raises(S4SError, match=message):
         read_config(edited(**changes))
+
+
+@pytest.mark.parametrize("prediction", ["data", "noise"])
+@pytest.mark.parametrize("token", [t for t, d in DEFAULT["definitions"].items() if d.get("levels") == "time_quadratic"])
+def test_the_order_that_a_base_needs_is_what_the_numbers_say(mixture, token, prediction):
+    """In this file's check, which runs before any work, and where the family is made."""
+    definition, nfe = Classical(**DEFAULT["definitions"][token]), 6
+    if definition.solver == "dpm_v3" or (prediction == "noise" and definition.solver not in EXPONENTIAL):
+        return
+    levels = s4s.levels("time_quadratic", nfe, mixture)
+    base = s4s.solver(definition.solver, levels, path=mixture.path, **definition.solver_options())
+    needed = memory(definition, prediction)
+    make_family("lms", base, prediction=prediction, order=needed)
+    if needed is not None and needed > 1:
+        with pytest.raises(S4SError, match="cannot start at"):
+            make_family("lms", base, prediction=prediction, order=needed - 1)
 
 
 def test_min_nfe_leaves_cells_out():

@@ -131,7 +131,7 @@ def test_every_family_and_driver_runs_from_the_config(study):
         assert tableau.meta["token"] in path and tableau.levels[0] == 80
     warm = json.loads((study / "results/fits/digits/warm/nfe~4.json").read_text())["history"]
     plain = json.loads((study / "results/fits/digits/joint/nfe~4.json").read_text())["history"]
-    assert warm[0]["val"] != plain[0]["val"], "starts from the solver learned at NFE 3"
+    assert warm[0]["val"] < plain[0]["val"], "starts from the solver learned at NFE 3"
 
 
 def test_searched_levels_and_statistics_are_computed_once_a_model(study):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
@@ -110,9 +111,9 @@ class Config(Strict):
             problem = self._cannot_start(definition, base)
             if problem:
                 raise ValueError(f"definitions.{token}.base: a learned solver cannot start at {definition.base!r}: {problem}")
-            self.fit_settings(token)
+            self._check_fit(token)
         compared = self.classical(token)
-        order = max((value for value in (definition.order, compared.order) if isinstance(value, int)), default=1)
+        order = max(self._orders(definition, compared))
         bad = [n for n in self.nfe_of(token) if n < order]
         if bad:
             raise ValueError(
@@ -131,6 +132,32 @@ class Config(Strict):
                 f"definitions.{token}: {longest} gits levels cannot be chosen from search.steps {self.search.steps}; raise it"
             )
 
+    def _orders(self, *definitions: Definition) -> Iterator[int]:
+        """The orders of some solvers, 1 where there is none."""
+        for definition in definitions:
+            inner = isinstance(definition, Learned) and definition.recipe.weights == "single_step"
+            yield definition.order if isinstance(definition.order, int) else 2 if inner else 1
+
+    def _check_fit(self, token: str) -> None:
+        """Raise ValueError if a fit cannot be made with the teacher's pairs."""
+        settings, teacher = self.fit_settings(token), self.teacher
+        for name, wanted, there in (("train", settings.train_pairs, teacher.train), ("val", settings.val_pairs, teacher.val)):
+            if wanted is not None and wanted > there:
+                raise ValueError(
+                    f"definitions.{token}: its fit needs {name}_pairs {wanted}, but teacher.{name} is {there}; raise "
+                    f"teacher: {{{name}: {wanted}}}, or lower fit: {{{name}_pairs: {there}}} there"
+                )
+        pairs = settings.train_pairs or teacher.train
+        if settings.batch > pairs:
+            raise ValueError(
+                f"definitions.{token}: its fit has a batch of {settings.batch}, but {pairs} training pairs; lower it"
+            )
+        if settings.trajectory and not (teacher.trajectory and teacher.solver in EXPONENTIAL):
+            raise ValueError(
+                f"definitions.{token}: fit.trajectory needs teacher: {{trajectory: true}} and a teacher's solver with nothing "
+                f"between its nodes, one of {', '.join(EXPONENTIAL)}"
+            )
+
     def _cannot_start(self, definition: Learned, base: Classical) -> str | None:
         """Why a learned solver cannot start at a classical one, as far as it shows without the numbers."""
         if base.to_zero or any(row[-1] == 0 for row in base.values or []):
@@ -146,6 +173,22 @@ class Config(Strict):
             return (
                 f"family {definition.family} with this prediction needs one of {', '.join(EXPONENTIAL)}, without "
                 "analytic_first_step and leading levels"
+            )
+        if weights == "single_step":
+            stages = definition.order if isinstance(definition.order, int) else 2
+            if {"ddim": stages, "dpm2": 2, "dpm3": 3}.get(base.solver) != stages:
+                return f"steps of {stages} evaluations can start at ddim or dpm{stages}; set order, or take another base"
+        elif isinstance(definition.order, int):
+            needed = memory(base, definition.prediction or ("noise" if weights == "dyweight" else "data"))
+            reach = definition.order + (weights == "pc")
+            if needed is None:
+                return "its steps use all earlier outputs in this prediction; set order: full"
+            if needed > reach:
+                return f"its steps use the last {needed} outputs; set order: {needed - (weights == 'pc')} or full"
+        if definition.warm_start and not (plain and base.solver != "dpm_v3"):
+            return (
+                "warm_start makes its formula anew on other levels, which it cannot for dpm_v3, with an analytic first step or "
+                "on leading levels"
             )
         return None
 
@@ -178,6 +221,18 @@ class Config(Strict):
     def definition(self, token: str) -> Classical | Learned:
         """What a token means; `teacher` is the teacher's solver."""
         return self.teacher.definition() if token == "teacher" else self.definitions[token]
+
+
+def memory(base: Classical, prediction: str) -> int | None:
+    """How many of its last outputs a solver's step weighs when it is written in a prediction; None for all of them."""
+    if base.solver not in EXPONENTIAL or base.analytic_first_step:
+        return None
+    if base.solver in ("ddim", "dpm2", "dpm3"):  # these are the same in either
+        return {"ddim": 1, "dpm2": 2, "dpm3": 3}[base.solver]
+    own = base.prediction or ("data" if base.solver in ("dpmpp", "unipc") else "noise")
+    if own != prediction or base.order is None:
+        return None
+    return base.order + (base.solver == "unipc" and base.corrector is not False)
 
 
 def read_config(values: dict[str, Any]) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -194,6 +195,12 @@ class Learned(Strict):
             raise ValueError(f"family {self.family} has no coefficients; take driver schedule or joint")
         if self.start_weights and self.prediction == "noise":
             raise ValueError("start_weights belong to data prediction")
+        if self.consistency and self.order == 1 and recipe.weights != "pc":
+            raise ValueError("consistency leaves weights of order 1 nothing to learn; raise the order or leave it out")
+        if self.first_node and recipe.driver == "schedule":
+            raise ValueError("first_node is learned with the coefficients; take another driver than schedule, or leave it out")
+        if self.warm_start and re.search(r"[{}]", self.warm_start.replace("{nfe}", "")):
+            raise ValueError(f"warm_start may hold {{nfe}} and no other braces, got {self.warm_start!r}")
         return self
 
 

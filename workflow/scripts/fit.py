@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 from s4s.script import run_script, use_device
 
@@ -26,7 +27,7 @@ def main(args: argparse.Namespace) -> None:
         start = resampled(
             Tableau.load(args.warm_start), base.nfe, denoiser.s_max, float(base.levels[-1]),
             lambda levels: solver(base.meta["solver"], levels, path=denoiser.path, **base.meta["options"]),
-            weights=not FAMILIES[spec["weights"]].follows_levels,
+            weights=FAMILIES[spec["weights"]].by_lag,
         ).with_meta(**base.meta)  # fmt: skip
     result = fit(
         denoiser,
@@ -48,6 +49,7 @@ def main(args: argparse.Namespace) -> None:
     meta = {"model": denoiser.name, "token": args.token, "fit": spec, "start": start.meta, "evaluations": result.evaluations}
     result.tableau.with_meta(**meta).save(args.out)
     write_json(args.history, {"evaluations": result.evaluations, "seconds": result.seconds, "history": result.history})
+    Path(args.state).unlink()
 
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -59,7 +61,7 @@ parser.add_argument("--warm-start", help="tableau of a learned solver, at anothe
 parser.add_argument("--train", required=True, help="teacher pairs to learn from")
 parser.add_argument("--val", required=True, help="teacher pairs to validate on")
 parser.add_argument("--batch-size", type=int, default=4096, help="states at a time through the network")
-parser.add_argument("--state", required=True, help="resumable state, removed at the end")
+parser.add_argument("--state", required=True, help="resumable state, removed when the results are there")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True, help="the learned tableau")
 parser.add_argument("--history", required=True, help="JSON with the fit's course and cost")

@@ -23,16 +23,17 @@ class Entry(NamedTuple):
     options: tuple[str, ...] = ()
     follows_levels: bool = False  # its start is the classical formula on the current levels, not numbers fixed once
     schedule_only: bool = False  # it has no weights
+    by_lag: bool = False  # a row's weights belong to its last outputs, so a warm start carries them to another NFE
 
 
 FAMILIES: dict[str, Entry] = {
-    "lms": Entry("LMS", ("prediction", "order", "consistency", "start_weights")),
-    "pc": Entry("PC", ("prediction", "order", "consistency")),
+    "lms": Entry("LMS", ("prediction", "order", "consistency", "start_weights"), by_lag=True),
+    "pc": Entry("PC", ("prediction", "order", "consistency"), by_lag=True),
     "single_step": Entry("SingleStep", ("prediction", "order", "consistency")),
     "ld3": Entry("LD3", follows_levels=True, schedule_only=True),
     "gs": Entry("GS", follows_levels=True),
-    "dyweight": Entry("DyWeight", ("order",)),
-    "bns": Entry("BNS"),
+    "dyweight": Entry("DyWeight", ("order",), by_lag=True),
+    "bns": Entry("BNS", by_lag=True),
 }
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from s4s.families.family import Family, band, check_inside, check_order, noise_start
-from s4s.solvers.exponential import noise_tableau
+from s4s.solvers.exponential import noise_tableau, unit_weights
 from s4s.tableau import Tableau
 
 
@@ -32,7 +32,7 @@ class DyWeight(Family):
         check_inside(self.start_B, allowed, base, "dyweight", "take order {} or full")
         self.at = allowed.nonzero(as_tuple=True)
         self.size = len(self.at[0])
-        self.start_scale = -(base.levels[1:] - base.levels[:-1])[:, None] / base.levels[:-1]
+        self.start_scale = unit_weights(base.levels, "noise")
 
     def tableau(self, levels: Tensor, theta: Tensor) -> Tableau:
         """The solver with these weights; raises S4SError if they lead to a time that is not positive."""

@@ -34,7 +34,7 @@ def name_of(base: Tableau) -> str:
 
 
 def check_plain_start(base: Tableau, family: str) -> None:
-    """Raise S4SError unless `base` ends above level 0 and starts at y_0 itself: what all families need."""
+    """Raise S4SError unless `base` ends above level 0."""
     if base.levels[-1] == 0:
         raise S4SError(f"family {family!r} cannot start at {name_of(base)}, which ends at level 0; leave out to_zero")
 

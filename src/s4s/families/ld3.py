@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from s4s.errors import S4SError
@@ -31,7 +33,8 @@ class LD3(Family):
             raise S4SError(f"a learned schedule cannot start at {name_of(base)}, which ends at level 0; leave out to_zero")
         self.nfe = base.nfe
         again = None if self.options.get("analytic_first_step") else self._classical(base.levels)
-        if again is None or not again.same_as(base):
+        # told levels may be others: a fit starts from those of its base
+        if again is None or not again.same_as(replace(base, eval_levels=again.eval_levels, kappa=again.kappa)):
             raise S4SError(
                 f"{name_of(base)} is not {self.kind} on its own levels, so its formula cannot follow a learned schedule; "
                 "take a base without an analytic first step and without leading levels"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
 from s4s.families.family import Family, band, check_inside, check_order, check_prediction, data_start, noise_start
-from s4s.solvers.exponential import data_tableau, noise_tableau, ratios
+from s4s.solvers.exponential import data_tableau, noise_tableau, unit_weights
 from s4s.tableau import Tableau
 
 
@@ -50,7 +48,7 @@ class LMS(Family):
         check_order(order, base)
         self.prediction, self.nfe = prediction, base.nfe
         self.order, self.consistency = order or base.nfe, consistency
-        self.start_scale = self._scale(base.levels)
+        self.start_scale = unit_weights(base.levels, prediction)
         if prediction == "data":
             self.start_B, self.from_start = data_start(base, self.name)
         else:
@@ -77,25 +75,15 @@ class LMS(Family):
         table = torch.zeros(self.nfe, self.nfe, dtype=torch.float64).index_put(at, values)
         return table - torch.diag(table.sum(1)) if self.consistency else table
 
-    def _scale(self, levels: Tensor) -> Tensor:
-        if self.prediction == "data":
-            return (1 - ratios(levels))[:, None].expand(-1, len(levels) - 1)
-        return -(levels[1:] - levels[:-1])[:, None] / levels[:-1]
-
     def _change(self, levels: Tensor, theta: Tensor, scale: Tensor) -> Tensor:
         """What theta adds to B."""
         return scale * self._table(theta, self.at)
 
     def tableau(self, levels: Tensor, theta: Tensor) -> Tableau:
         """The solver with weights b_start + theta on `levels`; differentiable in both."""
-        scale = self._scale(levels)
+        scale = unit_weights(levels, self.prediction)
         weights, on_start = theta[: self.size - self.start_weights], theta[self.size - self.start_weights :]
         B = self.start_B * (scale / self.start_scale) + self._change(levels, weights, scale)
         if self.prediction == "noise":
             return noise_tableau(levels, B)
-        from_start = self.from_start + on_start if self.start_weights else self.from_start
-        plain = data_tableau(levels, B)
-        if not self.start_weights and not from_start.any():
-            return plain
-        first = torch.cat([torch.ones(self.nfe, 1), torch.zeros(self.nfe, self.nfe - 1)], 1).double()
-        return replace(plain, A=plain.A + (levels[1:] / levels[0] * from_start)[:, None] * first)
+        return data_tableau(levels, B, self.from_start + on_start if self.start_weights else self.from_start)

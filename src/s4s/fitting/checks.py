@@ -40,6 +40,12 @@ def check_pairs(denoiser: Denoiser, pairs: TeacherPairs, base: Tableau, settings
                 f"fit: the {what} starts at level {start:.6g}, the model's noise at {denoiser.s_max:.6g}; "
                 "the student, the teacher and the noise must start at the same level"
             )
+    ends = [float(base.levels[-1])] + ([] if pairs.levels is None else [float(pairs.levels[-1])])
+    if abs(ends[0] - ends[-1]) > 1e-6 * ends[-1]:
+        raise S4SError(
+            f"fit: the solver ends at level {ends[0]:.6g}, the teacher at {ends[-1]:.6g}; end points at two levels "
+            "cannot be compared: give both the same last level"
+        )
 
 
 def _check_split(denoiser: Denoiser, split: Split, name: str) -> None:

@@ -56,7 +56,7 @@ class Distance:
         With them the gradient of sum(weights * difference^2)/2 is that of the distance; [B, 1] or [B, k].
         """
         if self.kind == "absolute":
-            return 1 / difference.abs().clamp_min(0.1 * difference.abs().mean().clamp_min(SMALL))
+            return 1 / difference.abs().clamp_min(0.1 * difference.abs().mean(1, keepdim=True).clamp_min(SMALL))
         if self.kind == "square":
             return torch.full_like(difference[:, :1], 2.0)
         return (difference.square().sum(1, keepdim=True) + SMALL).rsqrt()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-COEFFICIENTS = frozenset({"theta", "kappa"})
+COEFFICIENTS = frozenset({"theta", "first", "kappa"})
 SCHEDULE = frozenset({"xi", "delta"})
 
 DRIVERS: dict[str, list[frozenset[str]]] = {

@@ -28,14 +28,14 @@ class FirstOrder:
             for name, part in parameters.parts.items()
         }
         rate = settings.learning_rate / nfe**settings.learning_rate_power
-        plain = {"delta"} if settings.told_learning_rate else set()
+        plain = ("first", "delta") if settings.told_learning_rate else ()
         leaves = [leaf for name, leaf in self.leaves.items() if name not in plain]
         make: Any = torch.optim.Adam if settings.optimiser == "adam" else torch.optim.RMSprop
         options = {} if settings.optimiser == "adam" else {"momentum": 0.9}
         self.optimisers: list[tuple[torch.optim.Optimizer, float]] = [(make(leaves, lr=rate, **options), rate)]
         if settings.told_learning_rate:
             told = settings.told_learning_rate / nfe
-            self.optimisers.append((torch.optim.SGD([self.leaves["delta"]], lr=told), told))
+            self.optimisers.append((torch.optim.SGD([self.leaves[name] for name in plain], lr=told), told))
         self.iteration, self.failures, self.factor = 0, 0, 1.0
         self.mean: Tensor | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def fit(
         perceptual_network: what the distances "perceptual" and "features" compare images with (load_perceptual).
         batch_size: states at a time through a network; by default 4096.
         replicas: copies of the denoiser and the perceptual network on further devices; each batch is divided among all.
-        state_path: where to keep a state from which an interrupted fit goes on; removed at the end.
+        state_path: where to keep a state from which an interrupted fit goes on, and a finished one is there at once; remove it
+            when the result is stored.
     Returns:
         The solver whose validation error was smallest, iteration 0 included: never worse than `base` there.
     Raises:
@@ -83,9 +85,17 @@ def fit(
         raise S4SError("fit: the base tableau is on other levels than the ones given")
     made = make_family(family, base, denoiser.path, **options)
     parameters = Parameters(made, base, decoupled, first_node)
-    if not all(len(parameters.free(turn)) for turn in DRIVERS[driver]):
-        raise S4SError(f"fit: family {family!r} has no coefficients; take driver schedule or joint")
+    for turn in DRIVERS[driver]:
+        if not len(parameters.independent(parameters.free(turn))):
+            raise S4SError(
+                f"fit: driver {driver!r} has nothing to learn here in {', '.join(sorted(turn))}: family {family!r} with NFE "
+                f"{base.nfe} has no such numbers; take another driver"
+            )
+    if first_node and driver == "schedule":
+        raise S4SError("fit: first_node is learned with the coefficients; take another driver than schedule, or leave it out")
     check_pairs(denoiser, pairs, base, settings)
+    if batch_size is not None and batch_size < 1:
+        raise S4SError(f"fit: batch_size must be at least 1, got {batch_size}")
     train, val = first_rows(pairs.train, settings.train_pairs), first_rows(pairs.val, settings.val_pairs)
     rows, counter = batch_size or 4096, Counter()
     path = TeacherPath(train, pairs.levels) if settings.trajectory else None
@@ -98,13 +108,16 @@ def fit(
     radius = 0.001 * size / base.nfe**2 if settings.radius == "ld3" else float(settings.radius)
     state_path = Path(state_path) if state_path else None
     name = identity(
-        model=denoiser.name, family=family, options=options, base=base.digest(), meta=base.meta, driver=driver,
+        version=version("s4s"), model=denoiser.name,
+        family=family, options=options, base=base.digest(), meta=base.meta, driver=driver,
         decoupled=decoupled, first_node=first_node, settings=settings.model_dump(), rows=rows, places=len(places),
         pairs=float(np.abs(train.y_0).sum(dtype=np.float64)), val=float(np.abs(val.y_0).sum(dtype=np.float64)),
     )  # fmt: skip
     saved = load_state(state_path, name)
     started = last_saved = time.perf_counter()
     loop = Loop(parameters, learning, Objective(places, val, rows, counter), driver, settings, radius)
+    if saved is not None and not loop.same_start(saved):
+        saved = None
     if saved is not None:
         loop.restore(saved)
     earlier_seconds = saved["seconds"] if saved else 0.0
@@ -118,11 +131,9 @@ def fit(
             loop.step()
             bar.update()
             bar.set_postfix(val=f"{loop.best_val:.5f}", refresh=False)
-            if state_path and time.perf_counter() - last_saved > STATE_SECONDS:
+            if state_path and (loop.finished() or time.perf_counter() - last_saved > STATE_SECONDS):
                 save_state(state_path, {"identity": name, "seconds": seconds(), **loop.state()})
                 last_saved = time.perf_counter()
-    if state_path:
-        state_path.unlink(missing_ok=True)
     return FitResult(parameters.tableau(loop.best).detach(), loop.history, loop.evaluations, seconds())
 
 

@@ -56,6 +56,10 @@ class GaussNewton:
         before = found.distances.mean().item()
         if not (torch.isfinite(found.distances).all() and torch.isfinite(found.matrix).all()):
             raise NotFinite(before)
+        start = None
+        if by_start:
+            recompute = self.settings.recompute
+            start = objective.gradients(self.parameters, values, y, rows, by_start=True, recompute=recompute).by_start
         fade = min(1 - 1 / self.settings.memory, self.age / (self.age + 2))
         H = fade * self.H + found.matrix
         c = fade * self.c + found.matrix @ p - found.gradient
@@ -75,9 +79,6 @@ class GaussNewton:
                 break
             self.damping, growth = self.damping * growth, 2 * growth
         self.H, self.c, self.age = H, c, self.age + 1
-        start = None
-        if by_start:
-            start = objective.gradients(self.parameters, values, y, rows, by_start=True, recompute=False).by_start
         return Step(values, found.distances, start)
 
     def _try(

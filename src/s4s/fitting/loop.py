@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -63,15 +64,16 @@ class Loop:
         except NotFinite as problem:
             self._recover(str(problem))
         else:
-            self.values = found.values
             self.train_losses.append(found.distances.mean().item())
             if self.relaxed and found.by_start is not None:
-                self._relax(rows, y, found.distances, found.by_start.cpu())
+                self._relax(rows, found.distances, found.by_start.cpu())
+            self.values = found.values
         self.iteration += 1
         if self.iteration % self.settings.validate_every == 0 or self.iteration == self.settings.iterations:
             self._validate()
 
-    def _relax(self, rows: Tensor, y: Tensor, distances: Tensor, gradient: Tensor) -> None:
+    def _relax(self, rows: Tensor, distances: Tensor, gradient: Tensor) -> None:
+        """Move the starting points where that makes the distances smaller, all at the values before the step."""
         assert self.relaxed is not None
         tableau = self.parameters.tableau(self.values).detach()
         candidates = self.relaxed.propose(rows, gradient)
@@ -85,7 +87,9 @@ class Loop:
                 f"fit: a loss or a gradient was not finite {self.recovered} times, last at step {self.iteration}: {problem}; "
                 "the steps are too large: lower learning_rate, or raise damping, or take another base"
             )
-        tqdm.write(f"step {self.iteration}: not finite ({problem}); back to the best values, with smaller steps")
+        tqdm.write(
+            f"step {self.iteration}: not finite ({problem}); back to the best values, with smaller steps", file=sys.stderr
+        )
         self.values = self.best
         self.optimiser.recover()
 
@@ -99,11 +103,13 @@ class Loop:
     def _validate(self) -> None:
         """Validation always starts from the noise itself."""
         values = self.optimiser.average(self.values)
+        val = math.nan
         try:
             tableau = self.parameters.tableau(values).detach()
+        except S4SError:  # these values stand for no solver
+            pass
+        else:
             val = self.val.distances(tableau, self.val.y_T, torch.arange(len(self.val))).mean().item()
-        except S4SError:
-            val = math.nan
         if not math.isfinite(val) and self.iteration == 0:
             raise S4SError("fit: the solver to start from gives samples that are not finite; take another base or other levels")
         better = val < self.best_val
@@ -132,6 +138,10 @@ class Loop:
             "optimiser": self.optimiser.state(),
             "relaxed": self.relaxed.y if self.relaxed else None,
         }
+
+    def same_start(self, state: dict[str, Any]) -> bool:
+        """Whether a state began with the validation error that this fit does: other code or weights give another."""
+        return math.isclose(state["history"][0]["val"], self.history[0]["val"], rel_tol=1e-3)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""

@@ -91,16 +91,21 @@ class Objective:
                   ) -> Gradients:  # fmt: skip
         """Distances and their gradients in reverse mode."""
 
-        def on(place: Place, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        def chunk(place: Place, y: Tensor, rows: Tensor) -> Gradients:
             free, start = values.detach().clone().requires_grad_(), y.detach().clone().requires_grad_(by_start)
             distances = self._distances(place, parameters.tableau(free), start, rows, recompute)
-            wanted = [free, start] if by_start else [free]
-            found = torch.autograd.grad(distances.sum(), wanted)
-            return distances.detach().cpu(), found[0], found[1].cpu() if by_start else None
+            found = torch.autograd.grad(distances.sum(), [free, start] if by_start else [free])
+            return Gradients(distances.detach().cpu(), found[0], found[1].cpu() if by_start else None)
+
+        def joined(parts: Sequence[Gradients]) -> Gradients:
+            distances, slopes, starts = zip(*parts, strict=True)
+            return Gradients(torch.cat(distances), torch.stack(slopes).sum(0), torch.cat(starts) if by_start else None)
+
+        def on(place: Place, y: Tensor, rows: Tensor) -> Gradients:
+            return joined([chunk(place, a, b) for a, b in zip(y.split(self.rows), rows.split(self.rows), strict=True)])
 
         self.counter.evaluations += (3 + recompute) * len(rows) * (len(parameters.levels) - 1)
-        distances, slopes, starts = zip(*self._everywhere(on, y, rows), strict=True)
-        return Gradients(torch.cat(distances), torch.stack(slopes).sum(0), torch.cat(starts) if by_start else None)
+        return joined(self._everywhere(on, y, rows))
 
     def normal_equations(self, lin: Linearised, y: Tensor, rows: Tensor, mode: str) -> NormalEquations:
         """Distances, and the least-squares problem that they are near the linearised solver."""

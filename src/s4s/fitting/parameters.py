@@ -28,18 +28,20 @@ class Parameters:
     """One float64 vector, all zero at the start, in named parts.
 
     theta: the family's weights; xi [N]: the schedule; delta [N]: logarithms of the factors on the levels that the network is
-    told; kappa [1]: logarithm of the factor on y_0 in the first evaluation. Zero stands for the solver started from.
+    told; kappa [1]: logarithm of the factor on y_0 in the first evaluation, and first [1], its part of delta, which is then
+    not in delta. Zero stands for the solver started from.
 
     Args:
         family: from weights and levels to a tableau.
         base: the solver started from, whose schedule, told levels and kappa are where these start.
-        decoupled: whether there is delta. first_node: whether there are kappa and delta[0].
+        decoupled: whether there is delta. first_node: whether there are kappa and first.
     """
 
     def __init__(self, family: Family, base: Tableau, decoupled: bool = False, first_node: bool = False):
         self.family, self.levels, self.kappa = family, base.levels.detach(), float(base.kappa)
         n = base.nfe
-        sizes = {"theta": family.size, "xi": n, "delta": n if decoupled else int(first_node), "kappa": int(first_node)}
+        first = int(first_node)
+        sizes = {"theta": family.size, "xi": n, "first": first, "delta": (n - first) * decoupled, "kappa": first}
         self.parts: dict[str, slice] = {}
         self.size = 0
         for name, size in sizes.items():
@@ -58,12 +60,11 @@ class Parameters:
         Raises:
             S4SError: if they stand for none (numbers that are not finite, levels that do not decrease).
         """
-        theta, xi, delta, kappa = (values[part] for part in self.parts.values())
+        theta, xi, first, delta, kappa = (values[part] for part in self.parts.values())
         tableau = self.family.tableau(moved(self.levels, xi), theta)
         told = tableau.eval_levels * self.told
-        if len(delta):
-            factors = torch.cat([delta.exp(), torch.ones(len(told) - len(delta), dtype=torch.float64)])
-            told = told * factors
+        own = torch.cat([first, delta])
+        told = told * torch.cat([own.exp(), torch.ones(len(told) - len(own), dtype=torch.float64)])
         return replace(tableau, eval_levels=told, kappa=self.kappa * kappa.exp()[0] if len(kappa) else self.kappa)
 
     def free(self, names: frozenset[str]) -> Tensor:
@@ -87,6 +88,8 @@ class Parameters:
         GS, PC and the softmax of a schedule have more parameters than ways to differ: two solvers are the same when their
         reduced forms and told levels are. Steps along the chosen ones reach all that the others reach.
         """
+        if not len(free):
+            return free
         lin = self.linearise(self.zeros(), free)
         slopes = _reduced_slopes(lin)
         slopes = slopes / slopes.norm(dim=1, keepdim=True).clamp_min(1e-300)

@@ -30,7 +30,3 @@ class RelaxedNoise:
         """Store those candidates for which `better` [B] holds."""
         chosen = rows[better]
         self.y[chosen] = candidates[better]
-
-    def distance_moved(self) -> Tensor:
-        """||y' - y_T|| in units of the radius, [n]; never above 1."""
-        return (self.y - self.y_T).flatten(1).norm(dim=1) / self.radius

@@ -26,9 +26,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-_OF_OPTIMISER = {name for preset in PRESETS.values() for name in preset} | {
-    "preset", "memory", "damping", "derivatives", "told_learning_rate", "clip",
+_OF_OPTIMISER = {
+    "preset", "optimiser", "iterations", "batch", "memory", "damping", "derivatives", "learning_rate", "learning_rate_power",
+    "told_learning_rate", "decay", "clip", "ema", "phase", "patience", "validate_every",
 }  # fmt: skip
+
+
+def _preset(values: dict[str, Any]) -> dict[str, Any]:
+    """What the preset among some settings sets; nothing if there is none of that name."""
+    name = values.get("preset")
+    return PRESETS.get(name, {}) if isinstance(name, str) else {}
 
 
 class FitSettings(BaseModel):
@@ -91,21 +98,22 @@ class FitSettings(BaseModel):
     seed: int = Field(0, ge=0, description="seed of the order in which pairs are visited")
 
     def changed(self, changes: dict[str, Any]) -> FitSettings:
-        """These settings with changes; a preset among them brings its own values along, whatever these are.
+        """These settings with changes; a preset among them brings all that is the optimiser's along, and its own values.
 
         Raises:
             ValidationError: if a change is not allowed.
         """
-        values = self.model_dump() if "preset" not in changes else {
-            name: value for name, value in self.model_dump().items() if name not in _OF_OPTIMISER
-        }  # fmt: skip
+        values = self.model_dump()
+        if "preset" in changes:
+            replaced = _OF_OPTIMISER | set(_preset(changes))
+            values = {name: value for name, value in values.items() if name not in replaced}
         return FitSettings.model_validate({**values, **changes})
 
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, values: Any) -> Any:
         if isinstance(values, dict):
-            return {**PRESETS.get(values.get("preset", "gauss_newton"), {}), **values}
+            return {**_preset(values), **values}
         return values
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from s4s.errors import S4SError
 from s4s.families.family import data_start
-from s4s.solvers.exponential import ratios
+from s4s.solvers.exponential import data_tableau, noise_tableau, unit_weights
 from s4s.tableau import Tableau
 
 
@@ -21,8 +22,9 @@ def resampled(
     """A learned solver carried over to `nfe` evaluations between other levels: a start for a fit, not its result.
 
     The nodes' places in lambda = -ln s, between the ends, are interpolated monotonically over n/N, and so are the factors on
-    the told levels. What the weights of the last outputs differ by from those of the classical solver on the source's levels
-    is interpolated for each lag over the steps' places and added to the classical solver on the new levels.
+    the told levels. What the weights of the last outputs and of y_0 differ by from those of the classical solver on the
+    source's levels is interpolated for each lag over the steps' places and added to the classical solver on the new levels: in
+    noise prediction where both are written so, else in data prediction. At its own NFE and levels a source is itself.
 
     Args:
         source: a learned tableau that ends above level 0. classical: levels [N + 1] to the solver that it was based on.
@@ -41,27 +43,29 @@ def resampled(
     old_steps, new_steps = (np.arange(n) / max(1, n - 1) for n in (source.nfe, nfe))
     told = (source.eval_levels / source.levels[:-1]).log().numpy()
     factors = torch.exp(torch.as_tensor(_interpolated(old_steps, told, new_steps)))
-    base = classical(levels)
-    new = Tableau(levels, base.A, base.B, base.eval_levels * factors, base.kappa, meta=base.meta)
-    if not weights:
-        return new
-    own = classical(source.levels)
-    change = _lags(source) - _lags(own)
-    B = new.B.clone()
-    scale = 1 - ratios(levels)
-    for lag in range(min(source.nfe, nfe)):
-        rows = np.arange(lag, source.nfe)
-        values = _interpolated(old_steps[rows], change[rows, lag], new_steps[lag:])
-        for n, value in zip(range(lag, nfe), values, strict=True):
-            B[n, n - lag] += scale[n] * value
-    return Tableau(levels, new.A, B, new.eval_levels, new.kappa, meta=base.meta)
+    new = classical(levels)
+    if weights:
+        own = classical(source.levels)
+        prediction = "noise" if _of_directions(source) and _of_directions(own) else "data"
+        (b, g), (own_b, own_g), (new_b, new_g) = (_weights(tableau, prediction) for tableau in (source, own, new))
+        for lag in range(min(source.nfe, nfe)):
+            change = _interpolated(old_steps[lag:], (b - own_b).diagonal(-lag).numpy(), new_steps[lag:])
+            new_b = new_b + torch.diag(torch.as_tensor(change), -lag)
+        B = unit_weights(levels, prediction) * new_b
+        from_start = new_g + torch.as_tensor(_interpolated(old_steps, (g - own_g).numpy(), new_steps))
+        new = replace(noise_tableau(levels, B) if prediction == "noise" else data_tableau(levels, B, from_start), meta=new.meta)
+    return replace(new, eval_levels=levels[:-1] * factors, kappa=source.kappa)
 
 
-def _lags(tableau: Tableau) -> np.ndarray:
-    """Weights of data prediction by lag: [n, k] is that of D_{n-k}, over 1 - s_{n+1}/s_n."""
-    B, _ = data_start(tableau, "lms")
-    b = (B / (1 - ratios(tableau.levels))[:, None]).numpy()
-    return np.array([[b[n, n - k] if k <= n else 0.0 for k in range(len(b))] for n in range(len(b))])
+def _of_directions(tableau: Tableau) -> bool:
+    """Whether it is written in noise prediction, y_{n+1} = y_n + sum_j B[n,j] (D_j - y_j)."""
+    return torch.equal(torch.eye(tableau.nfe, dtype=torch.float64) - tableau.B, tableau.A)
+
+
+def _weights(tableau: Tableau, prediction: str) -> tuple[Tensor, Tensor]:
+    """Weights of the outputs [N, N], and of y_0 [N] (none in noise prediction)."""
+    B, g = (tableau.B, torch.zeros(tableau.nfe).double()) if prediction == "noise" else data_start(tableau, "lms")
+    return B / unit_weights(tableau.levels, prediction), g
 
 
 def _interpolated(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -22,10 +22,24 @@ def ratios(levels: Tensor) -> Tensor:
     return levels[1:] / levels[:-1]
 
 
-def data_tableau(levels: Tensor, B: Tensor, eval_levels: Tensor | None = None, starts: Sequence[int] | None = None) -> Tableau:
-    """The tableau of y_{n+1} = (s_{n+1}/s_g) y_g + sum_j B[n,j] D_j with g = starts[n], by default n; B [N, N]."""
+def unit_weights(levels: Tensor, prediction: str) -> Tensor:
+    """What an output that a step weighs by 1 has in B: 1 - s_{n+1}/s_n (data), or (s_n - s_{n+1})/s_j (noise); [N, N]."""
+    if prediction == "data":
+        return (1 - ratios(levels))[:, None].expand(-1, len(levels) - 1)
+    return -(levels[1:] - levels[:-1])[:, None] / levels[:-1]
+
+
+def data_tableau(levels: Tensor, B: Tensor, from_start: Tensor | None = None, starts: Sequence[int] | None = None) -> Tableau:
+    """The tableau of y_{n+1} = (s_{n+1}/s_g) y_g + sum_j B[n,j] D_j with g = starts[n], by default n; B [N, N].
+
+    With `from_start` [N] each row also has from_start[n] (s_{n+1}/s_0) y_0.
+    """
     kept = ratios(levels) if starts is None else levels[1:] / levels[list(starts)]
-    return Tableau(levels, _unit_rows(B, starts) * kept[:, None], B, eval_levels)  # type: ignore[arg-type]
+    A = _unit_rows(B, starts) * kept[:, None]
+    if from_start is not None:
+        on_first = _unit_rows(B, [0] * len(B))
+        A = A + (levels[1:] / levels[0] * from_start)[:, None] * on_first
+    return Tableau(levels, A, B)
 
 
 def noise_tableau(levels: Tensor, B: Tensor, eval_levels: Tensor | None = None, starts: Sequence[int] | None = None) -> Tableau:
