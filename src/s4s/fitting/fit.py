@@ -87,9 +87,9 @@ def fit(
     parameters = Parameters(made, base, decoupled, first_node)
     for turn in DRIVERS[driver]:
         if not len(parameters.independent(parameters.free(turn))):
+            what = "coefficients" if "theta" in turn else "levels"
             raise S4SError(
-                f"fit: driver {driver!r} has nothing to learn here in {', '.join(sorted(turn))}: family {family!r} with NFE "
-                f"{base.nfe} has no such numbers; take another driver"
+                f"fit: family {family!r} at NFE {base.nfe} has no {what} to learn; take another driver than {driver}"
             )
     if first_node and driver == "schedule":
         raise S4SError("fit: first_node is learned with the coefficients; take another driver than schedule, or leave it out")
@@ -108,9 +108,9 @@ def fit(
     radius = 0.001 * size / base.nfe**2 if settings.radius == "ld3" else float(settings.radius)
     state_path = Path(state_path) if state_path else None
     name = identity(
-        version=version("s4s"), model=denoiser.name,
-        family=family, options=options, base=base.digest(), meta=base.meta, driver=driver,
-        decoupled=decoupled, first_node=first_node, settings=settings.model_dump(), rows=rows, places=len(places),
+        version=version("s4s"), model=denoiser.name, family=family, options=options, base=base.digest(), meta=base.meta,
+        driver=driver, decoupled=decoupled, first_node=first_node, settings=settings.model_dump(), rows=rows,
+        places=len(places),
         pairs=float(np.abs(train.y_0).sum(dtype=np.float64)), val=float(np.abs(val.y_0).sum(dtype=np.float64)),
     )  # fmt: skip
     saved = load_state(state_path, name)
