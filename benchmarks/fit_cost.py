@@ -38,10 +38,11 @@ SIZES = {"train_pairs": 256, "val_pairs": 128}
 # method: base, family, driver, settings
 METHODS = {
     "ours": (IPNDM, "lms", "joint", SIZES),
+    "ours, half the steps": (IPNDM, "lms", "joint", {**SIZES, "iterations": 16}),
     "s4s_alt, Gauss-Newton": (IPNDM, "lms", "alternate", SIZES),
     "s4s_alt, Adam": (IPNDM, "lms", "alternate", {"preset": "adam", **SIZES}),
     **{
-        f"Adam {rate:g}": (IPNDM, "lms", "joint", {**ADAM, **SIZES, "learning_rate": rate}) for rate in (1e-3, 3e-3, 1e-2, 3e-2)
+        f"Adam {rate:g}": (IPNDM, "lms", "joint", {**ADAM, **SIZES, "learning_rate": rate}) for rate in (3e-3, 1e-2, 3e-2, 1e-1)
     },
     "gs recipe, Gauss-Newton": (DPMPP, "gs", "joint", SIZES),
     "ld3": (UNIPC, "ld3", "schedule", {"preset": "ld3"}),
