@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,6 +22,7 @@ from s4s.tables import NOT_LEARNED
 
 # Okabe & Ito's colour-blind safe palette; learned solvers get the strong colours, classical ones greys and dashes
 LEARNED_COLOURS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+LEARNED_LINES = ["-", (0, (4, 1)), (0, (1, 1))]  # for as many solvers again with the same colours
 MARKERS = "osD^vP*X"
 # of each solver without a fit the best levels at each NFE are shown, by family
 BEST_LEVELS = {"classical": ("best grid", "--"), "searched": ("best searched levels", "-.")}
@@ -42,6 +44,12 @@ def save(figure: Figure, stem: str | Path) -> None:
         with atomic_path(f"{stem}{suffix}") as path:
             figure.savefig(path, metadata=metadata)
     plt.close(figure)
+
+
+def learned_style(i: int) -> dict[str, Any]:
+    """Colour and line of the i-th learned solver, another for each of the first 21."""
+    again, colour = divmod(i, len(LEARNED_COLOURS))
+    return {"color": LEARNED_COLOURS[colour], "linestyle": LEARNED_LINES[again % len(LEARNED_LINES)]}
 
 
 def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
@@ -67,7 +75,7 @@ def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
         for i, (solver, rows) in enumerate(learned.groupby("solver", sort=False)):
             rows = rows.sort_values("nfe")
             axis.errorbar(
-                rows.nfe, rows[metric], rows[spread], label=solver, color=LEARNED_COLOURS[i % len(LEARNED_COLOURS)],
+                rows.nfe, rows[metric], rows[spread], label=solver, **learned_style(i),
                 marker=MARKERS[i % len(MARKERS)], markersize=4, linewidth=1.5, capsize=2,
             )  # fmt: skip
         teacher = block[block.family == "teacher"].iloc[0]
@@ -80,7 +88,7 @@ def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
             yscale="log",
         )
         axis.set_xticks(sorted(block[block.family != "teacher"].nfe.unique()))
-        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, handlelength=3)
     return figure
 
 
@@ -120,7 +128,7 @@ def fit_curves(histories: dict[str, str]) -> Figure:
             if (path := histories.get(f"{model}/{solver}/{nfe}")) is None:
                 continue
             course = pd.DataFrame(json.loads(Path(path).read_text())["history"])
-            axis.plot(course.evaluations / 1000, course.val, color=LEARNED_COLOURS[i % len(LEARNED_COLOURS)], label=solver)
+            axis.plot(course.evaluations / 1000, course.val, **learned_style(i), label=solver)
         axis.set(
             title=f"{model}, NFE {nfe}", xlabel="denoiser evaluations (thousands)", ylabel="validation error", yscale="log"
         )
