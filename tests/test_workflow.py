@@ -247,6 +247,12 @@ def warm(tmp_path, monkeypatch):
     server.wait(10)
 
 
+def test_a_warm_server_whose_caller_ended_early_says_nothing(tmp_path):
+    command = [sys.executable, "-m", "s4s.warm", "--serve", str(tmp_path / "gone" / "socket")]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def ask(*arguments, **options):
     return subprocess.Popen([sys.executable, "-m", "s4s.warm", *map(str, arguments)], text=True, **options)
 

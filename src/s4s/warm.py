@@ -73,7 +73,10 @@ def _serve(path: str) -> None:
     for module in PRELOADED:
         import_module(module)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
+    try:
+        listener.bind(path)
+    except FileNotFoundError:  # the caller ended during the imports and took the socket's folder with it
+        return
     listener.listen(64)
     children: dict[int, socket.socket] = {}  # process -> its caller
     wake_read, wake_write = os.pipe()
