@@ -17,7 +17,7 @@ def _levels_at(times: Tensor, span: Span) -> Tensor:
 
 
 def leading(nfe: int, span: Span) -> Tensor:
-    """The leading times 1 + (nfe - 1 - n) T/nfe and then 0; they start below the highest level.
+    """The leading times 1 + (nfe - 1 - n) T/nfe and then 0; they start below the highest level unless nfe is T/2.
 
     Source: Lin et al. 2024, arXiv 2305.08891, table 2, with the offset 1 of Stable Diffusion
     Use: to reproduce Stable Diffusion's first default; sampling takes the full noise for that of the first level
