@@ -79,7 +79,10 @@ def test_a_model_is_its_yaml_wherever_it_lies(tmp_path, digits):
     [
         ({"sha256": "0" * 64}, "denoiser.safetensors: wrong sha256: the model file expects 0000"),
         ({"path": "absent.safetensors"}, "absent.safetensors: cannot read these weights"),
-        ({"kind": "embeded"}, "kind: Input should be 'embedded'"),
+        (
+            {"kind": "embeded"},
+            "Input tag 'embeded' found using 'kind' does not match any of the expected tags: 'embedded', 'edm'",
+        ),
         ({"pth": "x"}, "pth: unknown key"),
         ({"path": "../weights/classifier.safetensors", "sha256": None}, "weights do not fit UNet"),
         ({"path": "mine.yaml", "sha256": None}, "not weights that"),

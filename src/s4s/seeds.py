@@ -5,6 +5,8 @@ seed = split << 56 | sampling seed << 32 | index
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from s4s.errors import S4SError
@@ -21,3 +23,13 @@ def sample_seeds(split: str, count: int, sampling_seed: int = 0) -> np.ndarray:
     if not 1 <= count < 2**32:
         raise S4SError(f"the number of samples must lie between 1 and {2**32 - 1}, got {count}")
     return np.uint64(SPLITS[split] << 56 | sampling_seed << 32) + np.arange(count, dtype=np.uint64)
+
+
+def index_of(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The index of each sample within its split and sampling seed, int64 [n]."""
+    return (np.asarray(seeds, dtype=np.uint64) & np.uint64(2**32 - 1)).astype(np.int64)
+
+
+def split_of(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The number of each sample's split, as in SPLITS, int64 [n]."""
+    return (np.asarray(seeds, dtype=np.uint64) >> np.uint64(56)).astype(np.int64)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ class Denoiser(ABC):
         s_min, s_max: the range of noise levels that the model is sampled over, s_min > 0.
         device, dtype: where its states live, and their type.
         path: the Gaussian path whose time the time schedules count in; the VP path with linear beta unless it has its own.
+        passes: states through the network for each evaluation: 2 with classifier-free guidance.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Denoiser(ABC):
     device: torch.device
     dtype: torch.dtype = torch.float32
     path: Path = VPLinear()
+    passes: int = 1
 
     @abstractmethod
     def __call__(self, y: Tensor, s: Tensor | float, condition: Tensor | None = None) -> Tensor:
@@ -36,10 +40,14 @@ class Denoiser(ABC):
         Args:
             y: noisy states, [B, *shape].
             s: noise level, a scalar or [B].
-            condition: what the model is conditioned on, [B, ...], or None.
+            condition: what the model is conditioned on, [B, ...], or None; `conditions` makes some.
         Returns:
             [B, *shape]; differentiable in y and in s.
         """
+
+    def conditions(self, seeds: Sequence[int] | np.ndarray) -> Tensor | None:
+        """Conditions [n, ...] of the samples with these seeds, row i of seeds[i] alone; None for an unconditional model."""
+        return None
 
     def decode(self, y_0: Tensor) -> Tensor:
         """Clean states [B, *shape] to images in [-1, 1] or to the data's own units."""

@@ -15,7 +15,8 @@ from s4s.atomic import atomic_path
 from s4s.errors import S4SError
 from s4s.models.classifier import Classifier
 from s4s.models.edm import EDMDenoiser
-from s4s.models.files import ModelFile, WeightFile, checked_bytes
+from s4s.models.files import EmbeddedModel, WeightFile, checked_bytes
+from s4s.models.paths import Path as GaussianPath
 from s4s.models.unet import UNet
 
 
@@ -26,11 +27,17 @@ def save_network(network: nn.Module, record: dict[str, Any], path: str | Path) -
         temporary.write_bytes(save(state, {"s4s": json.dumps(record, sort_keys=True)}))
 
 
-def load_denoiser(model: ModelFile, device: torch.device) -> EDMDenoiser:
+def load_denoiser(model: EmbeddedModel, device: torch.device) -> EDMDenoiser:
     """The denoiser that `save_network` wrote."""
     state, record = _read(model)
     network = _restore(UNet, record, state, model, device)
     return EDMDenoiser(network, model.name, tuple(record["shape"]), record["s_min"], record["s_max"], record["sigma_data"])
+
+
+def outline(model: EmbeddedModel) -> tuple[float, float, GaussianPath]:
+    """s_min, s_max and the path."""
+    record = _read(model)[1]
+    return record["s_min"], record["s_max"], EDMDenoiser.path
 
 
 def load_classifier(weights: WeightFile, device: torch.device) -> Classifier:

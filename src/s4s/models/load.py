@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 from s4s.models.classifier import Classifier
 from s4s.models.denoiser import Denoiser
-from s4s.models.embedded import load_classifier, load_denoiser
+from s4s.models.embedded import load_classifier
 from s4s.models.files import read_model_file
 
+# kind -> module with load_denoiser(model, device) and outline(model)
+ADAPTERS = {
+    "embedded": "embedded",
+    "edm": "edm_checkpoint",
+    "latent_diffusion": "latent_diffusion",
+    "stable_diffusion": "stable_diffusion",
+    "diffusers": "diffusers_folder",
+    "python": "python_function",
+}
 
-def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> Denoiser:
+
+class Outline(NamedTuple):
+    """What schedules and solvers need to know of a model; had without its weights."""
+
+    name: str
+    s_min: float
+    s_max: float
+    path: Any
+
+
+def load_model(name_or_path: str | Path, device: str | torch.device = "cpu", embeddings: str | Path | None = None) -> Denoiser:
     """Load a pre-trained denoiser.
 
     Args:
         name_or_path: a name in config/models, or the path of a YAML file with the keys name, kind, path, ...
         device: where to put it.
+        embeddings: HDF5 file of text embeddings that numbers of prompts, as conditions, stand for.
     Raises:
         S4SError: if the model is unknown, its file is wrong, or the weights are missing or damaged.
     """
-    return load_denoiser(read_model_file(name_or_path), torch.device(device))
+    model = read_model_file(name_or_path)
+    adapter = import_module(f"s4s.models.{ADAPTERS[model.kind]}")
+    extra = {} if embeddings is None else {"embeddings": Path(embeddings)}
+    return adapter.load_denoiser(model, torch.device(device), **extra)
+
+
+def load_outline(name_or_path: str | Path) -> Outline:
+    """A model's name, range of noise levels and path, in no time where its file or its folder's configuration says them."""
+    model = read_model_file(name_or_path)
+    return Outline(model.name, *import_module(f"s4s.models.{ADAPTERS[model.kind]}").outline(model))
 
 
 def load_perceptual(name_or_path: str | Path, device: str | torch.device = "cpu") -> Classifier | None:
@@ -30,8 +61,10 @@ def load_perceptual(name_or_path: str | Path, device: str | torch.device = "cpu"
     return None if weights is None else load_classifier(weights, torch.device(device))
 
 
-def copies(name_or_path: str | Path, device: str) -> list[tuple[Denoiser, Classifier | None]]:
+def copies(
+    name_or_path: str | Path, device: str, embeddings: str | Path | None = None
+) -> list[tuple[Denoiser, Classifier | None]]:
     """The denoiser and the perceptual network once more on every further GPU that this process sees; none on a CPU."""
     count = torch.cuda.device_count() if device == "cuda" else 0
     others = [f"cuda:{i}" for i in range(1, count)]
-    return [(load_model(name_or_path, other), load_perceptual(name_or_path, other)) for other in others]
+    return [(load_model(name_or_path, other, embeddings), load_perceptual(name_or_path, other)) for other in others]
