@@ -5,6 +5,9 @@ MODEL = [
     for name in (
         "denoiser",
         "paths",
+        "conditions",
+        "predicting",
+        "python_function",
         "edm",
         "unet",
         "classifier",

@@ -65,10 +65,8 @@ def code(stage):
 
 def model_files(wildcards):
     """A model's description and its weights."""
-    return [
-        MODEL_FILES[wildcards.model],
-        os.path.relpath(WEIGHTS[wildcards.model].path),
-    ]
+    own = WEIGHTS[wildcards.model].own_files()
+    return [MODEL_FILES[wildcards.model], *(os.path.relpath(file.path) for file in own)]
 
 
 def feature_files(wildcards):

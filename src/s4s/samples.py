@@ -9,7 +9,7 @@ from s4s.models.denoiser import Denoiser
 from s4s.provenance import provenance
 from s4s.sampling import initial_noise, sample
 from s4s.seeds import sample_seeds
-from s4s.store import Split, read_attributes, read_split, write_splits
+from s4s.store import Split, as_array, read_attributes, read_split, write_splits
 from s4s.tableau import Tableau
 
 KIND = "samples"
@@ -22,8 +22,9 @@ def draw_samples(
     splits = {}
     for seed in seeds:
         rows = sample_seeds("test", count, seed)
-        y_0 = sample(denoiser, initial_noise(denoiser, rows), tableau, batch_size=batch_size, show_progress=True)
-        splits[f"test~{seed}"] = Split(rows, y_0.cpu().numpy())
+        y_T, condition = initial_noise(denoiser, rows), denoiser.conditions(rows)
+        y_0 = sample(denoiser, y_T, tableau, condition, batch_size, show_progress=True)
+        splits[f"test~{seed}"] = Split(rows, y_0.cpu().numpy(), condition=as_array(condition))
     write_splits(path, KIND, splits, provenance(denoiser.name, tableau))
 
 
@@ -33,4 +34,9 @@ def copy_teacher_samples(pairs: str | Path, seeds: Sequence[int], path: str | Pa
 
     splits = {f"test~{seed}": read_split(pairs, PAIRS, f"test~{seed}") for seed in seeds}
     attributes = {key: value for key, value in read_attributes(pairs).items() if key != "kind"}
-    write_splits(path, KIND, {name: Split(split.seeds, split.y_0) for name, split in splits.items()}, attributes)
+    write_splits(
+        path,
+        KIND,
+        {name: Split(split.seeds, split.y_0, condition=split.condition) for name, split in splits.items()},
+        attributes,
+    )

@@ -22,6 +22,7 @@ def model_statistics(
     seed: int = 0,
     batch_size: int = 64,
     show_progress: bool = False,
+    condition: np.ndarray | None = None,
 ) -> Statistics:
     """l and s of Zheng et al. 2023 (arXiv 2310.13268), as means over trajectories and components, without bias.
 
@@ -40,10 +41,12 @@ def model_statistics(
     with bar:
         for n in range(outputs.shape[1]):
             total = 0.0
-            for rows in np.array_split(states[:, n], math.ceil(len(states) / batch_size)):
+            for chosen in np.array_split(np.arange(len(states)), math.ceil(len(states) / batch_size)):
+                rows = states[chosen, n]
+                given = None if condition is None else torch.as_tensor(condition[chosen], device=denoiser.device)
                 y = torch.as_tensor(rows, device=denoiser.device, dtype=denoiser.dtype).requires_grad_()
                 v = torch.as_tensor(signs.integers(0, 2, rows.shape) * 2.0 - 1, device=y.device, dtype=y.dtype)
-                (gradient,) = torch.autograd.grad((denoiser(y, float(levels[n])) * v).sum(), y)
+                (gradient,) = torch.autograd.grad((denoiser(y, float(levels[n]), given) * v).sum(), y)
                 total += (gradient * v).double().sum().item()
             linear.append(1 - total / states[:, n].size)
             bar.update()

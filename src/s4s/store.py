@@ -1,8 +1,8 @@
 """The project's HDF5 files: teacher pairs and samples. One writer a file, written once, checksummed, with provenance.
 
-A file has one group a split; a split holds `seeds` [n], `y_0` [n, *shape] and for teacher pairs `y_T` [n, *shape] and,
-on request, `trajectory` [n, steps + 1, *shape] and `outputs` [n, steps, *shape]. Everything that is known of how it was
-made is an attribute of the file.
+A file has one group a split; a split holds `seeds` [n], `y_0` [n, *shape], of a conditional model `condition` [n], and for
+teacher pairs `y_T` [n, *shape] and, on request, `trajectory` [n, steps + 1, *shape] and `outputs` [n, steps, *shape].
+Everything that is known of how it was made is an attribute of the file.
 """
 
 from __future__ import annotations
@@ -30,9 +30,15 @@ class Split:
     y_T: np.ndarray | None = None
     trajectory: np.ndarray | None = None
     outputs: np.ndarray | None = None
+    condition: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def as_array(tensor: Any) -> np.ndarray | None:
+    """A tensor on any device as an array; None stays None."""
+    return None if tensor is None else tensor.cpu().numpy()
 
 
 def write_splits(path: str | Path, kind: str, splits: Mapping[str, Split], attributes: Mapping[str, Any]) -> None:

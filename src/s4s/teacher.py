@@ -19,7 +19,7 @@ from s4s.provenance import provenance
 from s4s.sampling import initial_noise, sample
 from s4s.seeds import sample_seeds
 from s4s.solvers import solver
-from s4s.store import Split, read_attributes, read_split
+from s4s.store import Split, as_array, read_attributes, read_split
 from s4s.tableau import Tableau
 
 KIND = "teacher-pairs"
@@ -82,8 +82,9 @@ def make_pairs(
         states[n].append(y.cpu())
         outputs[n].append(output.cpu())
 
-    y_0 = sample(denoiser, y_T, teacher, None, batch_size, keep if trajectory else None, show_progress)
-    split = Split(np.asarray(seeds, dtype=np.uint64), y_0.cpu().numpy(), y_T.cpu().numpy())
+    condition = denoiser.conditions(seeds)
+    y_0 = sample(denoiser, y_T, teacher, condition, batch_size, keep if trajectory else None, show_progress)
+    split = Split(np.asarray(seeds, dtype=np.uint64), y_0.cpu().numpy(), y_T.cpu().numpy(), condition=as_array(condition))
     if not trajectory:
         return split
     path = [*(torch.cat(batches) for batches in states), y_0.cpu()]
@@ -98,12 +99,13 @@ def convergence(
 
     The reference is the same solver with four times `steps`; the numbers tried run from 5 to `steps`.
     """
-    y_T = initial_noise(denoiser, sample_seeds("val", count))
+    seeds = sample_seeds("val", count)
+    y_T, condition = initial_noise(denoiser, seeds), denoiser.conditions(seeds)
 
     def end(n: int) -> np.ndarray:
         on = levels(grid, n, denoiser)
         tableau = solver(solver_kind, on, start=denoiser.s_max, path=denoiser.path, **solver_options)
-        return sample(denoiser, y_T, tableau, batch_size=batch_size, show_progress=True).cpu().numpy()
+        return sample(denoiser, y_T, tableau, condition, batch_size, show_progress=True).cpu().numpy()
 
     reference = end(4 * steps)
     tried = sorted({n for n in (5, 8, 12, 16, 24, 32, 48, 64, 96, 128) if n < steps} | {steps})

@@ -16,7 +16,7 @@ def main(args: argparse.Namespace) -> None:
     levels = read_attributes(args.trajectories)["levels"]
     statistics = model_statistics(
         load_model(args.model, device), levels, paths.trajectory, paths.outputs,
-        batch_size=args.batch_size, show_progress=True,
+        batch_size=args.batch_size, show_progress=True, condition=paths.condition,
     )  # fmt: skip
     statistics.save(args.out)
 

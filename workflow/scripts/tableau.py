@@ -8,11 +8,11 @@ from s4s.script import run_script
 
 def main(args: argparse.Namespace) -> None:
     from s4s.levels import levels
-    from s4s.models.load import load_model
+    from s4s.models.load import load_outline
     from s4s.solvers import solver
 
     spec = json.loads(args.spec)
-    model = load_model(args.model)
+    model = load_outline(args.model)
     level_options = {**spec["level_options"], **({"costs": args.costs} if args.costs else {})}
     solver_options = {**spec["solver_options"], **({"statistics": args.statistics} if args.statistics else {})}
     steps = args.nfe + solver_options.get("analytic_first_step", False)

@@ -71,6 +71,7 @@ class Objective:
         assert split.y_T is not None
         self.places, self.rows, self.counter = list(places), rows, counter
         self.y_T, self.y_0 = torch.as_tensor(split.y_T), torch.as_tensor(split.y_0)
+        self.condition = None if split.condition is None else torch.as_tensor(split.condition)
         self.path, self.path_weight = path, path_weight
 
     def __len__(self) -> int:
@@ -135,6 +136,9 @@ class Objective:
         with ThreadPoolExecutor(len(jobs)) as pool:
             return list(pool.map(lambda job: work(*job), jobs))
 
+    def _condition(self, place: Place, rows: Tensor) -> Tensor | None:
+        return None if self.condition is None else self.condition[rows].to(place.denoiser.device)
+
     def _target(self, place: Place, rows: Tensor) -> Blocks:
         with torch.no_grad():
             y_0 = self.y_0[rows].to(place.denoiser.device, place.denoiser.dtype)
@@ -144,7 +148,8 @@ class Objective:
         denoiser = place.denoiser
         states: list[Tensor] = []
         keep = (lambda n, state, output: states.append(state)) if self.path_weight else None
-        end = run(denoiser, y.to(denoiser.device, denoiser.dtype), tableau, None, keep, recompute)
+        start = y.to(denoiser.device, denoiser.dtype)
+        end = run(denoiser, start, tableau, self._condition(place, rows), keep, recompute)
         total = place.distance.between(place.distance.blocks(denoiser.decode(end)), self._target(place, rows))
         if self.path_weight:
             total = total + self.path_weight * self._path(tableau, states, rows)
@@ -161,7 +166,9 @@ class Objective:
         self, place: Place, lin: Linearised, y: Tensor, rows: Tensor, counter: Counter, mode: str
     ) -> NormalEquations:
         denoiser, distance = place.denoiser, place.distance
-        states, tangents = run_with_tangents(denoiser, y.to(denoiser.dtype), lin, counter, self.rows, mode)
+        states, tangents = run_with_tangents(
+            denoiser, y.to(denoiser.dtype), lin, counter, self.rows, mode, self._condition(place, rows)
+        )
         blocks = distance.blocks(denoiser.decode(states[-1]))
         target = self._target(place, rows)
         residuals = [a - b for a, b in zip(blocks, target, strict=True)]

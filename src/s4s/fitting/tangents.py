@@ -31,7 +31,13 @@ class Counter:
 
 
 def run_with_tangents(
-    denoiser: Denoiser, y: Tensor, lin: Linearised, counter: Counter, rows: int, mode: str = "differences"
+    denoiser: Denoiser,
+    y: Tensor,
+    lin: Linearised,
+    counter: Counter,
+    rows: int,
+    mode: str = "differences",
+    condition: Tensor | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run a solver and differentiate all of its nodes by its parameters.
 
@@ -41,6 +47,7 @@ def run_with_tangents(
         rows: states at a time through the network.
         mode: "differences" of outputs (one forward pass each; for any network in float32), or "forward", torch's forward mode
             (exact; for networks whose operations have such derivatives).
+        condition: passed to the denoiser, [B, ...].
     Returns:
         states y_0 ... y_N [B, *shape] each, and their derivatives [K, B, *shape] each.
     """
@@ -58,14 +65,16 @@ def run_with_tangents(
             moving = lin.kappa != 0
         told = lin.eval_levels[:, n]
         moving = moving | (told != 0)
-        output = denoiser(at, level)
+        output = denoiser(at, level, condition)
         counter.evaluations += len(y)
         slopes = y.new_zeros(K, *y.shape)
         chosen = moving.nonzero().flatten()
         if len(chosen):
             size = max(1, rows // len(y))
             parts = [
-                _directional(denoiser, at, level, output, tangent[part.to(y.device)], told[part].to(y), counter, mode)
+                _directional(
+                    denoiser, at, level, output, tangent[part.to(y.device)], told[part].to(y), counter, mode, condition
+                )
                 for part in chosen.split(size)
             ]
             slopes[chosen.to(y.device)] = torch.cat(parts)
@@ -91,18 +100,27 @@ def run_with_tangents(
 
 
 def _directional(
-    denoiser: Denoiser, y: Tensor, s: float, output: Tensor, tangents: Tensor, told: Tensor, counter: Counter, mode: str
+    denoiser: Denoiser,
+    y: Tensor,
+    s: float,
+    output: Tensor,
+    tangents: Tensor,
+    told: Tensor,
+    counter: Counter,
+    mode: str,
+    condition: Tensor | None,
 ) -> Tensor:
     """Derivatives of D(y; s) along each (tangent [B, *shape], change of the told level): [K, B, *shape]."""
     K, B = len(tangents), len(y)
     levels = y.new_full((K, B), s)
+    conditions = None if condition is None else condition.repeat(K, *[1] * (condition.ndim - 1))
     if mode == "forward":
         counter.evaluations += FORWARD_COST * K * B
         with FORWARD_MODE, forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
             dual_y = forward_ad.make_dual(y.expand(K, *y.shape).flatten(0, 1).contiguous(), tangents.flatten(0, 1))
             dual_s = forward_ad.make_dual(levels.flatten(), told[:, None].expand(K, B).flatten())
             try:
-                tangent = forward_ad.unpack_dual(denoiser(dual_y, dual_s)).tangent
+                tangent = forward_ad.unpack_dual(denoiser(dual_y, dual_s, conditions)).tangent
             except (RuntimeError, NotImplementedError) as error:
                 raise S4SError(
                     f"fit: torch's forward mode does not work on {denoiser.name} ({error}); set derivatives: differences"
@@ -112,5 +130,5 @@ def _directional(
     size = tangents.flatten(2).square().mean(2).sqrt() + told.abs()[:, None]
     step = STEP * s / size.clamp_min(1e-30)  # of each sample, so that it does not depend on the others
     column = step.view(K, B, *[1] * (y.ndim - 1))
-    shifted = denoiser((y + column * tangents).flatten(0, 1), (levels + step * told[:, None]).flatten())
+    shifted = denoiser((y + column * tangents).flatten(0, 1), (levels + step * told[:, None]).flatten(), conditions)
     return (shifted.view_as(tangents) - output) / column

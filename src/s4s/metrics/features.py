@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s4s.errors import S4SError
 from s4s.models.classifier import Classifier
 from s4s.models.digits import load_digits
 from s4s.models.embedded import load_classifier
@@ -49,6 +50,11 @@ class ClassifierFeatures(Features):
 
 def load_features(name_or_path: str | Path, device: str | torch.device = "cpu") -> Features:
     """The feature network that a model's YAML file names."""
-    weights = read_model_file(name_or_path).features
+    model = read_model_file(name_or_path)
+    weights = model.features
+    if weights is None:
+        raise S4SError(
+            f"model {model.name} has no features to measure FID on; name their network under `features` in its YAML file"
+        )
     network = load_classifier(weights, torch.device(device))
     return ClassifierFeatures(network, f"{weights.path.parent.name}-{weights.path.stem}")

@@ -1,14 +1,13 @@
-"""config/models/*.yaml: finding, reading and checking a model's description. Imports no torch; docs/models.md explains the keys."""
+"""config/models/*.yaml: finding, reading and checking a model's description. Imports no torch."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo
 
 from s4s.errors import S4SError, explain
 
@@ -30,40 +29,10 @@ class Strict(BaseModel):
 
 
 class WeightFile(Strict):
-    """A file (or a folder, for diffusers) on this machine, and where `snakemake` gets it from if it is not there."""
+    """A file of weights; a relative path counts from the YAML's own folder."""
 
     path: LocalPath
-    url: str | None = Field(None, description="https://..., or hf://owner/repository[@revision] for a folder")
     sha256: Sha256 | None = None
-    member: str | None = Field(None, description="name of the file inside the zip that the url is")
-
-
-class Reference(Strict):
-    """The real data that samples are compared with: statistics, or images."""
-
-    statistics: WeightFile | None = Field(None, description=".npz with mu and sigma of the features")
-    images: LocalPath | None = Field(None, description="folder of images")
-
-    @model_validator(mode="after")
-    def _one(self) -> Reference:
-        if (self.statistics is None) == (self.images is None):
-            raise ValueError("give either statistics or images")
-        return self
-
-
-class Features(WeightFile):
-    """The network whose features the Fréchet distance is measured on, and the real data."""
-
-    kind: Literal["classifier", "inception", "torchscript"] = "classifier"
-    name: str | None = Field(None, description="of kind torchscript, for tables")
-    resize: Literal["clean", "legacy_tensorflow"] = Field("clean", description="of kind inception: clean-fid's mode")
-    reference: Reference | None = Field(None, description="not for kind classifier, whose reference is the held-out digits")
-
-    @model_validator(mode="after")
-    def _complete(self) -> Features:
-        if (self.reference is None) != (self.kind == "classifier"):
-            raise ValueError("kinds inception and torchscript need a reference; kind classifier has its own")
-        return self
 
 
 class Model(Strict):
@@ -71,14 +40,12 @@ class Model(Strict):
 
     name: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results are filed under it")
     licence: str | None = Field(None, description="of the weights, in a few words")
-    features: Features | None = Field(None, description="what FID is measured on; the workflow needs it")
+    features: WeightFile | None = Field(None, description="feature network of the Fréchet distance; the workflow needs it")
     perceptual: WeightFile | None = Field(None, description="network of the fit's perceptual distance")
-    throughput: float | None = Field(None, gt=0, description="states a second through the network on one GPU, for plans")
-    study: dict[str, Any] = Field({}, description="nfe, samples, batch_size, teacher, fit: instead of the config's")
 
-    def weight_files(self) -> Iterator[WeightFile]:
-        """Every file that the model needs, its feature network and reference included."""
-        yield from _weight_files(self)
+    def own_files(self) -> list[WeightFile]:
+        """The files that the denoiser itself needs."""
+        raise NotImplementedError
 
 
 class EmbeddedModel(Model, WeightFile):
@@ -86,70 +53,11 @@ class EmbeddedModel(Model, WeightFile):
 
     kind: Literal["embedded"]
 
-
-class EDMModel(Model, WeightFile):
-    """A pickle of NVlabs/edm."""
-
-    kind: Literal["edm"]
-    s_min: float = Field(0.002, gt=0)
-    s_max: float = Field(80.0, gt=0)
+    def own_files(self) -> list[WeightFile]:
+        return [self]
 
 
-class Prompts(WeightFile):
-    """Captions: a text file with one a line, or COCO's captions_*.json."""
-
-
-class Conditional(Model):
-    """A model that may be conditioned, with classifier-free guidance."""
-
-    classes: int | None = Field(None, ge=1, description="number of classes; samples take each class equally often")
-    prompts: Prompts | None = None
-    guidance: float = Field(1.0, description="classifier-free guidance scale; 1 for none")
-    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the weights; states are float32")
-    decode_batch: int = Field(8, ge=1, description="latents decoded at a time")
-    s_min: float | None = Field(None, gt=0, description="lowest noise level; by default that of the model's first time")
-    s_max: float | None = Field(None, gt=0, description="highest noise level; by default that of its last time")
-
-    @model_validator(mode="after")
-    def _conditions(self) -> Conditional:
-        if self.classes is not None and self.prompts is not None:
-            raise ValueError("give either classes or prompts")
-        if self.guidance != 1 and self.classes is None and self.prompts is None:
-            raise ValueError("guidance needs classes or prompts")
-        return self
-
-
-class LatentDiffusionModel(Conditional, WeightFile):
-    """A checkpoint of CompVis/latent-diffusion; `unet`, `first_stage` and `betas` as in its published configuration."""
-
-    kind: Literal["latent_diffusion"]
-    unet: dict[str, Any]
-    first_stage: dict[str, Any]
-    first_stage_weights: WeightFile | None = Field(None, description="the first stage, if not in the same checkpoint")
-    betas: tuple[float, float] = Field(description="linear_start and linear_end; their roots are evenly spaced")
-    times: int = Field(1000, ge=2)
-    scale_factor: float = 1.0
-
-
-class StableDiffusionModel(Conditional, WeightFile):
-    """Stable Diffusion v1.x: a pipeline folder, or a single file with a folder of configurations and the tokenizer."""
-
-    kind: Literal["stable_diffusion"]
-    config: WeightFile | None = Field(None, description="pipeline folder that a single file takes all but weights from")
-
-
-class DiffusersModel(Conditional, WeightFile):
-    """Any diffusers pipeline folder, or the folder of a UNet or transformer."""
-
-    kind: Literal["diffusers"]
-    scheduler: LocalPath | None = Field(None, description="folder with scheduler_config.json, if not in the pipeline's")
-    prediction: Literal["epsilon", "v_prediction", "sample", "flow"] | None = Field(
-        None, description="what the network predicts, if not as its scheduler says"
-    )
-    null_class: int | None = Field(None, ge=0, description="class label of the unconditional branch; by default `classes`")
-
-
-class PythonModel(Conditional):
+class PythonModel(Model):
     """A Python function that returns a Denoiser."""
 
     kind: Literal["python"]
@@ -157,22 +65,15 @@ class PythonModel(Conditional):
     options: dict[str, Any] = Field({}, description="for the function")
     files: dict[str, WeightFile] = Field({}, description="files that the function reads")
 
+    def own_files(self) -> list[WeightFile]:
+        return [*self.files.values()]
+
 
 AnyModel = Annotated[
-    EmbeddedModel | EDMModel | LatentDiffusionModel | StableDiffusionModel | DiffusersModel | PythonModel,
+    EmbeddedModel | PythonModel,
     Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[AnyModel] = TypeAdapter(AnyModel)
-
-
-def _weight_files(value: Any) -> Iterator[WeightFile]:
-    if isinstance(value, WeightFile):
-        yield value
-    if isinstance(value, BaseModel):
-        value = {name: getattr(value, name) for name in type(value).model_fields}
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from _weight_files(inner)
 
 
 def model_path(name_or_path: str | Path, folder: Path | None = None) -> Path:
@@ -213,27 +114,19 @@ def check_file(weights: WeightFile) -> Path:
         S4SError: if the file is missing or its sha256 is another.
     """
     path = weights.path
-    if path.is_dir():
-        return path
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest() if weights.sha256 else None
     except OSError as error:
-        raise S4SError(f"{path}: cannot read these weights: {error.strerror}{where_from(weights)}") from error
+        raise S4SError(
+            f"{path}: cannot read these weights: {error.strerror}; put the file there, or change its path in the model's YAML file"
+        ) from error
     if found != weights.sha256:
         raise S4SError(
             f"{path}: wrong sha256: the model file expects {weights.sha256}, the file has {found}; "
             "restore the file, or change sha256 if you replaced it on purpose"
         )
     return path
-
-
-def where_from(weights: WeightFile) -> str:
-    """How to get a missing file, to go after "missing"."""
-    if weights.url is None:
-        return "; put the file there, or change the path in the model's YAML file"
-    part = f" (its member {weights.member})" if weights.member else ""
-    return f"; run snakemake on a machine with internet, or get {weights.url}{part} yourself and put it there"
 
 
 def checked_bytes(weights: WeightFile) -> bytes:

@@ -23,7 +23,7 @@ class PredictingDenoiser(Denoiser):
     With n the noise and alpha, sigma those of the path at t:
 
         epsilon:       n,                  D = y - s n
-        v_prediction:  alpha n - sigma x_0, D = alpha (x - s v)     (Salimans & Ho 2022, arXiv 2202.00512; alpha^2 + sigma^2 = 1)
+        v_prediction:  alpha n - sigma x_0, D = alpha (x - s v)  (arXiv 2202.00512; alpha^2 + sigma^2 = 1)
         sample:        x_0,                D = x_0
         flow:          n - x_0,            D = x - t v              (rectified flow)
 

@@ -1,0 +1,45 @@
+"""Models that a user's own Python function makes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import torch
+
+from s4s.errors import S4SError
+from s4s.models.denoiser import Denoiser
+from s4s.models.files import PythonModel, check_file
+from s4s.models.paths import Path
+
+
+def load_denoiser(model: PythonModel, device: torch.device) -> Denoiser:
+    """What module:function returns, called as function(name=..., device=..., files={name: path}, **options).
+
+    The module is looked for in the working directory first. Files are checked against their sha256 before.
+
+    Raises:
+        S4SError: if the function cannot be imported, or returns no Denoiser of the model's name.
+    """
+    module, _, function = model.function.partition(":")
+    files = {name: check_file(file) for name, file in model.files.items()}
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        make = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise S4SError(
+            f"model {model.name}: function {model.function!r} cannot be imported ({error}); "
+            "put its module into the working directory, or install it"
+        ) from error
+    made = make(name=model.name, device=device, files=files, **model.options)
+    if not isinstance(made, Denoiser) or made.name != model.name:
+        raise S4SError(f"model {model.name}: {model.function} must return an s4s.Denoiser with this name, not {made!r}")
+    return made
+
+
+def outline(model: PythonModel) -> tuple[float, float, Path]:
+    """s_min, s_max and the path, of the loaded model."""
+    made = load_denoiser(model, torch.device("cpu"))
+    return made.s_min, made.s_max, made.path
