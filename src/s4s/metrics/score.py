@@ -40,7 +40,7 @@ def score_samples(denoiser: Denoiser, features: Features, samples: str | Path, p
         count = len(drawn.seeds)
     return {
         **{key: attributes[key] for key in ("model", "solver", "nfe", "tableau")},
-        "evaluations": attributes["nfe"],
+        "evaluations": attributes["nfe"] * denoiser.passes,
         "n_samples": count,
         "n_seeds": len(names),
         "features": features.name,

@@ -119,7 +119,8 @@ def check_file(weights: WeightFile) -> Path:
             found = hashlib.file_digest(file, "sha256").hexdigest() if weights.sha256 else None
     except OSError as error:
         raise S4SError(
-            f"{path}: cannot read these weights: {error.strerror}; put the file there, or change its path in the model's YAML file"
+            f"{path}: cannot read these weights: {error.strerror}; "
+            "put the file there, or change its path in the model's YAML file"
         ) from error
     if found != weights.sha256:
         raise S4SError(
