@@ -9,18 +9,17 @@ from subprocess import PIPE, Popen
 
 from snakemake.exceptions import WorkflowError
 
-from s4s.config import read_config
+from s4s.config import read_config, resolve_models
 from s4s.definitions import Learned
 from s4s.errors import S4SError
 from s4s.families import FAMILIES
 from s4s.levels import GRIDS
-from s4s.models.files import model_path, read_model_file
+from s4s.models.files import read_model_file
 from s4s.solvers import SOLVERS
 
 try:
-    CONFIG = read_config(config)
-    MODEL_FILES = {model: str(model_path(model)) for model in CONFIG.models}
-    WEIGHTS = {model: read_model_file(model) for model in CONFIG.models}
+    CONFIG, MODEL_FILES = resolve_models(read_config(config))
+    WEIGHTS = {model: read_model_file(path) for model, path in MODEL_FILES.items()}
 except S4SError as error:
     raise WorkflowError(str(error)) from None
 

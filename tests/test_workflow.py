@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -152,6 +153,55 @@ def test_searched_levels_and_statistics_are_computed_once_a_model(study):
     unipc = Tableau.load(study / "results/tableaux/digits/unipc3-gits/nfe~4.json")
     assert unipc.levels.tolist() == gits.levels.tolist()
     assert planned(study, *scores, *config) == {}
+
+
+MINE = """
+import torch
+from s4s.models.conditions import ClassLabels
+from s4s.models.digits import load_digits
+from s4s.models.paths import VPLinear
+from s4s.models.predicting import PredictingDenoiser
+
+def make(name, device, files, std):
+    digits = load_digits()
+    images = [digits.train[digits.train_labels == label].mean(0) for label in range(10)]
+    means = torch.stack([*images, digits.train.mean(0)])
+    path = VPLinear()
+
+    def noise(x, t, class_labels):
+        s = path.s_of_t(t)[:, None, None, None]
+        y, mean = x / path.alpha_of_s(s), means[class_labels]
+        return (y - mean) * s / (std**2 + s**2)
+
+    return PredictingDenoiser(noise, path, "epsilon", name=name, shape=(1, 8, 8), s_min=0.02, s_max=80.0,
+                              device=torch.device(device), conditioning=ClassLabels(10), guidance=1.2)
+"""
+
+
+def test_a_model_of_ones_own_with_classes_and_guidance(study):
+    """A YAML file named by its path and a module beside it, to the tables; results lie under the name in the file."""
+    (study / "my_module.py").write_text(MINE)
+    features = yaml.safe_load((ROOT / "config/models/digits.yaml").read_text())["features"]
+    features["path"] = str(ROOT / "config/models" / features["path"])
+    description = {
+        "name": "mine",
+        "kind": "python",
+        "function": "my_module:make",
+        "options": {"std": 0.4},
+        "features": features,
+    }
+    (study / "other.yaml").write_text(yaml.safe_dump(description))
+    table = study / "results/scores/mine/s4s_alt/nfe~3.json"
+    config = ["--config", "models=[other.yaml]", "nfe=[3]", "fit={distance: l2, iterations: 4, batch: 8, validate_every: 2}"]
+    snakemake(study, "results/scores/mine/s4s_alt/nfe~3.json", "results/scores/mine/ddim-logsnr/nfe~3.json", *config)
+    score = json.loads(table.read_text())
+    assert (score["model"], score["nfe"], score["evaluations"]) == ("mine", 3, 6)
+    kept = read_split(study / "results/samples/mine/s4s_alt/nfe~3.h5", "samples", "test~0")
+    assert np.bincount(kept.condition).tolist() == [4] * 10
+    fit = json.loads((study / "results/fits/mine/s4s_alt/nfe~3.json").read_text())["history"]
+    assert min(entry["val"] for entry in fit) < fit[0]["val"]
+    shutil.copy(study / "other.yaml", study / "again.yaml")
+    assert "both have the name 'mine'" in snakemake(study, "--config", "models=[other.yaml,again.yaml]", ok=False)
 
 
 def test_an_edited_figure_script_redraws_only_figures(study):

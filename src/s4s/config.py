@@ -13,7 +13,7 @@ from s4s.errors import S4SError, explain
 from s4s.families import FAMILIES
 from s4s.fitting.settings import FitSettings
 from s4s.levels import GRIDS
-from s4s.models.files import model_path
+from s4s.models.files import model_path, read_model_file
 from s4s.solvers import SOLVERS
 
 EXPONENTIAL = [kind for kind, entry in SOLVERS.items() if entry.exponential]  # which fits can start from
@@ -248,6 +248,21 @@ def read_config(values: dict[str, Any]) -> Config:
     for model in config.models:
         model_path(model)
     return config
+
+
+def resolve_models(config: Config) -> tuple[Config, dict[str, str]]:
+    """The config with its models by the names in their files, under which results lie, and the file of each.
+
+    Raises:
+        S4SError: if a file is wrong, or two have the same name.
+    """
+    files: dict[str, str] = {}
+    for model in config.models:
+        path, name = str(model_path(model)), read_model_file(model).name
+        if name in files:
+            raise S4SError(f"config: models: {files[name]} and {path} both have the name {name!r}; change one of them")
+        files[name] = path
+    return config.model_copy(update={"models": [*files]}), files
 
 
 def schema() -> str:
