@@ -43,10 +43,6 @@ class Model(Strict):
     features: WeightFile | None = Field(None, description="feature network of the Fréchet distance; the workflow needs it")
     perceptual: WeightFile | None = Field(None, description="network of the fit's perceptual distance")
 
-    def own_files(self) -> list[WeightFile]:
-        """The files that the denoiser itself needs."""
-        raise NotImplementedError
-
 
 class EmbeddedModel(Model, WeightFile):
     """Weights made by `snakemake train_embedded`."""
@@ -54,6 +50,7 @@ class EmbeddedModel(Model, WeightFile):
     kind: Literal["embedded"]
 
     def own_files(self) -> list[WeightFile]:
+        """The files that the denoiser itself needs."""
         return [self]
 
 
@@ -61,11 +58,12 @@ class PythonModel(Model):
     """A Python function that returns a Denoiser."""
 
     kind: Literal["python"]
-    function: str = Field(pattern=r"^[\w.]+:\w+$", description="module:function, called with this description and a device")
+    function: str = Field(pattern=r"^[\w.]+:\w+$", description="module:function, called with name, device, files and the options")
     options: dict[str, Any] = Field({}, description="for the function")
     files: dict[str, WeightFile] = Field({}, description="files that the function reads")
 
     def own_files(self) -> list[WeightFile]:
+        """The files that the denoiser itself needs."""
         return [*self.files.values()]
 
 
