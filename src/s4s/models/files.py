@@ -58,7 +58,7 @@ class PythonModel(Model):
     """A Python function that returns a Denoiser."""
 
     kind: Literal["python"]
-    function: str = Field(pattern=r"^[\w.]+:\w+$", description="module:function, called with name, device, files and the options")
+    function: str = Field(pattern=r"^[\w.]+:\w+$", description="module:function, called with name, device, files and options")
     options: dict[str, Any] = Field({}, description="for the function")
     files: dict[str, WeightFile] = Field({}, description="files that the function reads")
 
