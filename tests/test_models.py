@@ -81,7 +81,7 @@ def test_a_model_is_its_yaml_wherever_it_lies(tmp_path, digits):
         ({"path": "absent.safetensors"}, "absent.safetensors: cannot read these weights"),
         (
             {"kind": "embeded"},
-            "Input tag 'embeded' found using 'kind' does not match any of the expected tags: 'embedded', 'python'",
+            "Input tag 'embeded' found using 'kind' does not match any of the expected tags: 'embedded', 'edm', 'python'",
         ),
         ({"pth": "x"}, "pth: unknown key"),
         ({"path": "../weights/classifier.safetensors", "sha256": None}, "weights do not fit UNet"),

@@ -14,7 +14,7 @@ from torch import nn
 from s4s.atomic import atomic_path
 from s4s.errors import S4SError
 from s4s.models.classifier import Classifier
-from s4s.models.edm import EDMDenoiser
+from s4s.models.edm import EDMDenoiser, EDMPreconditioning
 from s4s.models.files import EmbeddedModel, WeightFile, checked_bytes
 from s4s.models.paths import Path as GaussianPath
 from s4s.models.unet import UNet
@@ -31,7 +31,8 @@ def load_denoiser(model: EmbeddedModel, device: torch.device) -> EDMDenoiser:
     """The denoiser that `save_network` wrote."""
     state, record = _read(model)
     network = _restore(UNet, record, state, model, device)
-    return EDMDenoiser(network, model.name, tuple(record["shape"]), record["s_min"], record["s_max"], record["sigma_data"])
+    known = {key: record[key] for key in ("shape", "s_min", "s_max")}
+    return EDMDenoiser(network, EDMPreconditioning(record["sigma_data"]), name=model.name, **known)
 
 
 def outline(model: EmbeddedModel) -> tuple[float, float, GaussianPath]:

@@ -54,6 +54,18 @@ class EmbeddedModel(Model, WeightFile):
         return [self]
 
 
+class EDMModel(Model, WeightFile):
+    """A pickle of NVlabs/edm."""
+
+    kind: Literal["edm"]
+    s_min: float = Field(0.002, gt=0)
+    s_max: float = Field(80.0, gt=0)
+
+    def own_files(self) -> list[WeightFile]:
+        """The files that the denoiser itself needs."""
+        return [self]
+
+
 class PythonModel(Model):
     """A Python function that returns a Denoiser."""
 
@@ -68,7 +80,7 @@ class PythonModel(Model):
 
 
 AnyModel = Annotated[
-    EmbeddedModel | PythonModel,
+    EmbeddedModel | EDMModel | PythonModel,
     Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[AnyModel] = TypeAdapter(AnyModel)

@@ -16,6 +16,7 @@ from s4s.models.files import read_model_file
 # kind -> module with load_denoiser(model, device) and outline(model)
 ADAPTERS = {
     "embedded": "embedded",
+    "edm": "edm_checkpoint",
     "python": "python_function",
 }
 

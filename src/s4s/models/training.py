@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from s4s.models.classifier import Classifier
 from s4s.models.digits import Digits
-from s4s.models.edm import EDMDenoiser, edm_loss
+from s4s.models.edm import EDMDenoiser, EDMPreconditioning, edm_loss
 from s4s.models.unet import UNet
 from s4s.progress import progress
 
@@ -52,12 +52,16 @@ def _descend(
     return time.perf_counter() - start
 
 
+def _denoiser(network: UNet) -> EDMDenoiser:
+    return EDMDenoiser(network, EDMPreconditioning(SIGMA_DATA), name="digits", shape=(1, 8, 8), s_min=S_MIN, s_max=S_MAX)
+
+
 def train_denoiser(digits: Digits, steps: int, batch: int = 128, seed: int = 0, width: int = 24) -> tuple[EDMDenoiser, dict]:
     """Train the U-Net on the training digits; return the averaged (EMA) denoiser and what to record about it."""
     torch.manual_seed(seed)
     settings = {"channels": 1, "width": width, "embedding": 64}
     network = UNet(**settings, dropout=0.05)
-    denoiser = EDMDenoiser(network, "digits", (1, 8, 8), S_MIN, S_MAX, SIGMA_DATA)
+    denoiser = _denoiser(network)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     half_life = 0.03 * steps
     decay = 0.5 ** (1 / half_life)
@@ -65,14 +69,14 @@ def train_denoiser(digits: Digits, steps: int, batch: int = 128, seed: int = 0, 
     def loss_of_step(_: int) -> Tensor:
         images = digits.train[torch.randint(len(digits.train), (batch,))]
         s = torch.exp(LOG_S_MEAN + LOG_S_STD * torch.randn(batch))
-        return edm_loss(denoiser, images, s, torch.randn_like(images))
+        return edm_loss(denoiser, images, s, torch.randn_like(images), SIGMA_DATA)
 
     @torch.no_grad()
     def update_average() -> None:
         torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
 
     seconds = _descend(list(network.parameters()), loss_of_step, steps, 2e-3, update_average, "train denoiser")
-    averaged = EDMDenoiser(average, "digits", (1, 8, 8), S_MIN, S_MAX, SIGMA_DATA)
+    averaged = _denoiser(average)
     generator = torch.Generator().manual_seed(1)
     losses = {}
     with torch.no_grad():
@@ -80,7 +84,7 @@ def train_denoiser(digits: Digits, steps: int, batch: int = 128, seed: int = 0, 
             repeated = images.repeat(8, 1, 1, 1)
             s = torch.exp(LOG_S_MEAN + LOG_S_STD * torch.randn(len(repeated), generator=generator))
             noise = torch.randn(repeated.shape, generator=generator)
-            losses[part] = edm_loss(averaged, repeated, s, noise).item()
+            losses[part] = edm_loss(averaged, repeated, s, noise, SIGMA_DATA).item()
     record = {
         "network": settings,
         "s_min": S_MIN,
