@@ -13,6 +13,8 @@ MODEL = [
         "edm_networks",
         "edm_pickle",
         "edm_checkpoint",
+        "checkpoint",
+        "latent_diffusion",
         "unet",
         "classifier",
         "embedded",

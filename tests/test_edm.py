@@ -119,7 +119,7 @@ HARM = ["system", "beside the network", "arguments", "import", "eval", "subclass
 def test_nothing_of_a_harmful_pickle_runs(tmp_path, kind):
     marker = tmp_path / "marker"
     path = edm.dump(harmful(kind, marker), tmp_path / "tiny.pkl")
-    with pytest.raises(S4SError, match="refused: it asks for .*Nothing in it was executed") as error:
+    with pytest.raises(S4SError, match=r"refused: it asks for .*Nothing in it was executed") as error:
         s4s.load_model(described(path))
     assert not marker.exists() and len(str(error.value).splitlines()) == 1
 
@@ -213,7 +213,7 @@ def test_recorded_arguments_are_checked(tmp_path, arguments, message):
     "data", [{"ema": 3}, [1, 2], {"ema": edm.Persistent("EDMPrecond", {"_init_kwargs": {}, "_modules": []})}]
 )
 def test_other_pickles_are_refused(tmp_path, data):
-    with pytest.raises(S4SError, match="not a (pickle of NVlabs/edm|network that s4s knows)"):
+    with pytest.raises(S4SError, match=r"not a (pickle of NVlabs/edm|network that s4s knows)"):
         s4s.load_model(described(edm.dump(data, tmp_path / "tiny.pkl")))
 
 

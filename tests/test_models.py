@@ -81,7 +81,7 @@ def test_a_model_is_its_yaml_wherever_it_lies(tmp_path, digits):
         ({"path": "absent.safetensors"}, "absent.safetensors: cannot read these weights"),
         (
             {"kind": "embeded"},
-            "Input tag 'embeded' found using 'kind' does not match any of the expected tags: 'embedded', 'edm', 'python'",
+            "Input tag 'embeded' found using 'kind' does not match any of the expected tags: 'embedded', 'edm',",
         ),
         ({"pth": "x"}, "pth: unknown key"),
         ({"path": "../weights/classifier.safetensors", "sha256": None}, "weights do not fit UNet"),
@@ -94,7 +94,7 @@ def test_bad_model_files_are_refused(tmp_path, changes, message):
 
 
 def test_unknown_models_are_refused():
-    with pytest.raises(S4SError, match="unknown model 'cifar'; known: digits"):
+    with pytest.raises(S4SError, match=r"unknown model 'cifar'; known: .*, digits,"):
         s4s.load_model("cifar")
 
 

@@ -75,7 +75,8 @@ class SongUNet(nn.Module):
         self.noise = noise
         if a.embedding_type == "fourier":
             self.map_noise = FourierFeatures(noise)
-        _add_label_maps(self, a, nn.Linear(a.label_dim, noise) if a.label_dim else None, noise)
+        self.map_label = nn.Linear(a.label_dim, noise) if a.label_dim else None
+        self.map_augment = nn.Linear(a.augment_dim, noise, bias=False) if a.augment_dim else None
         self.map_layer0 = nn.Linear(noise, embedding)
         self.map_layer1 = nn.Linear(embedding, embedding)
         options: dict[str, Any] = dict(
@@ -83,7 +84,8 @@ class SongUNet(nn.Module):
         )
 
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
-        channels, aux, skips = a.in_channels, a.in_channels, []
+        channels, aux = a.in_channels, a.in_channels
+        skips: list[int] = []
         for level, multiplier in enumerate(a.channel_mult):
             size = a.img_resolution >> level
             name = f"{size}x{size}"
@@ -127,7 +129,8 @@ class SongUNet(nn.Module):
         if self.map_label is not None:
             embedding = embedding + self.map_label(_one_hot(class_labels, self.a.label_dim) * math.sqrt(self.a.label_dim))
         embedding = F.silu(self.map_layer1(F.silu(self.map_layer0(embedding))))
-        skips, aux = [], x
+        skips: list[Tensor] = []
+        aux = x
         for name, module in self.enc.items():
             if name.endswith("_aux_residual"):
                 x = aux = skips[-1] = (x + module(aux)) / math.sqrt(2)
@@ -151,13 +154,15 @@ class DhariwalUNet(nn.Module):
         super().__init__()
         a = self.a = DhariwalArguments(**arguments)
         embedding = a.model_channels * a.channel_mult_emb
-        _add_label_maps(self, a, nn.Linear(a.label_dim, embedding, bias=False) if a.label_dim else None, a.model_channels)
+        self.map_label = nn.Linear(a.label_dim, embedding, bias=False) if a.label_dim else None
+        self.map_augment = nn.Linear(a.augment_dim, a.model_channels, bias=False) if a.augment_dim else None
         self.map_layer0 = nn.Linear(a.model_channels, embedding)
         self.map_layer1 = nn.Linear(embedding, embedding)
         options: dict[str, Any] = dict(embedding=embedding, adaptive=True, scale=1.0, eps=1e-5, project=False)
 
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
-        channels, skips = a.in_channels, []
+        channels = a.in_channels
+        skips: list[int] = []
         for level, multiplier in enumerate(a.channel_mult):
             size, wide = a.img_resolution >> level, a.model_channels * multiplier
             name = f"{size}x{size}"
@@ -203,13 +208,8 @@ class DhariwalUNet(nn.Module):
         return self.out_conv(F.silu(self.out_norm(x)))
 
 
-def _add_label_maps(network: nn.Module, a: Arguments, map_label: nn.Linear | None, width: int) -> None:
-    network.map_label = map_label
-    network.map_augment = nn.Linear(a.augment_dim, width, bias=False) if a.augment_dim else None
-
-
 def _one_hot(class_labels: Tensor | None, classes: int) -> Tensor:
-    """Float rows [B, classes]; of zeros, the unconditional label, for labels equal to `classes` and without labels ([1, classes])."""
+    """Float rows [B, classes]; zeros, the unconditional label, for labels equal to `classes`; [1, classes] without labels."""
     if class_labels is None:
         class_labels = torch.tensor([classes])
     return F.one_hot(class_labels, classes + 1)[:, :classes].float()

@@ -1,8 +1,8 @@
 """Reads the pickles of NVlabs/edm without running anything of them.
 
-Such a pickle carries the source code of its networks and asks for it to be executed. Here only tensors, numbers, texts and plain
-containers are rebuilt; an object of a recorded class becomes its name and state; its source code is dropped unread. Every other
-name that the pickle asks for is refused.
+Such a pickle carries the source code of its networks and asks for it to be executed. Here only tensors, numbers, texts and
+plain containers are rebuilt; an object of a recorded class becomes its name and state; its source code is dropped unread. Every
+other name that the pickle asks for is refused.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def read_network(weights: WeightFile) -> Recorded:
 def _check_instructions(content: bytes) -> None:
     """Refuse a truncated file, and one that makes pickle itself take memory that the file's size does not explain."""
     for count, (instruction, argument, _) in enumerate(pickletools.genops(content)):
-        if count > MOST_INSTRUCTIONS or (instruction.name in ("LONG_BINPUT", "PUT") and int(argument) > count):
+        if count > MOST_INSTRUCTIONS or (instruction.name in ("LONG_BINPUT", "PUT") and int(argument or 0) > count):
             raise pickle.UnpicklingError("far more objects than a network has")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, model_validator
 
 from s4s.errors import S4SError, explain
 
@@ -29,9 +29,11 @@ class Strict(BaseModel):
 
 
 class WeightFile(Strict):
-    """A file of weights; a relative path counts from the YAML's own folder."""
+    """A file of weights on this machine, and where to get it from; a relative path counts from the YAML's own folder."""
 
     path: LocalPath
+    url: str | None = Field(None, pattern="^https?://", description="where the file is published")
+    member: str | None = Field(None, description="name of the file inside the zip that the url is")
     sha256: Sha256 | None = None
 
 
@@ -66,6 +68,88 @@ class EDMModel(Model, WeightFile):
         return [self]
 
 
+class Guided(Model):
+    """What may be said of a model with classes, classifier-free guidance and a decoder."""
+
+    classes: int | None = Field(None, ge=1, description="number of classes; samples take each class equally often")
+    guidance: float = Field(1.0, description="classifier-free guidance scale; 1 for none")
+    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the weights; states are float32")
+    decode_batch: int = Field(8, ge=1, description="latents decoded at a time")
+    s_min: float | None = Field(None, gt=0, description="lowest noise level; by default that of the first time")
+    s_max: float | None = Field(None, gt=0, description="highest noise level; by default that of the last time")
+
+    @model_validator(mode="after")
+    def _conditions(self) -> Guided:
+        if self.guidance != 1 and self.classes is None:
+            raise ValueError("guidance other than 1 needs classes")
+        return self
+
+
+class LatentUNet(Strict):
+    """`unet_config` of a configuration of CompVis/latent-diffusion."""
+
+    image_size: int = Field(ge=1)
+    in_channels: int = Field(ge=1)
+    out_channels: int = Field(ge=1)
+    model_channels: int = Field(ge=32)
+    channel_mult: list[int]
+    num_res_blocks: int = Field(ge=1)
+    attention_resolutions: list[int]
+    num_heads: int | None = Field(None, ge=1)
+    num_head_channels: int | None = Field(None, ge=1)
+    use_spatial_transformer: bool = False
+    transformer_depth: int = 1
+    context_dim: int | None = None
+
+    @model_validator(mode="after")
+    def _heads(self) -> LatentUNet:
+        if (self.num_heads is None) == (self.num_head_channels is None):
+            raise ValueError("give either num_heads or num_head_channels")
+        if self.use_spatial_transformer and (self.num_heads is None or self.context_dim is None):
+            raise ValueError("use_spatial_transformer needs num_heads and context_dim")
+        return self
+
+
+class VQConvolutions(Strict):
+    """`ddconfig` of a first stage; those with attention inside their levels are not supported."""
+
+    double_z: Literal[False] = False
+    z_channels: int = Field(ge=1)
+    resolution: int = Field(ge=1)
+    in_channels: int = Field(ge=1)
+    out_ch: int = Field(ge=1)
+    ch: int = Field(ge=32)
+    ch_mult: list[int]
+    num_res_blocks: int = Field(ge=1)
+    attn_resolutions: list[int] = Field([], max_length=0)
+    dropout: float = 0.0
+
+
+class FirstStage(Strict):
+    """`first_stage_config` of a configuration of CompVis/latent-diffusion: a vector-quantised autoencoder."""
+
+    embed_dim: int = Field(ge=1)
+    n_embed: int = Field(ge=1)
+    ddconfig: VQConvolutions
+
+
+class LatentDiffusionModel(Guided, WeightFile):
+    """A checkpoint of CompVis/latent-diffusion; `unet` and `first_stage` are the parameters in its configuration."""
+
+    kind: Literal["latent_diffusion"]
+    unet: LatentUNet
+    first_stage: FirstStage
+    first_stage_weights: WeightFile | None = Field(None, description="the first stage, if not in the same checkpoint")
+    linear_start: float = Field(gt=0, lt=1, description="first beta; the roots of betas are evenly spaced")
+    linear_end: float = Field(gt=0, lt=1, description="last beta")
+    timesteps: int = Field(1000, ge=2)
+    scale_factor: float = Field(1.0, gt=0, description="what the first stage's latents are multiplied with")
+
+    def own_files(self) -> list[WeightFile]:
+        """The files that the denoiser itself needs."""
+        return [self, self.first_stage_weights] if self.first_stage_weights else [self]
+
+
 class PythonModel(Model):
     """A Python function that returns a Denoiser."""
 
@@ -80,7 +164,7 @@ class PythonModel(Model):
 
 
 AnyModel = Annotated[
-    EmbeddedModel | EDMModel | PythonModel,
+    EmbeddedModel | EDMModel | LatentDiffusionModel | PythonModel,
     Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[AnyModel] = TypeAdapter(AnyModel)
@@ -129,8 +213,8 @@ def check_file(weights: WeightFile) -> Path:
             found = hashlib.file_digest(file, "sha256").hexdigest() if weights.sha256 else None
     except OSError as error:
         raise S4SError(
-            f"{path}: cannot read these weights: {error.strerror}; "
-            "put the file there, or change its path in the model's YAML file"
+            f"{path}: cannot read these weights: {error.strerror}; {_where_from(weights)}put the file there, "
+            "or change its path in the model's YAML file"
         ) from error
     if found != weights.sha256:
         raise S4SError(
@@ -138,6 +222,13 @@ def check_file(weights: WeightFile) -> Path:
             "restore the file, or change sha256 if you replaced it on purpose"
         )
     return path
+
+
+def _where_from(weights: WeightFile) -> str:
+    """Where a missing file is published, to go before "put it there"."""
+    if weights.url is None:
+        return ""
+    return f"get {weights.url}" + (f", take {weights.member} out of it" if weights.member else "") + " and "
 
 
 def checked_bytes(weights: WeightFile) -> bytes:

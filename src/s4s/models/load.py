@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from s4s.errors import S4SError
 from s4s.models.classifier import Classifier
 from s4s.models.denoiser import Denoiser
 from s4s.models.embedded import load_classifier
@@ -17,6 +18,7 @@ from s4s.models.files import read_model_file
 ADAPTERS = {
     "embedded": "embedded",
     "edm": "edm_checkpoint",
+    "latent_diffusion": "latent_diffusion",
     "python": "python_function",
 }
 
@@ -40,14 +42,20 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
         S4SError: if the model is unknown, its file is wrong, or the weights are missing or damaged.
     """
     model = read_model_file(name_or_path)
-    adapter = import_module(f"s4s.models.{ADAPTERS[model.kind]}")
-    return adapter.load_denoiser(model, torch.device(device))
+    return _adapter(model.kind).load_denoiser(model, torch.device(device))
 
 
 def load_outline(name_or_path: str | Path) -> Outline:
     """A model's name, range of noise levels and path, in no time where its file or its folder's configuration says them."""
     model = read_model_file(name_or_path)
-    return Outline(model.name, *import_module(f"s4s.models.{ADAPTERS[model.kind]}").outline(model))
+    return Outline(model.name, *_adapter(model.kind).outline(model))
+
+
+def _adapter(kind: str) -> Any:
+    try:
+        return import_module(f"s4s.models.{ADAPTERS[kind]}")
+    except ModuleNotFoundError as error:
+        raise S4SError(f"models of kind {kind} need {error.name}: pip install 's4s[pretrained]'") from error
 
 
 def load_perceptual(name_or_path: str | Path, device: str | torch.device = "cpu") -> Classifier | None:
