@@ -65,6 +65,43 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return x, torch.tensor(TIMES), torch.tensor([0, 3, 1, builder.CLASSES])
 
 
+# the architecture of tests/builders/pipelines.py in the original's terms
+SD_UNET = dict(
+    image_size=8, in_channels=4, out_channels=4, model_channels=32, channel_mult=[1, 2], num_res_blocks=1,
+    attention_resolutions=[1], num_heads=2, use_spatial_transformer=True, transformer_depth=1, context_dim=16, legacy=False,
+)  # fmt: skip
+SD_VAE = dict(
+    double_z=True, z_channels=4, resolution=16, in_channels=3, out_ch=3, ch=32, ch_mult=[1, 2], num_res_blocks=1,
+    attn_resolutions=[], dropout=0.0,
+)  # fmt: skip
+
+
+def stable_diffusion() -> dict:
+    """Names, shapes and outputs of the UNet and the autoencoder of Stable Diffusion, small."""
+    from ldm.modules.diffusionmodules.model import Decoder, Encoder
+    from ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    whole = torch.nn.Module()
+    whole.model = torch.nn.Module()
+    whole.model.diffusion_model = UNetModel(**SD_UNET)
+    whole.first_stage_model = stage = torch.nn.Module()
+    stage.encoder, stage.decoder = Encoder(**SD_VAE), Decoder(**SD_VAE)
+    stage.quant_conv, stage.post_quant_conv = torch.nn.Conv2d(8, 8, 1), torch.nn.Conv2d(4, 4, 1)
+    keys = {name: list(tensor.shape) for name, tensor in whole.state_dict().items()}
+    whole.load_state_dict({name: weights_of(name, shape) for name, shape in keys.items()})
+    x, t, context = sd_inputs()
+    with torch.inference_mode():
+        predicted = whole.eval().model.diffusion_model(x, t, context=context)
+        decoded = stage.decoder(stage.post_quant_conv(x[:1] / 0.18215))
+    return {"keys": keys, "predicted": rounded(predicted), "decoded": rounded(decoded)}
+
+
+def sd_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """x, t and text embeddings."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(4, 4, 8, 8, generator=generator), torch.tensor(TIMES), torch.randn(4, 12, 16, generator=generator)
+
+
 def rounded(tensor: torch.Tensor) -> list[float]:
     return [float(f"{value:.8g}") for value in tensor.flatten().tolist()]
 
@@ -84,6 +121,7 @@ def main() -> None:
             "predicted": rounded(original.predict(x, t, labels)),
             "decoded": rounded(original.decode(x[:1])),
         }
+    golden["stable_diffusion"] = stable_diffusion()
     for name, config in FULL.items():
         parameters = yaml.safe_load((folder / config).read_text())["model"]["params"]
         stage = parameters["first_stage_config"]["params"]

@@ -28,3 +28,10 @@ def sample_seeds(split: str, count: int, sampling_seed: int = 0) -> np.ndarray:
 def index_of(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
     """The index of each sample within its split and sampling seed, int64 [n]."""
     return (np.asarray(seeds, dtype=np.uint64) & np.uint64(2**32 - 1)).astype(np.int64)
+
+
+def split_of(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The name of each sample's split, [n]; "" for seeds of no split."""
+    names = np.array(["", *sorted(SPLITS, key=SPLITS.__getitem__)])
+    number = (np.asarray(seeds, dtype=np.uint64) >> np.uint64(56)).astype(np.int64)
+    return names[np.where(number < len(names), number, 0)]

@@ -69,9 +69,10 @@ class EDMModel(Model, WeightFile):
 
 
 class Guided(Model):
-    """What may be said of a model with classes, classifier-free guidance and a decoder."""
+    """What may be said of a model with classes or prompts, classifier-free guidance and a decoder."""
 
     classes: int | None = Field(None, ge=1, description="number of classes; samples take each class equally often")
+    prompts: WeightFile | None = Field(None, description="captions: a text file with one a line, or COCO's captions_*.json")
     guidance: float = Field(1.0, description="classifier-free guidance scale; 1 for none")
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the weights; states are float32")
     decode_batch: int = Field(8, ge=1, description="latents decoded at a time")
@@ -80,8 +81,10 @@ class Guided(Model):
 
     @model_validator(mode="after")
     def _conditions(self) -> Guided:
-        if self.guidance != 1 and self.classes is None:
-            raise ValueError("guidance other than 1 needs classes")
+        if self.classes is not None and self.prompts is not None:
+            raise ValueError("give either classes or prompts")
+        if self.guidance != 1 and self.classes is None and self.prompts is None:
+            raise ValueError("guidance other than 1 needs classes or prompts")
         return self
 
 
@@ -149,6 +152,41 @@ class LatentDiffusionModel(Guided, WeightFile):
         """The files that the denoiser itself needs."""
         return [self, self.first_stage_weights] if self.first_stage_weights else [self]
 
+    @model_validator(mode="after")
+    def _no_prompts(self) -> LatentDiffusionModel:
+        if self.prompts is not None:
+            raise ValueError("kind latent_diffusion takes no prompts; see kinds stable_diffusion and diffusers")
+        return self
+
+
+class PipelineModel(Guided):
+    """A folder that diffusers' save_pretrained wrote: a pipeline, or a UNet or transformer alone."""
+
+    kind: Literal["diffusers"]
+    path: LocalPath
+    repository: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$", description="on huggingface.co, to get the folder from")
+    scheduler: LocalPath | None = Field(None, description="folder of the scheduler, if not in the pipeline's")
+    prediction: Literal["epsilon", "v_prediction", "sample", "flow"] | None = Field(
+        None, description="what the network predicts, if not what its scheduler says"
+    )
+    null_class: int | None = Field(None, ge=0, description="class label of the unconditional branch; by default `classes`")
+
+    def own_files(self) -> list[WeightFile]:
+        """The folder, and the prompts."""
+        return [WeightFile(path=self.path), *([self.prompts] if self.prompts else [])]
+
+
+class StableDiffusionModel(Guided, WeightFile):
+    """Stable Diffusion v1.x in a single file, with a pipeline folder that all but the weights comes from."""
+
+    kind: Literal["stable_diffusion"]
+    config: LocalPath = Field(description="pipeline folder with configurations and the tokenizer; it needs no weights")
+    prompts: WeightFile = Field(description="captions: a text file with one a line, or COCO's captions_*.json")
+
+    def own_files(self) -> list[WeightFile]:
+        """The checkpoint, the configurations and the prompts."""
+        return [self, WeightFile(path=self.config), self.prompts]
+
 
 class PythonModel(Model):
     """A Python function that returns a Denoiser."""
@@ -164,7 +202,7 @@ class PythonModel(Model):
 
 
 AnyModel = Annotated[
-    EmbeddedModel | EDMModel | LatentDiffusionModel | PythonModel,
+    EmbeddedModel | EDMModel | LatentDiffusionModel | PipelineModel | StableDiffusionModel | PythonModel,
     Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[AnyModel] = TypeAdapter(AnyModel)

@@ -19,6 +19,8 @@ ADAPTERS = {
     "embedded": "embedded",
     "edm": "edm_checkpoint",
     "latent_diffusion": "latent_diffusion",
+    "diffusers": "pipeline",
+    "stable_diffusion": "stable_diffusion",
     "python": "python_function",
 }
 
@@ -32,17 +34,19 @@ class Outline(NamedTuple):
     path: Any
 
 
-def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> Denoiser:
+def load_model(name_or_path: str | Path, device: str | torch.device = "cpu", embeddings: str | Path | None = None) -> Denoiser:
     """Load a pre-trained denoiser.
 
     Args:
         name_or_path: a name in config/models, or the path of a YAML file with the keys name, kind, path, ...
         device: where to put it.
+        embeddings: HDF5 file of text embeddings (s4s/models/prompts.py), so that a model with prompts needs no text encoder.
     Raises:
         S4SError: if the model is unknown, its file is wrong, or the weights are missing or damaged.
     """
     model = read_model_file(name_or_path)
-    return _adapter(model.kind).load_denoiser(model, torch.device(device))
+    options = {} if embeddings is None else {"embeddings": Path(embeddings)}
+    return _adapter(model.kind).load_denoiser(model, torch.device(device), **options)
 
 
 def load_outline(name_or_path: str | Path) -> Outline:
@@ -64,8 +68,8 @@ def load_perceptual(name_or_path: str | Path, device: str | torch.device = "cpu"
     return None if weights is None else load_classifier(weights, torch.device(device))
 
 
-def copies(name_or_path: str | Path, device: str) -> list[tuple[Denoiser, Classifier | None]]:
+def copies(name_or_path: str | Path, device: str, embeddings: str | Path | None = None) -> list[tuple[Denoiser, Classifier | None]]:
     """The denoiser and the perceptual network once more on every further GPU that this process sees; none on a CPU."""
     count = torch.cuda.device_count() if device == "cuda" else 0
     others = [f"cuda:{i}" for i in range(1, count)]
-    return [(load_model(name_or_path, other), load_perceptual(name_or_path, other)) for other in others]
+    return [(load_model(name_or_path, other, embeddings), load_perceptual(name_or_path, other)) for other in others]

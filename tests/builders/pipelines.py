@@ -1,0 +1,121 @@
+"""Small folders as diffusers' save_pretrained writes them, and Stable Diffusion in a single file.
+
+    python -m tests.builders.pipelines stable_diffusion folder
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from s4s.torchvision_operators import declare_missing_operators
+
+declare_missing_operators()
+import diffusers  # noqa: E402
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E402
+
+from tests.builders.weights import fill, weights_of  # noqa: E402
+
+GOLDEN = Path(__file__).parents[1] / "golden/latent_diffusion.json"
+CAPTIONS = [f"a photo of {what} {where}" for what in ("a cat", "two dogs", "the sea", "bread") for where in "abcdefghij"]
+BLOCKS = dict(block_out_channels=(32, 64), layers_per_block=1, sample_size=8)
+ATTENTION = dict(
+    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    cross_attention_dim=16, attention_head_dim=2, in_channels=4, out_channels=4,
+)  # fmt: skip
+DIT = dict(num_attention_heads=2, attention_head_dim=8, in_channels=3, num_layers=1, sample_size=8, norm_num_groups=8)
+TEXT = dict(
+    hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=600,
+    max_position_embeddings=12, bos_token_id=598, eos_token_id=599, pad_token_id=599,
+)  # fmt: skip
+
+
+def pixel_unet(**options):
+    """A UNet2DModel of pixels."""
+    types = dict(down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"))
+    return fill(diffusers.UNet2DModel(in_channels=3, out_channels=3, attention_head_dim=8, **BLOCKS, **types, **options))
+
+
+def dit(**options):
+    """A class-conditional transformer; 4 classes, and one that stands for none."""
+    return fill(diffusers.DiTTransformer2DModel(**{**DIT, "num_embeds_ada_norm": 4, **options}))
+
+
+def autoencoder():
+    """SD's kind of autoencoder, with 4 latent channels and half the size."""
+    types = dict(down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2)
+    return fill(diffusers.AutoencoderKL(block_out_channels=(32, 64), latent_channels=4, sample_size=16, **types))
+
+
+def tokenizer():
+    """CLIP's byte-pair encoding with bytes and their ends of words alone."""
+    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
+
+    letters = list(bytes_to_unicode().values())
+    vocabulary = {token: i for i, token in enumerate(letters + [f"{letter}</w>" for letter in letters])}
+    vocabulary.update({"<|startoftext|>": 598, "<|endoftext|>": 599})
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=12)
+
+
+def scheduler(kind="DDIMScheduler", **options):
+    """SD's noise schedule."""
+    known = dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
+    return getattr(diffusers, kind)(**({} if kind.startswith("Flow") else known), **options)
+
+
+def stable_diffusion():
+    """The whole pipeline, small."""
+    return diffusers.StableDiffusionPipeline(
+        unet=fill(diffusers.UNet2DConditionModel(**BLOCKS, **ATTENTION)), vae=autoencoder(), tokenizer=tokenizer(),
+        text_encoder=fill(CLIPTextModel(CLIPTextConfig(**TEXT))), safety_checker=None, feature_extractor=None,
+        scheduler=scheduler(set_alpha_to_one=False, steps_offset=1), requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def write(kind: str, folder: Path) -> dict:
+    """One folder, and the YAML that describes it."""
+    folder = Path(folder)
+    values = {"name": kind, "kind": "diffusers", "path": str(folder)}
+    if kind == "stable_diffusion":
+        stable_diffusion().save_pretrained(folder)
+        (folder.parent / "captions.txt").write_text("\n".join(CAPTIONS))
+        return {**values, "prompts": {"path": str(folder.parent / "captions.txt")}, "guidance": 7.5}
+    if kind == "pixel_pipeline":
+        diffusers.DDPMPipeline(pixel_unet(), scheduler("DDPMScheduler", prediction_type="v_prediction")).save_pretrained(folder)
+        return values
+    if kind == "classes":
+        pixel_unet(num_class_embeds=5).save_pretrained(folder)
+        scheduler(prediction_type="sample").save_pretrained(folder / "scheduler")
+        return {**values, "classes": 4, "guidance": 1.5}
+    if kind == "flow_transformer":
+        dit().save_pretrained(folder)
+        scheduler("FlowMatchEulerDiscreteScheduler", shift=3.0).save_pretrained(folder / "scheduler")
+        return {**values, "classes": 4}
+    assert kind == "learned_variance"
+    dit(out_channels=6).save_pretrained(folder)
+    scheduler().save_pretrained(folder.parent / "elsewhere")
+    return {**values, "classes": 4, "guidance": 4.0, "scheduler": str(folder.parent / "elsewhere")}
+
+
+KINDS = ("stable_diffusion", "pixel_pipeline", "classes", "flow_transformer", "learned_variance")
+
+
+def write_single_file(path: Path) -> dict:
+    """Stable Diffusion in one file with the original's names of tensors, and the YAML that describes it."""
+    path, folder = Path(path), Path(path).parent / "configuration"
+    pipe = stable_diffusion()
+    pipe.save_pretrained(folder)
+    for weights in folder.rglob("*.safetensors"):
+        weights.unlink()
+    (path.parent / "captions.txt").write_text("\n".join(CAPTIONS))
+    state = {name: weights_of(name, shape) for name, shape in json.loads(GOLDEN.read_text())["stable_diffusion"]["keys"].items()}
+    prefix = "cond_stage_model.transformer.text_model."
+    state |= {prefix + name: tensor for name, tensor in pipe.text_encoder.state_dict().items()}
+    torch.save({"state_dict": state, "global_step": 1}, path)
+    values = {"name": "single_file", "kind": "stable_diffusion", "path": str(path), "config": str(folder)}
+    return {**values, "prompts": {"path": str(path.parent / "captions.txt")}, "guidance": 7.5}
+
+
+if __name__ == "__main__":
+    write(sys.argv[1], Path(sys.argv[2]))
