@@ -1,6 +1,6 @@
 """Small folders as diffusers' save_pretrained writes them, and Stable Diffusion in a single file.
 
-    python -m tests.builders.pipelines stable_diffusion folder
+python -m tests.builders.pipelines stable_diffusion folder
 """
 
 import json
@@ -13,6 +13,7 @@ from s4s.torchvision_operators import declare_missing_operators
 
 declare_missing_operators()
 import diffusers  # noqa: E402
+from tokenizers.pre_tokenizers import ByteLevel  # noqa: E402
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E402
 
 from tests.builders.weights import fill, weights_of  # noqa: E402
@@ -50,9 +51,7 @@ def autoencoder():
 
 def tokenizer():
     """CLIP's byte-pair encoding with bytes and their ends of words alone."""
-    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
-
-    letters = list(bytes_to_unicode().values())
+    letters = sorted(ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate(letters + [f"{letter}</w>" for letter in letters])}
     vocabulary.update({"<|startoftext|>": 598, "<|endoftext|>": 599})
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=12)
@@ -109,7 +108,9 @@ def write_single_file(path: Path) -> dict:
     for weights in folder.rglob("*.safetensors"):
         weights.unlink()
     (path.parent / "captions.txt").write_text("\n".join(CAPTIONS))
-    state = {name: weights_of(name, shape) for name, shape in json.loads(GOLDEN.read_text())["stable_diffusion"]["keys"].items()}
+    state = {
+        name: weights_of(name, shape) for name, shape in json.loads(GOLDEN.read_text())["stable_diffusion"]["keys"].items()
+    }
     prefix = "cond_stage_model.transformer.text_model."
     state |= {prefix + name: tensor for name, tensor in pipe.text_encoder.state_dict().items()}
     torch.save({"state_dict": state, "global_step": 1}, path)

@@ -68,7 +68,9 @@ def load_perceptual(name_or_path: str | Path, device: str | torch.device = "cpu"
     return None if weights is None else load_classifier(weights, torch.device(device))
 
 
-def copies(name_or_path: str | Path, device: str, embeddings: str | Path | None = None) -> list[tuple[Denoiser, Classifier | None]]:
+def copies(
+    name_or_path: str | Path, device: str, embeddings: str | Path | None = None
+) -> list[tuple[Denoiser, Classifier | None]]:
     """The denoiser and the perceptual network once more on every further GPU that this process sees; none on a CPU."""
     count = torch.cuda.device_count() if device == "cuda" else 0
     others = [f"cuda:{i}" for i in range(1, count)]

@@ -15,8 +15,8 @@ from s4s.models.conditions import ClassLabels, Conditioning
 from s4s.models.files import PipelineModel, StableDiffusionModel
 from s4s.models.paths import FlowMatching, VPDiscrete
 from s4s.models.paths import Path as GaussianPath
-from s4s.models.predicting import Prediction, PredictingDenoiser
-from s4s.models.prompts import EncodedRows, Encode, Prompts, StoredRows, read_prompts
+from s4s.models.predicting import PredictingDenoiser, Prediction
+from s4s.models.prompts import Encode, EncodedRows, Prompts, StoredRows, read_prompts
 from s4s.torchvision_operators import declare_missing_operators
 
 declare_missing_operators()
@@ -104,7 +104,7 @@ def clip_encoder(folder: Path, device: torch.device, dtype: torch.dtype, text_mo
         encoder = text_model or CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, **LOCAL)
     except (OSError, ValueError) as error:
         raise S4SError(f"{folder}: the tokenizer and the CLIP text encoder cannot be read: {_short(error)}") from error
-    encoder = encoder.to(device, dtype).eval().requires_grad_(False)
+    encoder = nn.Module.to(encoder, device, dtype).eval().requires_grad_(False)
     length = encoder.config.max_position_embeddings
 
     @torch.inference_mode()
@@ -150,7 +150,9 @@ def _network_folder(folder: Path, pipeline: dict[str, Any] | None) -> Path:
         return folder
     found = [name for name in ("unet", "transformer") if name in pipeline and (folder / name).is_dir()]
     if len(found) != 1:
-        raise S4SError(f"{folder}: a pipeline needs one of the folders unet and transformer; found: {', '.join(found) or 'none'}")
+        raise S4SError(
+            f"{folder}: a pipeline needs one of the folders unet and transformer; found: {', '.join(found) or 'none'}"
+        )
     return folder / found[0]
 
 

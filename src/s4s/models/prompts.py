@@ -1,7 +1,7 @@
 """Text as the condition: which sample has which prompt, and embeddings computed once and kept in HDF5.
 
-Of n prompts the test samples take those from the first on, in order, and at most three quarters of them; teacher pairs and searches
-take the others, so that no solver is fitted on a prompt that it is tested on.
+Of n prompts the test samples take those from the first on, in order, and at most three quarters of them; teacher pairs and
+searches take the others, so that no solver is fitted on a prompt that it is tested on.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class StoredRows:
 
 
 def store_embeddings(prompts: list[str], numbers: Sequence[int], encode: Encode, path: str | Path) -> None:
-    """Write the embeddings of these prompts and of the empty one: `number` [n] and `embedding` [n, ...]; float16 stays float16."""
+    """Write the embeddings of these prompts and of the empty one: `number` [n], `embedding` [n, ...] in float16 or float32."""
     wanted = [NULL, *sorted({*numbers} - {NULL})]
     rows = EncodedRows(prompts, encode)
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
