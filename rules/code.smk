@@ -15,6 +15,9 @@ MODEL = [
         "edm_checkpoint",
         "checkpoint",
         "latent_diffusion",
+        "pipeline",
+        "stable_diffusion",
+        "prompts",
         "unet",
         "classifier",
         "embedded",
@@ -57,6 +60,7 @@ STAGES = {
         "teacher",
         *SAMPLING,
     ],
+    "embeddings": [f"{SCRIPTS}/text_embeddings", "seeds", *MODEL],
     "convergence": [
         f"{SCRIPTS}/teacher_convergence",
         "teacher",

@@ -68,6 +68,22 @@ def model_files(wildcards):
     return [MODEL_FILES[wildcards.model], *(os.path.relpath(file.path) for file in own)]
 
 
+def has_prompts(model):
+    """Whether a model is conditioned on texts."""
+    return getattr(WEIGHTS[model], "prompts", None) is not None
+
+
+def embedding_files(wildcards):
+    """The text embeddings of a model with prompts."""
+    model = wildcards.model
+    return [f"results/teacher/{model}/embeddings.h5"] if has_prompts(model) else []
+
+
+def embedding_option(wildcards, input):
+    """Option of a script for the text embeddings."""
+    return f"--embeddings {input.embeddings}" if input.embeddings else ""
+
+
 def feature_files(wildcards):
     """The weights of the feature network that a model is scored with."""
     return os.path.relpath(WEIGHTS[wildcards.model].features.path)

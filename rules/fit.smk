@@ -5,6 +5,7 @@ rule fit:
     """One learned solver at one NFE, from its base's tableau and the teacher's pairs."""
     input:
         model=model_files,
+        embeddings=embedding_files,
         base=lambda wildcards: f"results/tableaux/{wildcards.model}/{CONFIG.definition(wildcards.solver).base}/nfe~{wildcards.nfe}.json",
         warm=warm_start,
         train="results/teacher/{model}/shards/train.h5",
@@ -30,6 +31,7 @@ rule fit:
     params:
         script=program("fit"),
         model=lambda wildcards, input: input.model[0],
+        embeddings=embedding_option,
         spec=fit_spec,
         batch_size=CONFIG.batch_size,
         warm=lambda wildcards, input: (
@@ -37,6 +39,6 @@ rule fit:
         ),
         state="results/fits/{model}/{solver}/nfe~{nfe}.state",
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} --token {wildcards.solver} --spec {params.spec:q} "
+        "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --token {wildcards.solver} --spec {params.spec:q} "
         "--base {input.base} {params.warm} --train {input.train} --val {input.val} --batch-size {params.batch_size} "
         "--state {params.state} --threads {threads} --out {output.tableau} --history {output.history} 2> {log}"

@@ -5,6 +5,7 @@ rule sample:
     """All samples of one solver at one NFE."""
     input:
         model=model_files,
+        embeddings=embedding_files,
         tableau="results/tableaux/{model}/{solver}/nfe~{nfe}.json",
         code=code("sample"),
     output:
@@ -24,11 +25,12 @@ rule sample:
     params:
         script=program("sample"),
         model=lambda wildcards, input: input.model[0],
+        embeddings=embedding_option,
         seeds=CONFIG.seeds,
         samples=CONFIG.samples,
         batch_size=CONFIG.batch_size,
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} --tableau {input.tableau} --seeds {params.seeds} "
+        "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --tableau {input.tableau} --seeds {params.seeds} "
         "--count {params.samples} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"
 
 

@@ -5,6 +5,7 @@ rule teacher_trajectories:
     """States and outputs at all steps, on noise of its own."""
     input:
         model=model_files,
+        embeddings=embedding_files,
         code=code("trajectories"),
     output:
         ensure("results/search/{model}/trajectories.h5", non_empty=True),
@@ -21,12 +22,13 @@ rule teacher_trajectories:
     params:
         script=program("teacher_trajectories"),
         model=lambda wildcards, input: input.model[0],
+        embeddings=embedding_option,
         spec=SEARCH_SPEC,
         steps=CONFIG.search.steps,
         samples=CONFIG.search.trajectories,
         batch_size=CONFIG.batch_size,
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} --spec {params.spec:q} --steps {params.steps} "
+        "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
         "--count {params.samples} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"
 
 
@@ -56,6 +58,7 @@ rule model_statistics:
     """The statistics of DPM-Solver-v3."""
     input:
         model=model_files,
+        embeddings=embedding_files,
         trajectories="results/search/{model}/trajectories.h5",
         code=code("statistics"),
     output:
@@ -73,7 +76,8 @@ rule model_statistics:
     params:
         script=program("model_statistics"),
         model=lambda wildcards, input: input.model[0],
+        embeddings=embedding_option,
         batch_size=CONFIG.batch_size,
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} --trajectories {input.trajectories} "
+        "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --trajectories {input.trajectories} "
         "--batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"

@@ -1,10 +1,41 @@
 # Teacher pairs: one shard a split, joined by a virtual dataset. Splits never share noise (s4s/seeds.py).
 
 
+rule text_embeddings:
+    """Embeddings of all prompts that samples, pairs and searches use, computed once."""
+    input:
+        model=model_files,
+        code=code("embeddings"),
+    output:
+        ensure("results/teacher/{model}/embeddings.h5", non_empty=True),
+    log:
+        "results/logs/teacher/{model}/embeddings.log",
+    benchmark:
+        "results/benchmarks/teacher/{model}/embeddings.jsonl"
+    priority: 40
+    conda:
+        "../envs/s4s.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=1,
+    params:
+        script=program("text_embeddings"),
+        model=lambda wildcards, input: input.model[0],
+        samples=CONFIG.samples,
+        train=TEACHER.train,
+        val=TEACHER.val,
+        search=CONFIG.search.trajectories,
+    shell:
+        "python -m s4s.warm {params.script} --model {params.model} --test {params.samples} --train {params.train} "
+        "--val {params.val} --search {params.search} --threads {threads} --out {output} 2> {log}"
+
+
 rule teacher_shard:
     """The teacher's end points on the noise of one split."""
     input:
         model=model_files,
+        embeddings=embedding_files,
         teacher=TEACHER_TABLEAU,
         code=code("teacher"),
     output:
@@ -23,12 +54,13 @@ rule teacher_shard:
     params:
         script=program("teacher_shard"),
         model=lambda wildcards, input: input.model[0],
+        embeddings=embedding_option,
         samples=split_size,
         seed=lambda wildcards: wildcards.split.partition("~")[2] or 0,
         batch_size=CONFIG.batch_size,
         trajectory="--trajectory" if TEACHER.trajectory else "",
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} --teacher {input.teacher} --split {wildcards.split} "
+        "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --teacher {input.teacher} --split {wildcards.split} "
         "--count {params.samples} --sampling-seed {params.seed} --batch-size {params.batch_size} {params.trajectory} "
         "--threads {threads} --out {output} 2> {log}"
 
@@ -61,6 +93,7 @@ rule teacher_convergence:
     """The teacher's own error against its number of steps."""
     input:
         model=model_files,
+        embeddings=embedding_files,
         code=code("convergence"),
     output:
         "results/teacher/{model}/convergence.csv",
@@ -77,9 +110,11 @@ rule teacher_convergence:
     params:
         script=program("teacher_convergence"),
         model=lambda wildcards, input: input.model[0],
+        embeddings=embedding_option,
         spec=classical_spec("teacher"),
         steps=TEACHER.steps,
+        count=min(TEACHER.val, 128),
         batch_size=CONFIG.batch_size,
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} --spec {params.spec:q} --steps {params.steps} "
-        "--batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"
+        "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
+        "--count {params.count} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"

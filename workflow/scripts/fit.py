@@ -21,7 +21,7 @@ def main(args: argparse.Namespace) -> None:
 
     spec = json.loads(args.spec)
     base = Tableau.load(args.base)
-    denoiser = load_model(args.model, device)
+    denoiser = load_model(args.model, device, args.embeddings)
     start = base
     if args.warm_start:
         start = resampled(
@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
         settings=FitSettings(**spec["settings"]),
         perceptual_network=load_perceptual(args.model, device),
         batch_size=args.batch_size,
-        replicas=copies(args.model, device),
+        replicas=copies(args.model, device, args.embeddings),
         state_path=args.state,
         show_progress=True,
     )
@@ -54,6 +54,7 @@ def main(args: argparse.Namespace) -> None:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
+parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--token", required=True, help="name of the solver in the results")
 parser.add_argument("--spec", required=True, help="JSON: weights, options, driver, decoupled, first_node, settings")
 parser.add_argument("--base", required=True, help="tableau of the classical solver to start from")

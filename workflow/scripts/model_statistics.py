@@ -15,7 +15,7 @@ def main(args: argparse.Namespace) -> None:
     paths = read_split(args.trajectories, KIND, "search")
     levels = read_attributes(args.trajectories)["levels"]
     statistics = model_statistics(
-        load_model(args.model, device), levels, paths.trajectory, paths.outputs,
+        load_model(args.model, device, args.embeddings), levels, paths.trajectory, paths.outputs,
         batch_size=args.batch_size, show_progress=True, condition=paths.condition,
     )  # fmt: skip
     statistics.save(args.out)
@@ -23,6 +23,7 @@ def main(args: argparse.Namespace) -> None:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
+parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--trajectories", required=True)
 parser.add_argument("--batch-size", type=int, default=64)
 parser.add_argument("--threads", type=int, default=1)

@@ -12,11 +12,12 @@ def main(args: argparse.Namespace) -> None:
     from s4s.tableau import Tableau
 
     tableau = Tableau.load(args.tableau)
-    draw_samples(load_model(args.model, device), tableau, args.seeds, args.count, args.batch_size, args.out)
+    draw_samples(load_model(args.model, device, args.embeddings), tableau, args.seeds, args.count, args.batch_size, args.out)
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
+parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--tableau", required=True)
 parser.add_argument("--seeds", type=int, nargs="+", required=True, help="sampling seeds")
 parser.add_argument("--count", type=int, required=True, help="samples for each sampling seed")

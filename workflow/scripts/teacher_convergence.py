@@ -14,7 +14,7 @@ def main(args: argparse.Namespace) -> None:
 
     spec = json.loads(args.spec)
     teacher = spec["solver"], spec["solver_options"], spec["levels"]
-    denoiser = load_model(args.model, device)
+    denoiser = load_model(args.model, device, args.embeddings)
     rows = convergence(denoiser, *teacher, args.steps, args.count, args.batch_size)
     lines = [f"{denoiser.name},{steps},{error:.8e}" for steps, error in rows]
     write_text(args.out, "\n".join(["model,steps,global_error", *lines]) + "\n")
@@ -22,9 +22,10 @@ def main(args: argparse.Namespace) -> None:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
+parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--spec", required=True, help="JSON: solver, solver_options, levels, level_options")
 parser.add_argument("--steps", type=int, required=True, help="the teacher's number of steps")
-parser.add_argument("--count", type=int, default=128, help="number of samples")
+parser.add_argument("--count", type=int, required=True, help="number of samples")
 parser.add_argument("--batch-size", type=int, default=512)
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True)

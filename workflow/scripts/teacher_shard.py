@@ -13,7 +13,7 @@ def main(args: argparse.Namespace) -> None:
     from s4s.tableau import Tableau
     from s4s.teacher import KIND, attributes, make_pairs
 
-    denoiser = load_model(args.model, device)
+    denoiser = load_model(args.model, device, args.embeddings)
     teacher = Tableau.load(args.teacher)
     seeds = sample_seeds(args.split.split("~")[0], args.count, args.sampling_seed)
     pairs = make_pairs(denoiser, teacher, seeds, args.batch_size, args.trajectory, show_progress=True)
@@ -22,6 +22,7 @@ def main(args: argparse.Namespace) -> None:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
+parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--teacher", required=True, help="the teacher's tableau")
 parser.add_argument("--split", required=True, help="train, val or test~SEED")
 parser.add_argument("--count", type=int, required=True)

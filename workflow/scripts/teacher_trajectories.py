@@ -16,7 +16,7 @@ def main(args: argparse.Namespace) -> None:
     from s4s.teacher import KIND, attributes, make_pairs
 
     spec = json.loads(args.spec)
-    denoiser = load_model(args.model, device)
+    denoiser = load_model(args.model, device, args.embeddings)
     grid = levels(spec["levels"], args.steps, denoiser, **spec["level_options"])
     teacher = solver(spec["solver"], grid, path=denoiser.path, **spec["solver_options"])
     seeds = sample_seeds("search", args.count)
@@ -26,6 +26,7 @@ def main(args: argparse.Namespace) -> None:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
+parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--spec", required=True, help="JSON: solver, solver_options, levels, level_options")
 parser.add_argument("--steps", type=int, required=True, help="steps of the trajectories")
 parser.add_argument("--count", type=int, required=True, help="number of trajectories")

@@ -12,7 +12,8 @@ from s4s.errors import S4SError
 from s4s.models.classifier import Classifier
 from s4s.models.denoiser import Denoiser
 from s4s.models.embedded import load_classifier
-from s4s.models.files import read_model_file
+from s4s.models.files import AnyModel, read_model_file
+from s4s.models.prompts import Encode
 
 # kind -> module with load_denoiser(model, device) and outline(model)
 ADAPTERS = {
@@ -53,6 +54,11 @@ def load_outline(name_or_path: str | Path) -> Outline:
     """A model's name, range of noise levels and path, in no time where its file or its folder's configuration says them."""
     model = read_model_file(name_or_path)
     return Outline(model.name, *_adapter(model.kind).outline(model))
+
+
+def text_encoder(model: AnyModel, device: torch.device) -> Encode:
+    """What turns the prompts of a model into embeddings."""
+    return _adapter(model.kind).text_encoder(model, device)
 
 
 def _adapter(kind: str) -> Any:
