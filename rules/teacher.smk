@@ -113,8 +113,8 @@ rule teacher_convergence:
         embeddings=embedding_option,
         spec=classical_spec("teacher"),
         steps=TEACHER.steps,
-        count=min(TEACHER.val, 128),
+        samples=min(TEACHER.val, 128),
         batch_size=CONFIG.batch_size,
     shell:
         "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
-        "--count {params.count} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"
+        "--count {params.samples} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"

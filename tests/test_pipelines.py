@@ -25,6 +25,121 @@ GOLDEN = json.loads(builder.GOLDEN.read_text())["stable_diffusion"]
 def written(tmp_path_factory):
     """The YAML's content of each kind of folder, and of the single file."""
     folder = tmp_path_factory.mktemp("pipelines")
+    found = {kind: builder.write(kind, folder / kind / "folder") for kind in builder.KINDS}
+    (folder / "single").mkdir()
+    return {**found, "single_file": builder.write_single_file(folder / "single/sd.ckpt")}
+
+
+def described(tmp_path, values, **changes):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**values, **changes}))
+    return tmp_path / "tiny.yaml"
+
+
+def states(model, count=3):
+    """y, s and conditions of the first test samples."""
+    y = torch.randn(count, *model.shape, generator=torch.Generator().manual_seed(0)) * 3
+    return y, torch.tensor([0.1, 1.0, 9.0])[:count].double(), model.conditions(sample_seeds("test", count))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in builder.KINDS if kind != "stable_diffusion"])
+def test_a_denoiser_is_what_the_network_predicts(tmp_path, written, kind):
+    """By the formulas of each prediction, from diffusers' network called directly."""
+    model = s4s.load_model(described(tmp_path, written[kind]))
+    y, s, labels = states(model)
+    folder = written[kind]["path"]
+    network = {
+        "pixel_pipeline": lambda: diffusers.UNet2DModel.from_pretrained(folder, subfolder="unet"),
+        "classes": lambda: diffusers.UNet2DModel.from_pretrained(folder),
+    }.get(kind, lambda: diffusers.DiTTransformer2DModel.from_pretrained(folder))().eval()
+    column = s[:, None, None, None]
+    x, t = model.path.from_ys(y.double(), s)
+    alpha = x[:, :1, :1, :1] / y[:, :1, :1, :1]
+
+    def predicted(labels):
+        time = (1000 * t if kind == "flow_transformer" else t).float()
+        arguments = {} if labels is None else {"class_labels": labels}
+        with torch.inference_mode():
+            return network(x.float(), timestep=time, **arguments).sample[:, :3].double()
+
+    output = predicted(labels)
+    if model.guidance != 1:
+        null = predicted(torch.full((3,), 4))
+        output = null + model.guidance * (output - null)
+    expected = {
+        "pixel_pipeline": lambda: alpha * x - alpha * column * output,  # sigma = alpha s
+        "classes": lambda: output,
+        "flow_transformer": lambda: x - t[:, None, None, None] * output,
+        "learned_variance": lambda: y - column * output,
+    }[kind]()
+    assert (model(y, s, labels) - expected).abs().max() < 2e-5 * expected.abs().max()
+
+
+def test_ddim_with_guidance_is_that_of_diffusers_pipeline(tmp_path, written):
+    model = s4s.load_model(described(tmp_path, written["stable_diffusion"]))
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(written["stable_diffusion"]["path"], safety_checker=None)
+    pipe.set_progress_bar_config(disable=True)
+    seeds = sample_seeds("test", 2)
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    options = {"num_inference_steps": 4, "guidance_scale": 7.5, "latents": latents}
+    expected = pipe(builder.CAPTIONS[:2], output_type="latent", **options).images
+    times = torch.tensor([751.0, 501.0, 251.0, 1.0, 0.0], dtype=torch.float64)
+    levels = model.path.s_of_t(times)
+    y_T = latents / model.path.alpha_of_s(levels[0])
+    y_0 = s4s.sample(model, y_T.float(), s4s.solver("ddim", levels), model.conditions(seeds))
+    x_0 = y_0 * model.path.alpha_of_s(levels[-1])
+    assert (x_0 - expected).abs().max() < 2e-4 * expected.abs().max()
+    images = pipe(builder.CAPTIONS[:2], output_type="pt", **options).images
+    assert torch.allclose(model.decode(x_0.float()) / 2 + 0.5, images, atol=1e-3)
+
+
+def test_a_single_file_gives_what_the_original_code_gives(tmp_path, written):
+    model = s4s.load_model(described(tmp_path, written["single_file"], guidance=1.0))
+    x, t, context = sd_inputs()
+    predicted = model.network(x, t.float(), encoder_hidden_states=context)
+    assert torch.allclose(predicted, torch.tensor(GOLDEN["predicted"]).reshape(x.shape), atol=1e-5)
+    expected = torch.tensor(GOLDEN["decoded"]).reshape(1, 3, 16, 16).clamp(-1, 1)
+    assert torch.allclose(model.decode(x[:1]), expected, atol=1e-5)
+    folder = s4s.load_model(described(tmp_path, written["stable_diffusion"], guidance=1.0))
+    seeds = sample_seeds("test", 3)
+    own, same = (m.conditioning.arguments(m.conditions(seeds), 3)["encoder_hidden_states"] for m in (model, folder))
+    assert own.shape == (3, 12, 16) and torch.allclose(own, same, atol=1e-6)
+
+
+def test_safetensors_hold_the_same(tmp_path, written):
+    from safetensors.torch import save_file
+
+    state = torch.load(written["single_file"]["path"])["state_dict"]
+    save_file(state, tmp_path / "sd.safetensors")
+    first, second = (
+        s4s.load_model(described(tmp_path, written["single_file"], **changes))
+        for changes in ({}, {"path": str(tmp_path / "sd.safetensors")})
+    )
+    y, s, numbers = states(first)
+    assert torch.equal(first(y, s, numbers), second(y, s, numbers))
+
+
+@pytest.mark.parametrize("kind", ["stable_diffusion", "single_file"])
+def test_stored_embeddings_stand_for_the_text_encoder(tmp_path, written, kind):
+    path = described(tmp_path, written[kind])
+    model = s4s.load_model(path)
+    y, s, numbers = states(model)
+    module = pipeline if kind == "stable_diffusion" else stable_diffusion
+    description = read_model_file(path)
+    encode = module.text_encoder(description, torch.device("cpu"))
+    store_embeddings(read_prompts(description.prompts), numbers.tolist(), encode, tmp_path / "embeddings.h5")
+    stored = s4s.load_model(path, embeddings=tmp_path / "embeddings.h5")
+    assert torch.allclose(stored(y, s, numbers), model(y, s, numbers), atol=1e-5)
+    with pytest.raises(S4SError, match="has no embedding of prompt 7"):
+        stored(y, s, torch.tensor([0, 7, 1]))
+    (tmp_path / "captions.txt").write_text("\n".join(builder.CAPTIONS[1:]))
+    other = described(tmp_path, written[kind], prompts={"path": str(tmp_path / "captions.txt")})
+    with pytest.raises(S4SError, match="embeddings of other prompts"):
+        s4s.load_model(other, embeddings=tmp_path / "embeddings.h5")
+    with pytest.raises(S4SError, match="not a file of text embeddings"):
+        s4s.load_model(path, embeddings=tmp_path / "captions.txt")
+
+
+def test_no_prompt_is_both_fitted_and_tested_on():
     sizes = {"test": 30, "train": 5, "val": 5}
     found = {split: set(prompt_numbers(sample_seeds(split, n), 40).tolist()) for split, n in sizes.items()}
     assert found["test"] == set(range(30)) and found["train"] | found["val"] == set(range(30, 40))
@@ -114,7 +229,7 @@ SD_VAE = dict(
 
 
 def test_full_size_stable_diffusion_has_the_published_parameters():
-    """860 M in the UNet and 123 M in the text encoder, as the model card of Stable Diffusion v1 says; 84 M in the autoencoder."""
+    """860 M in the UNet and 123 M in the text encoder, as Stable Diffusion's README says; 84 M in the autoencoder."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     text = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
