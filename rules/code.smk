@@ -92,6 +92,7 @@ STAGES = {
     "sample": [f"{SCRIPTS}/sample", f"{SCRIPTS}/teacher_samples", "samples", *SAMPLING],
     "score": [
         f"{SCRIPTS}/score",
+        f"{SCRIPTS}/reference_moments",
         "store",
         "models/digits",
         *MODEL,

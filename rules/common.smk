@@ -84,9 +84,21 @@ def embedding_option(wildcards, input):
     return f"--embeddings {input.embeddings}" if input.embeddings else ""
 
 
+def model_yaml(wildcards):
+    """A model's description."""
+    return [MODEL_FILES[wildcards.model]]
+
+
 def feature_files(wildcards):
-    """The weights of the feature network that a model is scored with."""
-    return os.path.relpath(WEIGHTS[wildcards.model].features.path)
+    """The feature network that a model is scored with, and the statistics of the real data."""
+    own = WEIGHTS[wildcards.model].features.own_files()
+    return [os.path.relpath(file.path) for file in own]
+
+
+def reference_files(wildcards):
+    """The moments of the real images, where they are computed here."""
+    images = WEIGHTS[wildcards.model].features.images
+    return [f"results/reference/{wildcards.model}.npz"] if images else []
 
 
 def perceptual_files(wildcards):

@@ -17,6 +17,7 @@ import yaml
 from s4s import Tableau
 from s4s.store import read_split
 from s4s.tables import COLUMNS, comparison
+from tests.builders import edm, features, latent_diffusion, pipelines
 
 ROOT = Path(__file__).parents[1]
 
@@ -202,6 +203,44 @@ def test_a_model_of_ones_own_with_classes_and_guidance(study):
     assert min(entry["val"] for entry in fit) < fit[0]["val"]
     shutil.copy(study / "other.yaml", study / "again.yaml")
     assert "both have the name 'mine'" in snakemake(study, "--config", "models=[other.yaml,again.yaml]", ok=False)
+
+
+def formats(folder):
+    """YAML files of a small model in each format of weights."""
+    pixels = ["edm-ddpmpp", "edm-adm"]
+    models = {name: {"kind": "edm", "path": str(edm.write(name, folder / f"{name}.pkl"))} for name in pixels}
+    for name in latent_diffusion.TINY:
+        path = latent_diffusion.write(name, folder / f"{name}.ckpt")
+        models[name] = latent_diffusion.description(name, path)
+    for name in ("stable_diffusion", "flow_transformer"):
+        models[name] = pipelines.write(name, folder / name / "folder")
+    (folder / "single").mkdir()
+    models["single_file"] = pipelines.write_single_file(folder / "single/sd.ckpt")
+    shown = features.write_small(folder / "features")
+    for name, values in models.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**values, "name": name, "features": shown}))
+    return list(models)
+
+
+def test_every_format_of_weights_from_teacher_to_scores(study):
+    """All in one run: teacher, fit, samples and scores, and text embeddings where there are prompts."""
+    (study / "formats").mkdir()
+    names = formats(study / "formats")
+    config = ["models=[" + ",".join(f"formats/{name}.yaml" for name in names) + "]", "nfe=[3]", "seeds=[0]", "samples=24"]
+    config += ["fit={distance: l2, iterations: 2, batch: 4, validate_every: 2}", "teacher={steps: 6, train: 4, val: 4}"]
+    config += ["search={steps: 6, trajectories: 4}", "solvers=[ddim-logsnr,s4s_alt]"]
+    snakemake(study, "results/tables/scores.csv", "results/tables/fid.md", "--resources", "gpu=4", "--config", *config)
+    scores = pd.read_csv(study / "results/tables/scores.csv")
+    students = scores[scores.family != "teacher"].set_index(["model", "solver"])
+    assert len(students) == 2 * len(names) and students.fid_mean.gt(0).all() and students.global_error.gt(0).all()
+    guided = {"conditional", "stable_diffusion", "single_file"}
+    for name in names:
+        assert (students.loc[name].evaluations == (6 if name in guided else 3)).all()
+        fit = json.loads((study / f"results/fits/{name}/s4s_alt/nfe~3.json").read_text())["history"]
+        assert min(entry["val"] for entry in fit) <= fit[0]["val"]
+    assert students.loc["edm-adm"].features.iloc[0] == "small, 8-bit images, reference real.npz, 4 classes equally often"
+    embedded = {path.parent.name for path in (study / "results/teacher").glob("*/embeddings.h5")}
+    assert embedded == {"stable_diffusion", "single_file"}
 
 
 def test_an_edited_figure_script_redraws_only_figures(study):

@@ -84,7 +84,7 @@ def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
         axis.set(
             title=model,
             xlabel="network evaluations (NFE)",
-            ylabel=LABEL[metric].format(features=teacher.features),
+            ylabel=LABEL[metric].format(features=teacher.features.split(",")[0]),
             yscale="log",
         )
         axis.set_xticks(sorted(block[block.family != "teacher"].nfe.unique()))

@@ -84,8 +84,9 @@ def comparison(scores: pd.DataFrame, metric: str, bold: Any) -> tuple[pd.DataFra
 def caption(scores: pd.DataFrame, metric: str, teacher: str) -> str:
     """What a table of one model shows, with its features, seeds and samples."""
     row = scores.iloc[0]
+    inception = "" if row.features.startswith("Inception-v3") else " (not Inception)"
     what = {
-        "fid": f"Fréchet distance to held-out data on the features of {row.features} (not Inception), lower is better",
+        "fid": f"Fréchet distance to held-out data on the features of {row.features}{inception}, lower is better",
         "global_error": "Global error: mean over samples of the root-mean-square difference from the teacher's end point "
         "for the same noise, in data units, lower is better",
     }[metric]

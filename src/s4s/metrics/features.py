@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
+import tempfile
+import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from s4s.atomic import atomic_path
 from s4s.errors import S4SError
+from s4s.metrics.fid import Moments, moments
 from s4s.models.classifier import Classifier
 from s4s.models.digits import load_digits
 from s4s.models.embedded import load_classifier
-from s4s.models.files import read_model_file
+from s4s.models.files import FeatureNetwork, check_file, read_model_file
+from s4s.progress import progress
+
+IMAGE_BATCH = 64
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
 
 class Features(ABC):
-    """A named map from decoded images to feature vectors, and the features of the real data."""
+    """A named map from decoded images to feature vectors, and the moments of the real data's features.
+
+    Attributes:
+        name: what tables call it.
+        details: how images are prepared and what the reference is, in a few words each.
+    """
 
     name: str
+    details: tuple[str, ...] = ()
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Tensor:
-        """Features [B, d] of images [B, ...]."""
+        """Features [B, d] of images [B, ...] in [-1, 1]."""
 
     @abstractmethod
-    def reference(self) -> np.ndarray:
-        """Features [n, d] of the real data that samples are compared with."""
+    def reference(self) -> Moments:
+        """Moments of the features of the real data that samples are compared with."""
 
-    def of(self, images: Tensor, batch_size: int = 1024) -> np.ndarray:
-        """Features of many images, float64 [n, d], without gradients."""
+    def of(self, batches: Iterable[Tensor]) -> np.ndarray:
+        """Features of batches of images, float64 [n, d], without gradients."""
         with torch.inference_mode():
-            return torch.cat([self(batch) for batch in images.split(batch_size)]).double().cpu().numpy()
+            return torch.cat([self(batch).double().cpu() for batch in batches]).numpy()
 
 
 class ClassifierFeatures(Features):
@@ -44,17 +61,152 @@ class ClassifierFeatures(Features):
     def __call__(self, images: Tensor) -> Tensor:
         return self.network.features(images.to(next(self.network.parameters()).device).clamp(-1, 1))
 
-    def reference(self) -> np.ndarray:
-        return self.of(load_digits().held_out)
+    def reference(self) -> Moments:
+        return moments(self.of([load_digits().held_out]), "reference")
 
 
-def load_features(name_or_path: str | Path, device: str | torch.device = "cpu") -> Features:
-    """The feature network that a model's YAML file names."""
+class ImageFeatures(Features):
+    """A network of images that are stored with 8 bits, with statistics or images of the real data.
+
+    Args:
+        model: the model's `features`.
+        known: moments that were computed from the images before, an .npz file.
+    """
+
+    def __init__(self, model: FeatureNetwork, device: torch.device, known: Path | None = None):
+        self.model, self.device, self.known = model, device, known
+        self.name = model.name or "Inception-v3"
+        source = model.statistics.path.name if model.statistics else f"images in {model.images.name}" if model.images else ""
+        self.details = ("8-bit images", f"reference {source}")
+        path = check_file(model)
+        try:
+            self._load(path)
+        except (RuntimeError, ValueError, AttributeError) as error:
+            raise S4SError(f"{path}: not a TorchScript feature network: {str(error).splitlines()[0]}") from error
+
+    def _load(self, path: Path) -> None:
+        self.network = torch.jit.load(str(path), map_location=self.device).eval()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.of_pixels(eight_bit(images))
+
+    def of_pixels(self, pixels: Tensor) -> Tensor:
+        """Features of whole numbers 0...255, uint8 [B, 3, H, W]."""
+        parts = [self.network(part.to(self.device).float()) for part in pixels.split(IMAGE_BATCH)]
+        features = torch.cat(parts)
+        if features.ndim != 2:
+            raise S4SError(f"{self.model.path}: gives features of shape {list(features.shape)}, not [images, features]")
+        return features
+
+    def reference(self) -> Moments:
+        if self.model.statistics is not None:
+            return read_moments(check_file(self.model.statistics))
+        return read_moments(self.known) if self.known else self.image_moments()
+
+    def image_moments(self) -> Moments:
+        """Moments of the features of the real images."""
+        assert self.model.images is not None
+        with torch.inference_mode():
+            features = [self.of_pixels(image[None]).double().cpu() for image in read_images(self.model.images)]
+        return moments(torch.cat(features).numpy(), "reference images")
+
+
+class InceptionFeatures(ImageFeatures):
+    """The 2048 features of Inception-v3 through clean-fid's wrapper and resizing."""
+
+    def __init__(self, model: FeatureNetwork, device: torch.device, known: Path | None = None):
+        from cleanfid.resize import build_resizer
+
+        super().__init__(model, device, known)
+        self.resizer = build_resizer(model.resize)
+        self.details = (f"clean-fid's mode {model.resize}", *self.details)
+
+    def _load(self, path: Path) -> None:
+        from cleanfid.inception_torchscript import InceptionV3W
+
+        with tempfile.TemporaryDirectory() as folder:  # the wrapper asks for a folder
+            (Path(folder) / "inception-2015-12-05.pt").symlink_to(path.resolve())
+            self.network = InceptionV3W(folder, download=False, resize_inside=self.model.resize == "legacy_tensorflow")
+        self.network.to(self.device).eval()
+        with torch.inference_mode():
+            self.network(torch.zeros(1, 3, 299, 299, device=self.device))  # it must give 2048 features
+
+    def of_pixels(self, pixels: Tensor) -> Tensor:
+        found = []
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for part in pixels.split(IMAGE_BATCH):
+                resized = pool.map(lambda image: self.resizer(image.permute(1, 2, 0).numpy()), part.cpu())
+                batch = torch.from_numpy(np.stack([*resized])).permute(0, 3, 1, 2)
+                found.append(self.network(batch.to(self.device).float()))
+        return torch.cat(found)
+
+
+def eight_bit(images: Tensor) -> Tensor:
+    """Images [B, 1 or 3, H, W] in [-1, 1] as whole numbers 0...255, uint8 [B, 3, H, W], rounded as EDM's code does."""
+    return (images * 127.5 + 128).clip(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
+
+
+def read_images(folder: Path) -> Iterator[Tensor]:
+    """The images of a folder and those below it, by name, uint8 [3, H, W] each.
+
+    Raises:
+        S4SError: if there are none, or one cannot be read.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise S4SError(f"{folder}: no images; allowed: {', '.join(sorted(SUFFIXES))}")
+    for path in progress(iterable=paths, desc="real images", unit="image"):
+        try:
+            with Image.open(path) as image:
+                yield torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        except OSError as error:
+            raise S4SError(f"{path}: cannot read this image: {error}") from error
+
+
+def read_moments(path: Path) -> Moments:
+    """mu and sigma of an .npz file: EDM's fid-refs, clean-fid's statistics and ADM's reference batches have them.
+
+    Raises:
+        S4SError: if it is no such file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = Moments(file["mu"].astype(np.float64), file["sigma"].astype(np.float64))
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise S4SError(f"{path}: not an .npz file with mu and sigma ({error})") from error
+    count = len(np.atleast_1d(found.mean))
+    if found.mean.shape != (count,) or found.covariance.shape != (count, count):
+        raise S4SError(f"{path}: mu of shape {found.mean.shape} and sigma of shape {found.covariance.shape} do not fit")
+    return found
+
+
+def write_moments(path: str | Path, found: Moments) -> None:
+    """Write moments so that `read_moments` gives them back."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, mu=found.mean, sigma=found.covariance)
+
+
+def load_features(
+    name_or_path: str | Path, device: str | torch.device = "cpu", reference: str | Path | None = None
+) -> Features:
+    """The feature network that a model's YAML file names.
+
+    Args:
+        name_or_path: as for `load_model`.
+        device: where to put it.
+        reference: moments of the real images that were computed before, an .npz file.
+    Raises:
+        S4SError: if the model names none, or its file is wrong.
+    """
     model = read_model_file(name_or_path)
     weights = model.features
     if weights is None:
         raise S4SError(
             f"model {model.name} has no features to measure FID on; name their network under `features` in its YAML file"
         )
-    network = load_classifier(weights, torch.device(device))
-    return ClassifierFeatures(network, f"{weights.path.parent.name}-{weights.path.stem}")
+    if weights.kind == "classifier":
+        return ClassifierFeatures(
+            load_classifier(weights, torch.device(device)), f"{weights.path.parent.name}-{weights.path.stem}"
+        )
+    kind = InceptionFeatures if weights.kind == "inception" else ImageFeatures
+    return kind(weights, torch.device(device), Path(reference) if reference else None)

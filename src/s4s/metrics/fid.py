@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from s4s.errors import S4SError
@@ -11,16 +13,33 @@ declare_missing_operators()
 from cleanfid.fid import frechet_distance as cleanfid_distance  # noqa: E402
 
 
-def frechet_distance(features: np.ndarray, reference: np.ndarray) -> float:
-    """FID of two sets of features [n, d] and [m, d], each with more rows than columns.
+class Moments(NamedTuple):
+    """Mean [d] and covariance [d, d] of features."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+def moments(features: np.ndarray, what: str = "samples") -> Moments:
+    """Moments of features [n, d] with more rows than columns.
 
     Raises:
-        S4SError: if there are too few samples for a covariance of full rank, or features are not finite.
+        S4SError: if there are too few rows for a covariance of full rank, or features are not finite.
     """
-    for name, rows in [("samples", features), ("reference", reference)]:
-        if len(rows) <= rows.shape[1]:
-            raise S4SError(f"FID needs more {name} than features: {len(rows)} samples, {rows.shape[1]} features")
-        if not np.isfinite(rows).all():
-            raise S4SError(f"FID: the features of the {name} are not all finite")
-    moments = [(rows.mean(axis=0), np.cov(rows, rowvar=False)) for rows in (features, reference)]
-    return float(cleanfid_distance(*moments[0], *moments[1]))
+    if len(features) <= features.shape[1]:
+        raise S4SError(f"FID needs more {what} than features: {len(features)} {what}, {features.shape[1]} features")
+    if not np.isfinite(features).all():
+        raise S4SError(f"FID: the features of the {what} are not all finite")
+    return Moments(features.mean(axis=0), np.cov(features, rowvar=False))
+
+
+def frechet_distance(features: np.ndarray, reference: Moments) -> float:
+    """FID of features [n, d] against the moments of the real data's.
+
+    Raises:
+        S4SError: as `moments`, or if the reference is of another number of features.
+    """
+    own = moments(features)
+    if reference.mean.shape != own.mean.shape:
+        raise S4SError(f"FID: {len(own.mean)} features, but the reference has {len(reference.mean)}; it is of another network")
+    return float(cleanfid_distance(*own, *reference))

@@ -37,12 +37,38 @@ class WeightFile(Strict):
     sha256: Sha256 | None = None
 
 
+class FeatureNetwork(WeightFile):
+    """The network whose features the Fréchet distance is measured on, and the real data."""
+
+    kind: Literal["classifier", "inception", "torchscript"] = Field(
+        "classifier",
+        description="digits' own; clean-fid's Inception-v3; or any TorchScript file from images [B, 3, H, W] in 0...255",
+    )
+    name: str | None = Field(None, description="of the features, in tables; needed by kind torchscript")
+    resize: Literal["clean", "legacy_tensorflow"] = Field("clean", description="of kind inception: clean-fid's mode")
+    statistics: WeightFile | None = Field(None, description=".npz with mu and sigma of the real data's features")
+    images: LocalPath | None = Field(None, description="folder of real images, instead of statistics")
+
+    @model_validator(mode="after")
+    def _reference(self) -> FeatureNetwork:
+        given = (self.statistics is not None) + (self.images is not None)
+        if given != (self.kind != "classifier"):
+            raise ValueError("kinds inception and torchscript need either statistics or images; kind classifier has its own")
+        if self.kind == "torchscript" and self.name is None:
+            raise ValueError("kind torchscript needs a name, which tables show")
+        return self
+
+    def own_files(self) -> list[WeightFile]:
+        """The network and the statistics."""
+        return [self, self.statistics] if self.statistics else [self]
+
+
 class Model(Strict):
     """What the description of every model may hold."""
 
     name: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results are filed under it")
     licence: str | None = Field(None, description="of the weights, in a few words")
-    features: WeightFile | None = Field(None, description="feature network of the Fréchet distance; the workflow needs it")
+    features: FeatureNetwork | None = Field(None, description="what the Fréchet distance is measured on; the workflow needs it")
     perceptual: WeightFile | None = Field(None, description="network of the fit's perceptual distance")
 
 
