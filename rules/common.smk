@@ -20,10 +20,17 @@ from s4s.solvers import SOLVERS
 try:
     CONFIG, MODEL_FILES = resolve_models(read_config(config))
     WEIGHTS = {model: read_model_file(path) for model, path in MODEL_FILES.items()}
+    # the settings of each model: the config's, changed by its own file, changed by per_model
+    STUDIES = {
+        model: CONFIG.of_model(
+            model, WEIGHTS[model].study, CONFIG.per_model.get(model, {})
+        )
+        for model in MODEL_FILES
+    }
 except S4SError as error:
     raise WorkflowError(str(error)) from None
 
-CELLS = CONFIG.cells()
+CELLS = [cell for study in STUDIES.values() for cell in study.cells()]
 LEARNED = [
     token for token in CONFIG.solvers if isinstance(CONFIG.definition(token), Learned)
 ]
@@ -107,14 +114,23 @@ def perceptual_files(wildcards):
     return [os.path.relpath(perceptual.path)] if perceptual else []
 
 
-TEACHER = CONFIG.teacher
-TEACHER_TABLEAU = f"results/tableaux/{{model}}/teacher/nfe~{TEACHER.steps}.json"
 TEACHER_SPLITS = ["train", "val", *TEST_SPLITS]
 
 
-def classical_spec(token):
+def study(wildcards):
+    """The settings of a job's model."""
+    return STUDIES[wildcards.model]
+
+
+def teacher_tableau(wildcards):
+    """The teacher of a model."""
+    steps = study(wildcards).teacher.steps
+    return f"results/tableaux/{wildcards.model}/teacher/nfe~{steps}.json"
+
+
+def classical_spec(wildcards, token):
     """What the config says of a classical solver, as JSON."""
-    definition = CONFIG.definition(token)
+    definition = study(wildcards).definition(token)
     spec = {
         "solver": definition.solver,
         "solver_options": definition.solver_options(),
@@ -124,15 +140,11 @@ def classical_spec(token):
     return json.dumps(spec, sort_keys=True)
 
 
-# the teacher's solver on the levels that a search chooses from
-SEARCH_SPEC = json.dumps(
-    {
-        **json.loads(classical_spec("teacher")),
-        "levels": CONFIG.search.levels,
-        "level_options": {},
-    },
-    sort_keys=True,
-)
+def search_spec(wildcards):
+    """The teacher's solver on the levels that a search chooses from, as JSON."""
+    spec = json.loads(classical_spec(wildcards, "teacher"))
+    spec.update(levels=study(wildcards).search.levels, level_options={})
+    return json.dumps(spec, sort_keys=True)
 
 
 def searched_files(wildcards):
@@ -145,8 +157,9 @@ def searched_files(wildcards):
 
 def split_size(wildcards):
     """Number of pairs of a split."""
-    sizes = {"train": TEACHER.train, "val": TEACHER.val}
-    return sizes.get(wildcards.split, CONFIG.samples)
+    own = study(wildcards)
+    sizes = {"train": own.teacher.train, "val": own.teacher.val}
+    return sizes.get(wildcards.split, own.samples)
 
 
 def fit_spec(wildcards):
@@ -161,7 +174,9 @@ def fit_spec(wildcards):
         "driver": recipe.driver,
         "decoupled": recipe.decoupled,
         "first_node": definition.first_node,
-        "settings": CONFIG.fit_settings(wildcards.solver).model_dump(mode="json"),
+        "settings": study(wildcards)
+        .fit_settings(wildcards.solver)
+        .model_dump(mode="json"),
     }
     return json.dumps(spec, sort_keys=True)
 
@@ -171,14 +186,14 @@ def warm_start(wildcards):
     named, nfe = CONFIG.definition(wildcards.solver).warm_start, int(wildcards.nfe)
     if named != "previous":
         return [named.replace("{nfe}", str(nfe))] if named else []
-    smaller = [n for n in CONFIG.nfe_of(wildcards.solver) if n < nfe]
+    smaller = [n for n in study(wildcards).nfe_of(wildcards.solver) if n < nfe]
     cell = f"{wildcards.model}/{wildcards.solver}"
     return [f"results/tableaux/{cell}/nfe~{max(smaller)}.json"] if smaller else []
 
 
-def schedule_of(token):
+def schedule_of(model, token):
     """Name of a solver's schedule: its grid, or that the schedule is learned."""
-    definition = CONFIG.definition(token)
+    definition = STUDIES[model].definition(token)
     if token in LEARNED:
         return (
             CONFIG.definition(definition.base).levels
@@ -188,36 +203,38 @@ def schedule_of(token):
     return definition.levels
 
 
-def search_evaluations(token):
+def search_evaluations(model, token):
     """Evaluations of trajectories (and for statistics a gradient, which counts 2 more) that a solver or its base is based on."""
     if token == "teacher":
         return 0
-    size = CONFIG.search.trajectories * CONFIG.search.steps
+    search = STUDIES[model].search
+    size = search.trajectories * search.steps
     files = CONFIG.classical(token).files
     return size * (len(files) > 0) + 3 * size * ("statistics" in files)
 
 
-def describe(token):
-    """What scores.csv says of a solver beside its scores."""
-    definition = CONFIG.definition(token)
+def describe(model, token):
+    """What scores.csv says of a solver of a model beside its scores."""
+    definition = STUDIES[model].definition(token)
     family = "teacher" if token == "teacher" else definition.family
     return {
         "family": family,
         "base": getattr(definition, "base", ""),
-        "schedule": schedule_of(token),
-        "search_evaluations": search_evaluations(token),
+        "schedule": schedule_of(model, token),
+        "search_evaluations": search_evaluations(model, token),
     }
 
 
-def shown_solvers(model_nfe):
+def shown_solvers(model, model_nfe):
     """Solvers of the figures that show single cells: each learned one after its base."""
+    own = STUDIES[model]
     tokens = []
     for token in LEARNED:
-        if model_nfe in CONFIG.nfe_of(token):
+        if model_nfe in own.nfe_of(token):
             tokens += [CONFIG.definition(token).base, token]
     return (
         list(dict.fromkeys(tokens))
-        or [token for token in CONFIG.solvers if model_nfe in CONFIG.nfe_of(token)][:8]
+        or [token for token in own.solvers if model_nfe in own.nfe_of(token)][:8]
     )
 
 

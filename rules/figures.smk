@@ -1,8 +1,5 @@
 # Figures and the report, as PDF and PNG. None needs a model or a GPU.
 
-SHOWN_NFE = min(CONFIG.nfe, key=lambda nfe: abs(nfe - 5))  # the one nearest to 5
-
-
 # figure name -> {name in the figure: file}; what a figure shows of scores.csv it reads from there
 FIGURE_FILES = {"fid": {}, "global_error": {}}
 FIGURE_FILES["teacher_convergence"] = {
@@ -14,8 +11,10 @@ if FITS:
         for cell in FITS
     }
 for model in CONFIG.models:
+    shown_nfe = min(STUDIES[model].nfe, key=lambda nfe: abs(nfe - 5))  # nearest to 5
     cells = {
-        token: f"{model}/{token}/nfe~{SHOWN_NFE}" for token in shown_solvers(SHOWN_NFE)
+        token: f"{model}/{token}/nfe~{shown_nfe}"
+        for token in shown_solvers(model, shown_nfe)
     }
     FIGURE_FILES[f"levels_and_coefficients-{model}"] = {
         t: f"results/tableaux/{cell}.json" for t, cell in cells.items()
@@ -24,7 +23,7 @@ for model in CONFIG.models:
         f"levels_and_coefficients-{model}"
     ]
     FIGURE_FILES[f"samples-{model}"] = {
-        "teacher": f"results/samples/{model}/teacher/nfe~{TEACHER.steps}.h5",
+        "teacher": f"results/samples/{model}/teacher/nfe~{STUDIES[model].teacher.steps}.h5",
         **{token: f"results/samples/{cell}.h5" for token, cell in cells.items()},
     }
 FIGURES = expand(

@@ -33,7 +33,7 @@ rule fit:
         model=lambda wildcards, input: input.model[0],
         embeddings=embedding_option,
         spec=fit_spec,
-        batch_size=CONFIG.batch_size,
+        batch_size=lambda wildcards: study(wildcards).batch_size,
         warm=lambda wildcards, input: (
             f"--warm-start {input.warm}" if input.warm else ""
         ),

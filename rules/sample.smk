@@ -27,8 +27,8 @@ rule sample:
         model=lambda wildcards, input: input.model[0],
         embeddings=embedding_option,
         seeds=CONFIG.seeds,
-        samples=CONFIG.samples,
-        batch_size=CONFIG.batch_size,
+        samples=lambda wildcards: study(wildcards).samples,
+        batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
         "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --tableau {input.tableau} --seeds {params.seeds} "
         "--count {params.samples} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"
@@ -40,13 +40,11 @@ rule teacher_samples:
         pairs="results/teacher/{model}/pairs.h5",
         code=code("sample"),
     output:
-        ensure(
-            f"results/samples/{{model}}/teacher/nfe~{TEACHER.steps}.h5", non_empty=True
-        ),
+        ensure("results/samples/{model}/teacher/nfe~{nfe}.h5", non_empty=True),
     log:
-        f"results/logs/sample/{{model}}/teacher/nfe~{TEACHER.steps}.log",
+        "results/logs/sample/{model}/teacher/nfe~{nfe}.log",
     benchmark:
-        f"results/benchmarks/sample/{{model}}/teacher/nfe~{TEACHER.steps}.jsonl"
+        "results/benchmarks/sample/{model}/teacher/nfe~{nfe}.jsonl"
     conda:
         "../envs/s4s.yaml"
     resources:

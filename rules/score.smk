@@ -53,7 +53,7 @@ rule score:
         reference=lambda wildcards, input: (
             f"--reference {input.reference}" if input.reference else ""
         ),
-        batch_size=CONFIG.batch_size,
+        batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
         "python -m s4s.warm {params.script} --model {params.model} {params.reference} --batch-size {params.batch_size} --samples {input.samples} --pairs {input.pairs} "
         "--threads {threads} --out {output} 2> {log}"

@@ -23,10 +23,10 @@ rule teacher_trajectories:
         script=program("teacher_trajectories"),
         model=lambda wildcards, input: input.model[0],
         embeddings=embedding_option,
-        spec=SEARCH_SPEC,
-        steps=CONFIG.search.steps,
-        samples=CONFIG.search.trajectories,
-        batch_size=CONFIG.batch_size,
+        spec=search_spec,
+        steps=lambda wildcards: study(wildcards).search.steps,
+        samples=lambda wildcards: study(wildcards).search.trajectories,
+        batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
         "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
         "--count {params.samples} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"
@@ -77,7 +77,7 @@ rule model_statistics:
         script=program("model_statistics"),
         model=lambda wildcards, input: input.model[0],
         embeddings=embedding_option,
-        batch_size=CONFIG.batch_size,
+        batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
         "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --trajectories {input.trajectories} "
         "--batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"

@@ -25,7 +25,7 @@ rule tableau:
         script=program("tableau"),
         model=lambda wildcards, input: input.model[0],
         family=lambda wildcards: CONFIG.definition(wildcards.solver).family,
-        spec=lambda wildcards: classical_spec(wildcards.solver),
+        spec=lambda wildcards: classical_spec(wildcards, wildcards.solver),
         searched=lambda wildcards, input: " ".join(
             f"--{option} {path}"
             for option, path in sorted(searched_files(wildcards).items())

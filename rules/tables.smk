@@ -36,7 +36,12 @@ rule scores_csv:
     conda:
         "../envs/s4s.yaml"
     params:
-        descriptions={token: describe(token) for token in ["teacher", *CONFIG.solvers]},
+        descriptions={
+            model: {
+                token: describe(model, token) for token in ["teacher", *CONFIG.solvers]
+            }
+            for model in STUDIES
+        },
         fitted=expand(
             "results/scores/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=FITS
         ),

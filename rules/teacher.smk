@@ -22,10 +22,10 @@ rule text_embeddings:
     params:
         script=program("text_embeddings"),
         model=lambda wildcards, input: input.model[0],
-        samples=CONFIG.samples,
-        train=TEACHER.train,
-        val=TEACHER.val,
-        search=CONFIG.search.trajectories,
+        samples=lambda wildcards: study(wildcards).samples,
+        train=lambda wildcards: study(wildcards).teacher.train,
+        val=lambda wildcards: study(wildcards).teacher.val,
+        search=lambda wildcards: study(wildcards).search.trajectories,
     shell:
         "python -m s4s.warm {params.script} --model {params.model} --test {params.samples} --train {params.train} "
         "--val {params.val} --search {params.search} --threads {threads} --out {output} 2> {log}"
@@ -36,7 +36,7 @@ rule teacher_shard:
     input:
         model=model_files,
         embeddings=embedding_files,
-        teacher=TEACHER_TABLEAU,
+        teacher=teacher_tableau,
         code=code("teacher"),
     output:
         ensure("results/teacher/{model}/shards/{split}.h5", non_empty=True),
@@ -57,8 +57,10 @@ rule teacher_shard:
         embeddings=embedding_option,
         samples=split_size,
         seed=lambda wildcards: wildcards.split.partition("~")[2] or 0,
-        batch_size=CONFIG.batch_size,
-        trajectory="--trajectory" if TEACHER.trajectory else "",
+        batch_size=lambda wildcards: study(wildcards).batch_size,
+        trajectory=lambda wildcards: (
+            "--trajectory" if study(wildcards).teacher.trajectory else ""
+        ),
     shell:
         "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --teacher {input.teacher} --split {wildcards.split} "
         "--count {params.samples} --sampling-seed {params.seed} --batch-size {params.batch_size} {params.trajectory} "
@@ -111,10 +113,10 @@ rule teacher_convergence:
         script=program("teacher_convergence"),
         model=lambda wildcards, input: input.model[0],
         embeddings=embedding_option,
-        spec=classical_spec("teacher"),
-        steps=TEACHER.steps,
-        samples=min(TEACHER.val, 128),
-        batch_size=CONFIG.batch_size,
+        spec=lambda wildcards: classical_spec(wildcards, "teacher"),
+        steps=lambda wildcards: study(wildcards).teacher.steps,
+        samples=lambda wildcards: min(study(wildcards).teacher.val, 128),
+        batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
         "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
         "--count {params.samples} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"

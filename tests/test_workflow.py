@@ -22,8 +22,9 @@ from tests.builders import edm, features, latent_diffusion, pipelines
 ROOT = Path(__file__).parents[1]
 
 
-def snakemake(folder, *arguments, ok=True):
-    command = [sys.executable, "-m", "snakemake", "-s", str(folder / "Snakefile"), "--directory", str(folder), "--cores", "2"]
+def snakemake(folder, *arguments, ok=True, directory=None):
+    command = [sys.executable, "-m", "snakemake", "-s", str(folder / "Snakefile"), "--cores", "2"]
+    command += ["--directory", str(directory or folder)]
     command += [*arguments, "--configfile", str(folder / "tiny.yaml")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode == 0) == ok, done.stdout[-3000:] + done.stderr[-3000:]
@@ -222,24 +223,32 @@ def formats(folder):
     return list(models)
 
 
-def test_every_format_of_weights_from_teacher_to_scores(study):
+def test_every_format_of_weights_from_teacher_to_scores(study, tmp_path):
     """All in one run: teacher, fit, samples and scores, and text embeddings where there are prompts."""
-    (study / "formats").mkdir()
-    names = formats(study / "formats")
-    config = ["models=[" + ",".join(f"formats/{name}.yaml" for name in names) + "]", "nfe=[3]", "seeds=[0]", "samples=24"]
+    names = formats(tmp_path)
+    config = ["models=[" + ",".join(f"{name}.yaml" for name in names) + "]", "nfe=[3]", "seeds=[0]", "samples=24"]
     config += ["fit={distance: l2, iterations: 2, batch: 4, validate_every: 2}", "teacher={steps: 6, train: 4, val: 4}"]
     config += ["search={steps: 6, trajectories: 4}", "solvers=[ddim-logsnr,s4s_alt]"]
-    snakemake(study, "results/tables/scores.csv", "results/tables/fid.md", "--resources", "gpu=4", "--config", *config)
-    scores = pd.read_csv(study / "results/tables/scores.csv")
+    snakemake(
+        study,
+        "results/tables/scores.csv",
+        "results/tables/fid.md",
+        "--resources",
+        "gpu=4",
+        "--config",
+        *config,
+        directory=tmp_path,
+    )
+    scores = pd.read_csv(tmp_path / "results/tables/scores.csv")
     students = scores[scores.family != "teacher"].set_index(["model", "solver"])
     assert len(students) == 2 * len(names) and students.fid_mean.gt(0).all() and students.global_error.gt(0).all()
     guided = {"conditional", "stable_diffusion", "single_file"}
     for name in names:
         assert (students.loc[name].evaluations == (6 if name in guided else 3)).all()
-        fit = json.loads((study / f"results/fits/{name}/s4s_alt/nfe~3.json").read_text())["history"]
+        fit = json.loads((tmp_path / f"results/fits/{name}/s4s_alt/nfe~3.json").read_text())["history"]
         assert min(entry["val"] for entry in fit) <= fit[0]["val"]
     assert students.loc["edm-adm"].features.iloc[0] == "small, 8-bit images, reference real.npz, 4 classes equally often"
-    embedded = {path.parent.name for path in (study / "results/teacher").glob("*/embeddings.h5")}
+    embedded = {path.parent.name for path in (tmp_path / "results/teacher").glob("*/embeddings.h5")}
     assert embedded == {"stable_diffusion", "single_file"}
 
 

@@ -59,6 +59,9 @@ class Search(Strict):
         return self
 
 
+OWN = ("nfe", "samples", "batch_size", "teacher", "search", "fit")  # what a model may have its own settings of
+
+
 class Cell(NamedTuple):
     """One entry of the comparison."""
 
@@ -79,6 +82,7 @@ class Config(Strict):
     teacher: Teacher = Teacher()
     search: Search = Search()
     fit: FitSettings = FitSettings()
+    per_model: dict[str, dict[str, Any]] = Field({}, description="settings of single models: those of OWN, by a model's name")
     definitions: dict[Token, Definition]
 
     @model_validator(mode="after")
@@ -218,6 +222,27 @@ class Config(Strict):
             *(Cell(m, token, n) for m in self.models for token in self.solvers for n in self.nfe_of(token)),
         ]
 
+    def of_model(self, model: str, *changes: dict[str, Any]) -> Config:
+        """The config of one model alone, with changes of the settings in OWN, the later ones first.
+
+        Raises:
+            S4SError: if a change is not allowed.
+        """
+        values: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        try:
+            for change in changes:
+                for key, value in change.items():
+                    if key not in OWN:
+                        raise S4SError(f"config: settings of model {model}: {key!r} is not among {', '.join(OWN)}")
+                    if key == "fit":
+                        value = values[key].changed(value)
+                    elif key in ("teacher", "search"):
+                        value = type(values[key]).model_validate({**values[key].model_dump(), **value})
+                    values[key] = value
+            return Config.model_validate({**values, "models": [model], "per_model": {}})
+        except ValidationError as error:
+            raise S4SError(explain(error, f"config: settings of model {model}")) from error
+
     def definition(self, token: str) -> Classical | Learned:
         """What a token means; `teacher` is the teacher's solver."""
         return self.teacher.definition() if token == "teacher" else self.definitions[token]
@@ -262,6 +287,9 @@ def resolve_models(config: Config) -> tuple[Config, dict[str, str]]:
         if name in files:
             raise S4SError(f"config: models: {files[name]} and {path} both have the name {name!r}; change one of them")
         files[name] = path
+    unknown = sorted({*config.per_model} - {*files})
+    if unknown:
+        raise S4SError(f"config: per_model: {unknown[0]!r} is none of the models {', '.join(files)}")
     return config.model_copy(update={"models": [*files]}), files
 
 

@@ -20,12 +20,14 @@ COLUMNS = [
 NOT_LEARNED = ("classical", "searched", "teacher")  # families without a fit
 
 
-def gather(scores: Iterable[str], descriptions: Mapping[str, Mapping[str, Any]], fits: Mapping[str, str]) -> pd.DataFrame:
+def gather(
+    scores: Iterable[str], descriptions: Mapping[str, Mapping[str, Mapping[str, Any]]], fits: Mapping[str, str]
+) -> pd.DataFrame:
     """One row a cell, in the order of `scores`.
 
     Args:
         scores: score files.
-        descriptions: for each solver its family, base and schedule, and the evaluations of a search that it is based on.
+        descriptions: for each model and solver its family, base and schedule, and the evaluations of a search that it is based on.
         fits: for each score file of a learned solver the file with the course and cost of its fit.
     """
     rows = []
@@ -34,9 +36,9 @@ def gather(scores: Iterable[str], descriptions: Mapping[str, Mapping[str, Any]],
         cost = json.loads(Path(fits[path]).read_text()) if path in fits else {"evaluations": 0, "seconds": 0.0}
         rows.append({
             **{key: score[key] for key in score.keys() & set(COLUMNS)},
-            **descriptions[score["solver"]],
+            **(own := descriptions[score["model"]][score["solver"]]),
             "global_error": score["global_error_mean"],
-            "fit_evaluations": cost["evaluations"] + descriptions[score["solver"]].get("search_evaluations", 0),
+            "fit_evaluations": cost["evaluations"] + own.get("search_evaluations", 0),
             "fit_seconds": round(cost["seconds"], 2),
         })  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -32,7 +32,7 @@ class WeightFile(Strict):
     """A file of weights on this machine, and where to get it from; a relative path counts from the YAML's own folder."""
 
     path: LocalPath
-    url: str | None = Field(None, pattern="^https?://", description="where the file is published")
+    url: str | None = Field(None, pattern="^(https?|hf)://", description="where it is published; hf://owner/name for a folder")
     member: str | None = Field(None, description="name of the file inside the zip that the url is")
     sha256: Sha256 | None = None
 
@@ -70,6 +70,16 @@ class Model(Strict):
     licence: str | None = Field(None, description="of the weights, in a few words")
     features: FeatureNetwork | None = Field(None, description="what the Fréchet distance is measured on; the workflow needs it")
     perceptual: WeightFile | None = Field(None, description="network of the fit's perceptual distance")
+    study: dict[str, Any] = Field({}, description="nfe, samples, batch_size, teacher, search and fit instead of the config's")
+    throughput: float | None = Field(None, gt=0, description="states a second through the network on one GPU, for plans")
+
+    def all_files(self) -> list[WeightFile]:
+        """Every file that the model and its scores need."""
+        return [*self.own_files(), *(self.features.own_files() if self.features else []), *filter(None, [self.perceptual])]
+
+    def own_files(self) -> list[WeightFile]:
+        """The files that the denoiser itself needs."""
+        raise NotImplementedError
 
 
 class EmbeddedModel(Model, WeightFile):
@@ -199,7 +209,8 @@ class PipelineModel(Guided):
 
     def own_files(self) -> list[WeightFile]:
         """The folder, and the prompts."""
-        return [WeightFile(path=self.path), *([self.prompts] if self.prompts else [])]
+        url = f"hf://{self.repository}" if self.repository else None
+        return [WeightFile(path=self.path, url=url), *([self.prompts] if self.prompts else [])]
 
 
 class StableDiffusionModel(Guided, WeightFile):
@@ -277,7 +288,7 @@ def check_file(weights: WeightFile) -> Path:
             found = hashlib.file_digest(file, "sha256").hexdigest() if weights.sha256 else None
     except OSError as error:
         raise S4SError(
-            f"{path}: cannot read these weights: {error.strerror}; {_where_from(weights)}put the file there, "
+            f"{path}: cannot read these weights: {error.strerror}; {where_from(weights)}put the file there, "
             "or change its path in the model's YAML file"
         ) from error
     if found != weights.sha256:
@@ -288,7 +299,7 @@ def check_file(weights: WeightFile) -> Path:
     return path
 
 
-def _where_from(weights: WeightFile) -> str:
+def where_from(weights: WeightFile) -> str:
     """Where a missing file is published, to go before "put it there"."""
     if weights.url is None:
         return ""
