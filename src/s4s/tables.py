@@ -27,7 +27,7 @@ def gather(
 
     Args:
         scores: score files.
-        descriptions: for each model and solver its family, base and schedule, and the evaluations of a search that it is based on.
+        descriptions: for each model and solver its family, base and schedule, and the evaluations of a search before it.
         fits: for each score file of a learned solver the file with the course and cost of its fit.
     """
     rows = []
