@@ -73,9 +73,7 @@ def denoiser(name: str, device: torch.device) -> s4s.Denoiser:
     shape = tuple(x.shape[1:])
     if name in ("cifar10", "ffhq", "afhqv2", "imagenet64"):
         labels = ClassLabels(1000) if name == "imagenet64" else None
-        return EDMDenoiser(
-            net, EDMPreconditioning(0.5), name=name, shape=shape, s_min=0.002, s_max=80.0, conditioning=labels
-        )
+        return EDMDenoiser(net, EDMPreconditioning(0.5), name=name, shape=shape, s_min=0.002, s_max=80.0, conditioning=labels)
     betas = (0.00085, 0.012) if name == "stable_diffusion" else (0.0015, 0.0195)
     path = VPDiscrete.scaled_linear(*betas)
     embedding, guidance, decoder = None, 1.0, None
@@ -89,8 +87,8 @@ def denoiser(name: str, device: torch.device) -> s4s.Denoiser:
         decoder = lambda latents: stage.decode(latents).sample  # noqa: E731
     first, last = path.s_of_t(torch.tensor([0.0, 999.0], dtype=torch.float64)).tolist()
     return PredictingDenoiser(
-        lambda x, t, **arguments: net(x, t, **arguments).sample, path, "epsilon", name=name, shape=shape, s_min=first, s_max=last,
-        device=device, conditioning=embedding, guidance=guidance, decoder=decoder,
+        lambda x, t, **arguments: net(x, t, **arguments).sample, path, "epsilon", name=name, shape=shape, s_min=first,
+        s_max=last, device=device, conditioning=embedding, guidance=guidance, decoder=decoder,
     )  # fmt: skip
 
 
@@ -101,7 +99,9 @@ def timed(label: str, rows: int, work) -> object:
     result = work()
     torch.cuda.synchronize()
     seconds, peak = time.perf_counter() - start, torch.cuda.max_memory_allocated() / 2**30
-    print(f"  {label}: {seconds:.1f} s, {rows / seconds:.1f} states a second through the network, peak {peak:.1f} GiB", flush=True)
+    print(
+        f"  {label}: {seconds:.1f} s, {rows / seconds:.1f} states a second through the network, peak {peak:.1f} GiB", flush=True
+    )
     return result
 
 
@@ -113,10 +113,12 @@ def run(name: str, batch_size: int) -> None:
     make_pairs(model, teacher, sample_seeds("train", batch_size), batch_size)  # warm-up
     print(f"{name}, {torch.cuda.get_device_name()}, batch size {batch_size}", flush=True)
     rows = 2 * batch_size * 10 * model.passes
-    pairs = timed(
-        "teacher pairs", 2 * rows,
-        lambda: TeacherPairs(*(make_pairs(model, teacher, sample_seeds(s, 2 * batch_size), batch_size) for s in ("train", "val"))),
-    )  # fmt: skip
+
+    def teach() -> TeacherPairs:
+        splits = (make_pairs(model, teacher, sample_seeds(split, 2 * batch_size), batch_size) for split in ("train", "val"))
+        return TeacherPairs(*splits)
+
+    pairs = timed("teacher pairs", 2 * rows, teach)
     settings = s4s.FitSettings(distance="l1", iterations=4, validate_every=2)
     levels = s4s.levels("time_quadratic", 5, model)
     start = time.perf_counter()

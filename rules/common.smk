@@ -15,6 +15,7 @@ from s4s.errors import S4SError
 from s4s.families import FAMILIES
 from s4s.levels import GRIDS
 from s4s.models.files import read_model_file
+from s4s.plan import summary
 from s4s.solvers import SOLVERS
 
 try:
@@ -236,6 +237,10 @@ def shown_solvers(model, model_nfe):
         list(dict.fromkeys(tokens))
         or [token for token in own.solvers if model_nfe in own.nfe_of(token)][:8]
     )
+
+
+if workflow.is_main_process and {"-n", "--dry-run", "--dryrun"} & {*sys.argv}:
+    print(summary(STUDIES, WEIGHTS), file=sys.stderr)
 
 
 # One process imports torch once and forks the short jobs (s4s/warm.py). It ends with this one; without it, as on

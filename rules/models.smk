@@ -1,3 +1,34 @@
+# Published files that are not there yet are fetched. Files that are there have no rule, so that none of a user's is ever removed.
+
+ABSENT = {
+    os.path.relpath(file.path): file
+    for weights in WEIGHTS.values()
+    for file in weights.all_files()
+    if not file.path.exists()
+}
+for path, file in ABSENT.items():
+    if not file.url:
+        raise WorkflowError(
+            f"{path}: no such file; put it there, or change its path in the model's YAML file"
+        )
+
+    rule:
+        name:
+            f"fetch_{os.path.basename(path)}"
+        output:
+            directory(path) if file.url.startswith("hf://") else path,
+        log:
+            f"results/logs/fetch/{os.path.basename(path)}.log",
+        localrule: True
+        conda:
+            "../envs/s4s.yaml"
+        params:
+            script=program("fetch"),
+            file=file.model_dump_json(include={"path", "url", "member", "sha256"}),
+        shell:
+            "python {params.script} --file {params.file:q} 2>&1 | tee {log}"
+
+
 # The embedded models are trained here once and ship in resources/; the default run does not train.
 
 

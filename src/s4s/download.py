@@ -19,7 +19,7 @@ BLOCK = 1 << 20
 
 
 def fetch(file: WeightFile, pause: float = 2.0) -> Path:
-    """Bring a file, or a folder of huggingface.co, from its url to its path; what came before an interruption is kept beside it.
+    """Bring a file, or a folder of huggingface.co, from its url to its path; what came before an interruption is kept.
 
     Args:
         file: with a url.
@@ -54,8 +54,8 @@ def _download(file: WeightFile, part: Path, pause: float) -> None:
             answer = error.response
             if attempt == ATTEMPTS - 1 or (answer is not None and 400 <= answer.status_code < 500):
                 raise S4SError(
-                    f"{file.path.name}: cannot fetch {file.url} ({error}); run snakemake on a machine with internet, or get the "
-                    f"file yourself and put it at {file.path}"
+                    f"{file.path.name}: cannot fetch {file.url} ({error}); run snakemake on a machine with internet, or get "
+                    f"the file yourself and put it at {file.path}"
                 ) from error
             time.sleep(pause * 2**attempt)
     return None
@@ -106,11 +106,14 @@ def _fetch_folder(file: WeightFile) -> Path:
     part = file.path.with_name(file.path.name + ".part")
     name, _, revision = str(file.url).removeprefix("hf://").partition("@")
     try:
-        snapshot_download(name, revision=revision or None, local_dir=part, ignore_patterns=["*.bin", "*.ckpt", "*.msgpack", "*.h5"])
+        snapshot_download(
+            name, revision=revision or None, local_dir=part, ignore_patterns=["*.bin", "*.ckpt", "*.msgpack", "*.h5"]
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, requests.RequestException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise S4SError(
-            f"{file.path.name}: cannot fetch {name} from huggingface.co ({' '.join(str(error).split())[:200]}); on a machine with "
-            f"internet, run: hf download {name} --local-dir {file.path}"
+            f"{file.path.name}: cannot fetch {name} from huggingface.co ({reason}); on a machine with internet, "
+            f"run: hf download {name} --local-dir {file.path}"
         ) from error
     part.replace(file.path)
     return file.path

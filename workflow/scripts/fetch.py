@@ -1,0 +1,18 @@
+"""Fetch a published file or folder to where a model's YAML file says."""
+
+import argparse
+import json
+
+from s4s.script import run_script
+
+
+def main(args: argparse.Namespace) -> None:
+    from s4s.download import fetch
+    from s4s.models.files import WeightFile
+
+    fetch(WeightFile.model_validate(json.loads(args.file)))
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--file", required=True, help="JSON: path, url, member, sha256")
+run_script(main, parser)
