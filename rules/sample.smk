@@ -1,6 +1,12 @@
 # Samples of each cell. One job draws all sampling seeds, from the same noise for every solver.
 
 
+def sample_file(path):
+    """An output of samples, kept or not."""
+    checked = ensure(path, non_empty=True)
+    return checked if CONFIG.keep_samples else temp(checked)
+
+
 rule sample:
     """All samples of one solver at one NFE."""
     input:
@@ -9,7 +15,7 @@ rule sample:
         tableau="results/tableaux/{model}/{solver}/nfe~{nfe}.json",
         code=code("sample"),
     output:
-        ensure("results/samples/{model}/{solver}/nfe~{nfe}.h5", non_empty=True),
+        sample_file("results/samples/{model}/{solver}/nfe~{nfe}.h5"),
     log:
         "results/logs/sample/{model}/{solver}/nfe~{nfe}.log",
     benchmark:
@@ -40,7 +46,7 @@ rule teacher_samples:
         pairs="results/teacher/{model}/pairs.h5",
         code=code("sample"),
     output:
-        ensure("results/samples/{model}/teacher/nfe~{nfe}.h5", non_empty=True),
+        sample_file("results/samples/{model}/teacher/nfe~{nfe}.h5"),
     log:
         "results/logs/sample/{model}/teacher/nfe~{nfe}.log",
     benchmark:

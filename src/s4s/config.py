@@ -79,6 +79,7 @@ class Config(Strict):
     seeds: list[Annotated[int, Field(ge=0, lt=2**24)]] = Field(min_length=1, description="sampling seeds of the test")
     samples: int = Field(256, ge=2, description="samples for each sampling seed")
     batch_size: int = Field(128, ge=1, description="samples at a time through the network")
+    keep_samples: bool = Field(True, description="false: samples are deleted when scores and figures no longer need them")
     teacher: Teacher = Teacher()
     search: Search = Search()
     fit: FitSettings = FitSettings()

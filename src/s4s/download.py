@@ -15,7 +15,7 @@ from s4s.models.files import WeightFile
 from s4s.progress import progress
 
 ATTEMPTS = 5
-BLOCK = 1 << 20
+BLOCK = 1 << 16  # what a broken connection loses at most
 
 
 def fetch(file: WeightFile, pause: float = 2.0) -> Path:

@@ -1,0 +1,111 @@
+"""The paper's comparison: its files, its plan, and what a plan says of the work."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from s4s.config import OWN, Config, read_config, resolve_models
+from s4s.errors import S4SError
+from s4s.models.files import read_model_file
+from s4s.plan import evaluations, fit_evaluations, summary
+
+ROOT = Path(__file__).parents[1]
+PAPER = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
+DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+
+
+def paper(**changes) -> Config:
+    """The config as Snakemake puts it together."""
+    definitions = {**DEFAULT["definitions"], **PAPER["definitions"]}
+    return read_config({**DEFAULT, **PAPER, "definitions": definitions, **changes})
+
+
+def studies(config):
+    names = resolve_models(config)[1]
+    models = {name: read_model_file(path) for name, path in names.items()}
+    return {n: config.of_model(n, model.study, config.per_model.get(n, {})) for n, model in models.items()}, models
+
+
+def test_every_model_runs_every_solver_at_every_nfe():
+    config = paper()
+    for name, own in studies(config)[0].items():
+        cells = {(cell.solver, cell.nfe) for cell in own.cells() if cell.solver != "teacher"}
+        assert cells == {(solver, nfe) for solver in PAPER["solvers"] for nfe in range(3, 11)}, name
+        assert own.models == [name]
+
+
+def test_settings_of_a_model_come_before_the_configs_and_per_model_before_them():
+    config = paper(per_model={"cifar10": {"samples": 4096, "teacher": {"steps": 40}}})
+    own = studies(config)[0]
+    assert (own["cifar10"].samples, own["cifar10"].teacher.steps, own["cifar10"].teacher.levels) == (4096, 40, "logsnr")
+    assert (own["ffhq"].samples, own["ffhq"].teacher.steps) == (50000, 20)
+    assert own["lsun_bedrooms"].fit.distance == "l1" and own["sd14"].samples == 30000
+    assert own["cifar10"].teacher.train == DEFAULT["teacher"]["train"]
+
+
+@pytest.mark.parametrize(
+    ("per_model", "message"),
+    [
+        ({"other": {}}, "per_model: 'other' is none of the models cifar10"),
+        ({"cifar10": {"seeds": [1]}}, f"'seeds' is not among {', '.join(OWN)}"),
+        ({"cifar10": {"samples": 1}}, "settings of model cifar10: samples"),
+        ({"cifar10": {"teacher": {"steps": 8}}}, "must be smaller than the teacher's 8 steps"),
+        ({"cifar10": {"fit": {"iteration": 8}}}, "settings of model cifar10: iteration: unknown key"),
+    ],
+)
+def test_wrong_settings_of_a_model_are_refused(per_model, message):
+    with pytest.raises(S4SError, match=message):
+        studies(paper(per_model=per_model))
+
+
+def test_a_plan_counts_evaluations():
+    own, models = studies(paper(models=["cifar10", "imagenet256"], solvers=["ddim-edm", "ldx"], definitions={
+        "ddim-edm": {"solver": "ddim", "levels": "edm"}, "ldx": {"family": "ld3", "base": "ddim-edm"},
+    }))  # fmt: skip
+    parts = evaluations(own["cifar10"])
+    assert parts["samples"] == 2 * sum(range(3, 11)) * 3 * 50000 and parts["search"] == 0
+    assert parts["teacher"] == 20 * (512 + 128 + 150000 + 5 * 128)
+    text = summary(own, models)
+    hours = (sum(parts.values()) / 472 + 2 * sum(evaluations(own["imagenet256"]).values()) / 96) / 3600
+    assert f"about {hours:,.0f} at" in text and text.count("\n") == 4
+    assert "unknown" in summary(own, {name: model.model_copy(update={"throughput": None}) for name, model in models.items()})
+
+
+def test_the_estimate_of_a_fit_is_of_the_right_size(digits, digits_pairs):
+    """An upper estimate, for a fit may stop early, within a factor of 4 of what one takes."""
+    import s4s
+
+    settings = s4s.FitSettings(distance="l2", iterations=8, validate_every=4)
+    levels = s4s.levels("time_quadratic", 4, digits)
+    taken = s4s.fit(digits, digits_pairs, "lms", levels, base="ipndm", settings=settings).evaluations
+    assert 0.5 * taken < fit_evaluations(settings, 4, len(digits_pairs.val.seeds)) < 4 * taken
+
+
+def dry_run(folder, *arguments):
+    command = [sys.executable, "-m", "snakemake", "-n", "-s", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True)
+
+
+def test_the_papers_plan_is_built_without_any_weights(tmp_path):
+    done = dry_run(tmp_path, "--configfile", str(ROOT / "config/paper.yaml"), "--quiet", "rules")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "GPU-hours in all: about" in done.stderr and all(model in done.stderr for model in PAPER["models"])
+
+
+def test_absent_files_are_fetched_and_those_without_a_url_named(tmp_path):
+    description = {"name": "mine", "kind": "edm", "path": "weights/a.pkl", "url": "https://example.org/a.pkl"}
+    shown = {"kind": "torchscript", "name": "x", "path": "f.pt", "statistics": {"path": "s.npz"}}
+    (tmp_path / "mine.yaml").write_text(json.dumps({**description, "features": shown}))
+    (tmp_path / "f.pt").touch()
+    arguments = ("--config", "models=[mine.yaml]")
+    refused = dry_run(tmp_path, *arguments)
+    assert refused.returncode != 0 and "s.npz: no such file; put it there" in refused.stdout + refused.stderr
+    (tmp_path / "s.npz").touch()
+    assert "rule fetch_a.pkl:" in dry_run(tmp_path, *arguments).stdout
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/a.pkl").touch()
+    assert "fetch_a.pkl" not in dry_run(tmp_path, *arguments).stdout
