@@ -31,6 +31,18 @@ FIGURES = expand(
 )
 
 
+def figure_model(wildcards):
+    """The model of a figure of samples, if they are latent states, which it decodes."""
+    kind, _, model = wildcards.name.partition("-")
+    latent = ("latent_diffusion", "diffusers", "stable_diffusion")
+    if kind != "samples" or WEIGHTS[model].kind not in latent:
+        return []
+    return [
+        MODEL_FILES[model],
+        *(os.path.relpath(file.path) for file in WEIGHTS[model].own_files()),
+    ]
+
+
 rule figure:
     """One figure, as PDF for print and PNG for the screen."""
     input:
@@ -40,6 +52,7 @@ rule figure:
             else "results/tables/scores.csv"
         ),
         files=lambda wildcards: list(FIGURE_FILES[wildcards.name].values()),
+        model=figure_model,
         code=code("figures"),
     output:
         pdf="results/figures/{name}.pdf",
@@ -67,9 +80,12 @@ rule figure:
         scores=lambda wildcards, input: (
             f"--scores {input.scores}" if input.scores else ""
         ),
+        model=lambda wildcards, input: (
+            f"--model {input.model[0]}" if input.model else ""
+        ),
         stem=lambda wildcards, output: os.path.splitext(output.pdf)[0],
     shell:
-        "python -m s4s.warm {params.script} {params.figure} {params.named:q} {params.scores} --out {params.stem} 2> {log}"
+        "python -m s4s.warm {params.script} {params.figure} {params.named:q} {params.scores} {params.model} --out {params.stem} 2> {log}"
 
 
 rule html_report:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,18 +197,20 @@ def coefficients(tableaux: dict[str, str], columns: int = 4) -> Figure:
     return figure
 
 
-def sample_grid(samples: dict[str, str], columns: int = 12) -> Figure:
+def sample_grid(samples: dict[str, str], columns: int = 12, decode: Callable[[np.ndarray], np.ndarray] | None = None) -> Figure:
     """The first samples of each solver: the same noise down a column, a solver a row.
 
     Args:
         samples: for each row's name a file of samples; all of one model.
+        decode: states [n, ...] to images in [-1, 1]; by default states are images.
     """
     first = split_names(next(iter(samples.values())))[0]
-    rows = [read_split(path, "samples", first).y_0[:columns] for path in samples.values()]
+    rows = [read_split(path, "samples", first, columns).y_0 for path in samples.values()]
+    rows = [np.clip((decode(row) if decode else row) / 2 + 0.5, 0, 1) for row in rows]
     figure, axes = plt.subplots(len(rows), columns, figsize=(0.42 * columns + 1.8, 0.44 * len(rows)), squeeze=False)
     for row, name, images in zip(axes, samples, rows, strict=True):
         for axis, image in zip(row, images, strict=False):
-            axis.imshow(np.moveaxis(image, 0, -1).squeeze(), cmap="gray", vmin=-1, vmax=1)
+            axis.imshow(np.moveaxis(image, 0, -1).squeeze(), cmap="gray", vmin=0, vmax=1)
         for axis in row:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)

@@ -91,8 +91,8 @@ def split_names(path: str | Path) -> list[str]:
         return list(file)
 
 
-def read_split(path: str | Path, kind: str, split: str) -> Split:
-    """Read one split into memory.
+def read_split(path: str | Path, kind: str, split: str, rows: int | None = None) -> Split:
+    """Read one split, or its first `rows`, into memory.
 
     Raises:
         S4SError: if the file is missing, truncated, damaged, of another kind, or lacks the split.
@@ -106,19 +106,19 @@ def read_split(path: str | Path, kind: str, split: str) -> Split:
         if split not in file:
             raise S4SError(f"{path}: no split {split!r}; it has {', '.join(file)}")
         try:
-            arrays = {key: _read(path, dataset) for key, dataset in file[split].items()}
+            arrays = {key: _read(path, dataset, rows) for key, dataset in file[split].items()}
             return Split(**arrays)
         except (OSError, TypeError) as error:
             raise S4SError(f"{path}: split {split!r} cannot be read ({error}); delete the file and rerun") from error
 
 
-def _read(path: str | Path, dataset: h5py.Dataset) -> np.ndarray:
+def _read(path: str | Path, dataset: h5py.Dataset, rows: int | None) -> np.ndarray:
     """A dataset's values; HDF5 fills a virtual dataset with zeros where a shard is gone, so that is checked first."""
     if dataset.is_virtual:
         for source in dataset.virtual_sources():
             with _open(Path(path).parent / source.file_name):
                 pass
-    return dataset[...]
+    return dataset[:rows]
 
 
 def _open(path: str | Path) -> h5py.File:

@@ -23,8 +23,23 @@ def main(args: argparse.Namespace) -> None:
         case "coefficients":
             figure = figures.coefficients(named)
         case "samples":
-            figure = figures.sample_grid(named)
+            figure = figures.sample_grid(named, decode=decoder(args.model) if args.model else None)
     figures.save(figure, args.out)
+
+
+def decoder(model: str):
+    """What turns states of a model into images, on the CPU."""
+    import torch
+
+    from s4s.models.load import load_model
+
+    denoiser = load_model(model)
+
+    def decode(states):
+        with torch.inference_mode():
+            return denoiser.decode(torch.from_numpy(states)).numpy()
+
+    return decode
 
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -34,5 +49,6 @@ parser.add_argument(
 )
 parser.add_argument("named", nargs="*", help="NAME=FILE, for figures that show files of single cells")
 parser.add_argument("--scores", help="results/tables/scores.csv, for figures of scores")
+parser.add_argument("--model", help="YAML file of a model whose samples are latent states")
 parser.add_argument("--out", required=True, help="path of the figure without .pdf and .png")
 run_script(main, parser)
