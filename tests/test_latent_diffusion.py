@@ -169,7 +169,7 @@ def test_a_missing_checkpoint_says_where_to_get_it():
     ("changes", "message"),
     [
         ({"guidance": 2.0}, "guidance other than 1 needs classes"),
-        ({"classes": 4}, "cond_stage_model.embedding.weight"),
+        ({"classes": 4}, "one without takes none"),
         ({"unet": {**builder.TINY["unconditional"], "num_heads": 2}}, "either num_heads or num_head_channels"),
         ({"unet": {**builder.TINY["unconditional"], "num_res_blocks": 2}}, "does not fit"),
     ],

@@ -1,10 +1,12 @@
 """Folders of diffusers, and Stable Diffusion: equality with diffusers' own pipelines, prompts, stored embeddings."""
 
 import json
+import os
 
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 import s4s
 from s4s import S4SError
@@ -106,8 +108,6 @@ def test_a_single_file_gives_what_the_original_code_gives(tmp_path, written):
 
 
 def test_safetensors_hold_the_same(tmp_path, written):
-    from safetensors.torch import save_file
-
     state = torch.load(written["single_file"]["path"])["state_dict"]
     save_file(state, tmp_path / "sd.safetensors")
     first, second = (
@@ -203,6 +203,37 @@ def test_wrong_folders_are_refused(tmp_path, damage, message):
     with pytest.raises(S4SError, match=message) as error:
         s4s.load_model(described(tmp_path, values))
     assert len(str(error.value).splitlines()) == 1
+
+
+class Runs:
+    def __reduce__(self):
+        return os.system, ("touch marker",)
+
+
+def test_nothing_of_a_harmful_folder_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = builder.write("classes", tmp_path / "folder")
+    weights = tmp_path / "folder/diffusion_pytorch_model.safetensors"
+    torch.save({**load_file(weights), "extra": Runs()}, weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(S4SError, match="folder: cannot be read"):
+        s4s.load_model(described(tmp_path, values))
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "left_out", "changes", "message"),
+    [
+        ("stable_diffusion", ["prompts", "guidance"], {}, "UNet2DConditionModel is conditioned on prompts; give `prompts`"),
+        ("classes", ["classes", "guidance"], {}, "UNet2DModel is conditioned on classes; give `classes`"),
+        ("pixel_pipeline", [], {"classes": 3}, "UNet2DModel takes no classes; leave out `classes`"),
+        ("flow_transformer", ["classes"], {}, "DiTTransformer2DModel is conditioned on classes"),
+    ],
+)
+def test_conditions_must_fit_the_network(tmp_path, written, kind, left_out, changes, message):
+    values = {key: value for key, value in written[kind].items() if key not in left_out}
+    with pytest.raises(S4SError, match=message):
+        s4s.load_model(described(tmp_path, values, **changes))
 
 
 def test_a_missing_folder_says_how_to_get_it(tmp_path):

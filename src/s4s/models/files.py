@@ -189,6 +189,12 @@ class LatentDiffusionModel(Guided, WeightFile):
         return [self, self.first_stage_weights] if self.first_stage_weights else [self]
 
     @model_validator(mode="after")
+    def _classes(self) -> LatentDiffusionModel:
+        if (self.classes is not None) != self.unet.use_spatial_transformer:
+            raise ValueError("a unet with use_spatial_transformer needs classes; one without takes none")
+        return self
+
+    @model_validator(mode="after")
     def _no_prompts(self) -> LatentDiffusionModel:
         if self.prompts is not None:
             raise ValueError("kind latent_diffusion takes no prompts; see kinds stable_diffusion and diffusers")

@@ -65,6 +65,7 @@ def assemble(
 ) -> PredictingDenoiser:
     """A denoiser of a model's parts, with the noise schedule of a scheduler's configuration."""
     dtype, config = getattr(torch, model.precision), parts.network.config
+    _check_conditions(model, parts.network)
     for part in (parts.network, parts.autoencoder):
         if part is not None:
             nn.Module.to(part, device, dtype).eval().requires_grad_(False)  # diffusers' own `to` warns
@@ -118,6 +119,16 @@ def clip_encoder(folder: Path, device: torch.device, dtype: torch.dtype, text_mo
 def _decoder(autoencoder: Any) -> Callable[[Tensor], Tensor]:
     scale, shift = autoencoder.config.scaling_factor, getattr(autoencoder.config, "shift_factor", None) or 0.0
     return lambda latents: autoencoder.decode(latents / scale + shift, return_dict=False)[0].clamp(-1, 1)
+
+
+def _check_conditions(model: PipelineModel | StableDiffusionModel, network: Any) -> None:
+    """Refuse a description without what the network is conditioned on, or with what it does not take."""
+    of_text = isinstance(network, diffusers.UNet2DConditionModel)
+    of_classes = bool(network.config.get("num_class_embeds") or network.config.get("num_embeds_ada_norm"))
+    for given, wanted, what in [(model.prompts, of_text, "prompts"), (model.classes, of_classes, "classes")]:
+        if (given is not None) != wanted:
+            say = f"is conditioned on {what}; give `{what}`" if wanted else f"takes no {what}; leave out `{what}`"
+            raise S4SError(f"model {model.name}: its {type(network).__name__} {say} in the model's YAML file")
 
 
 def _conditioning(
