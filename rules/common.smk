@@ -192,6 +192,24 @@ def warm_start(wildcards):
     return [f"results/tableaux/{cell}/nfe~{max(smaller)}.json"] if smaller else []
 
 
+def sample_file(path):
+    """An output of samples, kept or not."""
+    checked = ensure(path, non_empty=True)
+    return checked if CONFIG.keep_samples else temp(checked)
+
+
+def figure_model(wildcards):
+    """The model of a figure of samples, if they are latent states, which it decodes."""
+    kind, _, model = wildcards.name.partition("-")
+    latent = ("latent_diffusion", "diffusers", "stable_diffusion")
+    if kind != "samples" or WEIGHTS[model].kind not in latent:
+        return []
+    return [
+        MODEL_FILES[model],
+        *(os.path.relpath(file.path) for file in WEIGHTS[model].own_files()),
+    ]
+
+
 def schedule_of(model, token):
     """Name of a solver's schedule: its grid, or that the schedule is learned."""
     definition = STUDIES[model].definition(token)

@@ -31,18 +31,6 @@ FIGURES = expand(
 )
 
 
-def figure_model(wildcards):
-    """The model of a figure of samples, if they are latent states, which it decodes."""
-    kind, _, model = wildcards.name.partition("-")
-    latent = ("latent_diffusion", "diffusers", "stable_diffusion")
-    if kind != "samples" or WEIGHTS[model].kind not in latent:
-        return []
-    return [
-        MODEL_FILES[model],
-        *(os.path.relpath(file.path) for file in WEIGHTS[model].own_files()),
-    ]
-
-
 rule figure:
     """One figure, as PDF for print and PNG for the screen."""
     input:

@@ -1,12 +1,6 @@
 # Samples of each cell. One job draws all sampling seeds, from the same noise for every solver.
 
 
-def sample_file(path):
-    """An output of samples, kept or not."""
-    checked = ensure(path, non_empty=True)
-    return checked if CONFIG.keep_samples else temp(checked)
-
-
 rule sample:
     """All samples of one solver at one NFE."""
     input:
