@@ -192,6 +192,20 @@ def warm_start(wildcards):
     return [f"results/tableaux/{cell}/nfe~{max(smaller)}.json"] if smaller else []
 
 
+def memory(embedded):
+    """Memory of a job in MB, that of an embedded model given: others hold all samples of a seed, and networks."""
+    return lambda wildcards: (
+        embedded if WEIGHTS[wildcards.model].kind == "embedded" else 32000
+    )
+
+
+def minutes(embedded):
+    """Longest time of a job, that of an embedded model given: a day for others."""
+    return lambda wildcards: (
+        embedded if WEIGHTS[wildcards.model].kind == "embedded" else 1440
+    )
+
+
 def sample_file(path):
     """An output of samples, kept or not."""
     checked = ensure(path, non_empty=True)
@@ -227,7 +241,8 @@ def search_evaluations(model, token):
     if token == "teacher":
         return 0
     search = STUDIES[model].search
-    size = search.trajectories * search.steps
+    passes = 2 if getattr(WEIGHTS[model], "guidance", 1.0) != 1.0 else 1
+    size = search.trajectories * search.steps * passes
     files = CONFIG.classical(token).files
     return size * (len(files) > 0) + 3 * size * ("statistics" in files)
 

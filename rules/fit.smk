@@ -25,8 +25,8 @@ rule fit:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=memory(2000),
+        runtime=minutes(240),
         gpu=1,
     params:
         script=program("fit"),

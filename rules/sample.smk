@@ -19,8 +19,8 @@ rule sample:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=memory(2000),
+        runtime=minutes(120),
         gpu=1,
     params:
         script=program("sample"),
@@ -48,8 +48,8 @@ rule teacher_samples:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=memory(1000),
+        runtime=minutes(5),
     params:
         script=program("teacher_samples"),
         seeds=CONFIG.seeds,

@@ -16,8 +16,8 @@ rule reference_moments:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=memory(8000),
+        runtime=minutes(120),
         gpu=1,
     params:
         script=program("reference_moments"),
@@ -44,8 +44,8 @@ rule score:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory(2000),
+        runtime=minutes(30),
         gpu=1,
     params:
         script=program("score"),

@@ -16,8 +16,8 @@ rule teacher_trajectories:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=memory(4000),
+        runtime=minutes(120),
         gpu=1,
     params:
         script=program("teacher_trajectories"),
@@ -70,8 +70,8 @@ rule model_statistics:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=memory(4000),
+        runtime=minutes(120),
         gpu=1,
     params:
         script=program("model_statistics"),

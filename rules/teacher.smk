@@ -16,8 +16,8 @@ rule text_embeddings:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory(4000),
+        runtime=minutes(60),
         gpu=1,
     params:
         script=program("text_embeddings"),
@@ -48,8 +48,8 @@ rule teacher_shard:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=memory(2000),
+        runtime=minutes(120),
         gpu=1,
     params:
         script=program("teacher_shard"),
@@ -106,8 +106,8 @@ rule teacher_convergence:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=memory(2000),
+        runtime=minutes(120),
         gpu=1,
     params:
         script=program("teacher_convergence"),

@@ -230,3 +230,13 @@ def test_a_module_within_itself_ends(tmp_path):
 def test_the_schema_is_strict():
     with pytest.raises(ValueError, match="greater than 0"):
         EDMModel(name="x", kind="edm", path="x.pkl", s_min=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", edm.TINY)
+def test_a_gpu_gives_what_the_cpu_gives(tmp_path, name):
+    path = described(edm.write(name, tmp_path / "tiny.pkl"))
+    y, s, labels = inputs(edm.TINY[name][2])
+    here, there = s4s.load_model(path)(y, s, labels), s4s.load_model(path, "cuda")(y.cuda(), s.cuda(), labels).cpu()
+    assert torch.allclose(here, there, atol=1e-3 * here.abs().max().item())

@@ -275,3 +275,15 @@ def test_a_full_size_forward_pass():
     with torch.inference_mode():
         output = unet(torch.ones(1, 4, 64, 64), torch.tensor([500.5]), encoder_hidden_states=torch.zeros(1, 77, 768)).sample
     assert output.shape == (1, 4, 64, 64) and output.isfinite().all() and output.std() > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", [*builder.KINDS, "single_file"])
+def test_a_gpu_gives_what_the_cpu_gives(tmp_path, written, kind):
+    path = described(tmp_path, written[kind])
+    here, there = s4s.load_model(path), s4s.load_model(path, "cuda")
+    y, s, condition = states(here)
+    expected = here(y, s, condition)
+    assert torch.allclose(there(y.cuda(), s.cuda(), condition).cpu(), expected, atol=1e-3 * expected.abs().max().item())
+    assert torch.allclose(there.decode(expected.cuda()).cpu(), here.decode(expected), atol=1e-2)

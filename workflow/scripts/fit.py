@@ -46,9 +46,10 @@ def main(args: argparse.Namespace) -> None:
         state_path=args.state,
         show_progress=True,
     )
-    meta = {"model": denoiser.name, "token": args.token, "fit": spec, "start": start.meta, "evaluations": result.evaluations}
+    evaluations = result.evaluations * denoiser.passes
+    meta = {"model": denoiser.name, "token": args.token, "fit": spec, "start": start.meta, "evaluations": evaluations}
     result.tableau.with_meta(**meta).save(args.out)
-    write_json(args.history, {"evaluations": result.evaluations, "seconds": result.seconds, "history": result.history})
+    write_json(args.history, {"evaluations": evaluations, "seconds": result.seconds, "history": result.history})
     Path(args.state).unlink()
 
 
