@@ -1,10 +1,12 @@
-"""The paper's models at full size with random weights: parameters, FLOPs a state, and on a GPU the speed and memory of a fit.
+"""The paper's models at full size with random weights: parameters, FLOPs, memory, and on a GPU the speed and memory of a fit.
 
     python benchmarks/full_size.py                 # counts, on any machine in seconds
     python benchmarks/full_size.py --run cifar10   # on a GPU: teacher, fit and samples of one model, timed; all without a name
 
 On a GPU the weights are random, so the numbers say nothing of quality; they say how long each part takes and how much memory it
-needs. The throughput in config/models/*.yaml is ASSUMED over the FLOPs here until it is measured.
+needs. The memory without one is that of weights and activations of one evaluation of a whole batch in float32, followed tensor
+by tensor without computing anything; libraries need some more. The throughput in config/models/*.yaml is ASSUMED over the FLOPs
+here until it is measured.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import argparse
 import time
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.flop_counter import FlopCounterMode
 
 import s4s
@@ -64,6 +68,24 @@ def flops(name: str) -> tuple[int, int]:
         with FlopCounterMode(display=False) as counter:
             net(x, t, **arguments)
     return sum(p.numel() for p in net.parameters()), counter.get_total_flops()
+
+
+def memory(name: str, rows: int) -> float:
+    """GiB of weights and activations at the peak of one evaluation without gradients, `rows` states at a time."""
+    with FakeTensorMode():
+        net = network(name).eval()
+        x, t, arguments = inputs(name, rows)
+        tracker = MemTracker()
+        tracker.track_external(x, t, *arguments.values())
+        with torch.no_grad(), tracker:
+            net(x, t, **arguments)
+        return sum(kinds["Total"] for kinds in tracker.get_tracker_snapshot("peak").values()) / 2**30
+
+
+def shipped_batch(name: str) -> int:
+    """States at a time through the network with the shipped settings."""
+    model = read_model_file("sd14" if name == "stable_diffusion" else name)
+    return model.study["batch_size"] * (2 if getattr(model, "guidance", 1.0) != 1.0 else 1)
 
 
 def denoiser(name: str, device: torch.device) -> s4s.Denoiser:
@@ -139,10 +161,11 @@ def main() -> None:
         for name in arguments.run or MODELS:
             run(name, arguments.batch_size)
         return
-    print("model             parameters      GFLOP a state   states a second at", f"{ASSUMED / 1e12:.0f} TFLOP/s")
+    print(f"model              parameters  GFLOP a state  states/s at {ASSUMED / 1e12:.0f} TFLOP/s  states at a time    GiB")
     for name in MODELS:
-        parameters, operations = flops(name)
-        print(f"{name:<17} {parameters:>11,} {operations / 1e9:>15.1f} {ASSUMED / operations:>15.0f}")
+        (parameters, operations), rows = flops(name), shipped_batch(name)
+        speed, peak = ASSUMED / operations, memory(name, rows)
+        print(f"{name:<17} {parameters:>11,} {operations / 1e9:>14.1f} {speed:>23.0f} {rows:>17} {peak:>6.1f}", flush=True)
 
 
 if __name__ == "__main__":
