@@ -78,8 +78,8 @@ class Model(Strict):
         return [*self.own_files(), *(self.features.own_files() if self.features else []), *filter(None, [self.perceptual])]
 
     def own_files(self) -> list[WeightFile]:
-        """The files that the denoiser itself needs."""
-        raise NotImplementedError
+        """The files that the denoiser itself needs; each kind says its own."""
+        return []
 
 
 class EmbeddedModel(Model, WeightFile):
