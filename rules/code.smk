@@ -17,6 +17,7 @@ MODEL = [
         "latent_diffusion",
         "pipeline",
         "stable_diffusion",
+        "text_encoders",
         "prompts",
         "unet",
         "classifier",

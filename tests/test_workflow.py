@@ -213,7 +213,7 @@ def formats(folder):
     for name in latent_diffusion.TINY:
         path = latent_diffusion.write(name, folder / f"{name}.ckpt")
         models[name] = latent_diffusion.description(name, path)
-    for name in ("stable_diffusion", "flow_transformer"):
+    for name in ("stable_diffusion", "stable_diffusion_3"):
         models[name] = pipelines.write(name, folder / name / "folder")
     (folder / "single").mkdir()
     models["single_file"] = pipelines.write_single_file(folder / "single/sd.ckpt")
@@ -242,14 +242,14 @@ def test_every_format_of_weights_from_teacher_to_scores(study, tmp_path):
     scores = pd.read_csv(tmp_path / "results/tables/scores.csv")
     students = scores[scores.family != "teacher"].set_index(["model", "solver"])
     assert len(students) == 2 * len(names) and students.fid_mean.gt(0).all() and students.global_error.gt(0).all()
-    guided = {"conditional", "stable_diffusion", "single_file"}
+    of_text = {"stable_diffusion", "stable_diffusion_3", "single_file"}
     for name in names:
-        assert (students.loc[name].evaluations == (6 if name in guided else 3)).all()
+        assert (students.loc[name].evaluations == (6 if name in {"conditional", *of_text} else 3)).all()
         fit = json.loads((tmp_path / f"results/fits/{name}/s4s_alt/nfe~3.json").read_text())["history"]
         assert min(entry["val"] for entry in fit) <= fit[0]["val"]
     assert students.loc["edm-adm"].features.iloc[0] == "small, 8-bit images, reference real.npz, 4 classes equally often"
     embedded = {path.parent.name for path in (tmp_path / "results/teacher").glob("*/embeddings.h5")}
-    assert embedded == {"stable_diffusion", "single_file"}
+    assert embedded == of_text
 
 
 def test_an_edited_figure_script_redraws_only_figures(study):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, one_line
 from s4s.models.files import WeightFile
 from s4s.progress import progress
 
@@ -110,9 +110,8 @@ def _fetch_folder(file: WeightFile) -> Path:
             name, revision=revision or None, local_dir=part, ignore_patterns=["*.bin", "*.ckpt", "*.msgpack", "*.h5"]
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, requests.RequestException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise S4SError(
-            f"{file.path.name}: cannot fetch {name} from huggingface.co ({reason}); on a machine with internet, "
+            f"{file.path.name}: cannot fetch {name} from huggingface.co ({one_line(error)}); on a machine with internet, "
             f"run: hf download {name} --local-dir {file.path}"
         ) from error
     part.replace(file.path)

@@ -9,6 +9,11 @@ class S4SError(ValueError):
     """Wrong input. The message says what is wrong, where, what is allowed and what to do."""
 
 
+def one_line(error: Exception, length: int = 300) -> str:
+    """The beginning of another library's message, without its line breaks."""
+    return " ".join(str(error).split())[:length]
+
+
 def explain(error: ValidationError, where: str) -> str:
     """One line for each problem that pydantic found in `where` (a file or the name of a config)."""
     lines = []

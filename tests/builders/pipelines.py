@@ -5,6 +5,7 @@ python -m tests.builders.pipelines stable_diffusion folder
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,15 @@ from s4s.torchvision_operators import declare_missing_operators
 declare_missing_operators()
 import diffusers  # noqa: E402
 from tokenizers.pre_tokenizers import ByteLevel  # noqa: E402
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E402
+from transformers import (  # noqa: E402
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 from tests.builders.weights import fill, weights_of  # noqa: E402
 
@@ -29,6 +38,14 @@ DIT = dict(num_attention_heads=2, attention_head_dim=8, in_channels=3, num_layer
 TEXT = dict(
     hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=600,
     max_position_embeddings=12, bos_token_id=598, eos_token_id=599, pad_token_id=599,
+)  # fmt: skip
+MMDIT = dict(
+    sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+    caption_projection_dim=16, joint_attention_dim=40, pooled_projection_dim=20, pos_embed_max_size=8,
+)  # fmt: skip
+PIXART = dict(
+    in_channels=4, out_channels=8, num_layers=1, attention_head_dim=8, num_attention_heads=3, cross_attention_dim=24,
+    caption_channels=40, norm_num_groups=8,
 )  # fmt: skip
 
 
@@ -67,8 +84,52 @@ def stable_diffusion():
     """The whole pipeline, small."""
     return diffusers.StableDiffusionPipeline(
         unet=fill(diffusers.UNet2DConditionModel(**BLOCKS, **ATTENTION)), vae=autoencoder(), tokenizer=tokenizer(),
-        text_encoder=fill(CLIPTextModel(CLIPTextConfig(**TEXT))), safety_checker=None, feature_extractor=None,
+        text_encoder=clip(), safety_checker=None, feature_extractor=None,
         scheduler=scheduler(set_alpha_to_one=False, steps_offset=1), requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def clip(projection=None):
+    """CLIP's text encoder, with a projection of this width or without one."""
+    if projection is None:
+        return fill(CLIPTextModel(CLIPTextConfig(**TEXT)))
+    return fill(CLIPTextModelWithProjection(CLIPTextConfig(**TEXT, projection_dim=projection)))
+
+
+def t5():
+    """T5's tokenizer with letters alone, and its encoder."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((letter, -1.0) for letter in "▁abcdefghijklmnopqrstuvwxyz")]
+    config = T5Config(vocab_size=len(pieces), d_model=40, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    return T5Tokenizer(vocab=pieces, extra_ids=0), fill(T5EncoderModel(config))
+
+
+def stable_diffusion_xl():
+    """Two CLIP encoders; sizes and pooled text beside the time."""
+    unet = diffusers.UNet2DConditionModel(**BLOCKS, **{**ATTENTION, "cross_attention_dim": 32},
+        addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=12 + 6 * 4,
+    )  # fmt: skip
+    return diffusers.StableDiffusionXLPipeline(
+        unet=fill(unet), vae=autoencoder(), tokenizer=tokenizer(), tokenizer_2=tokenizer(), text_encoder=clip(),
+        text_encoder_2=clip(12), scheduler=scheduler(set_alpha_to_one=False, steps_offset=1), add_watermarker=False,
+    )  # fmt: skip
+
+
+def stable_diffusion_3():
+    """A flow-matching transformer with two CLIP encoders and T5."""
+    tokenizer_3, text_encoder_3 = t5()
+    return diffusers.StableDiffusion3Pipeline(
+        transformer=fill(diffusers.SD3Transformer2DModel(**MMDIT)), vae=autoencoder(), tokenizer=tokenizer(),
+        tokenizer_2=tokenizer(), tokenizer_3=tokenizer_3, text_encoder=clip(8), text_encoder_2=clip(12),
+        text_encoder_3=text_encoder_3, scheduler=scheduler("FlowMatchEulerDiscreteScheduler", shift=3.0),
+    )  # fmt: skip
+
+
+def pixart(pipeline, **sizes):
+    """A diffusion transformer with T5 and its mask, and a learned variance."""
+    tokenizer_t5, text_encoder = t5()
+    return getattr(diffusers, pipeline)(
+        transformer=fill(diffusers.PixArtTransformer2DModel(**PIXART, **sizes)), vae=autoencoder(), tokenizer=tokenizer_t5,
+        text_encoder=text_encoder, scheduler=scheduler(set_alpha_to_one=False, steps_offset=1),
     )  # fmt: skip
 
 
@@ -76,8 +137,8 @@ def write(kind: str, folder: Path) -> dict:
     """One folder, and the YAML that describes it."""
     folder = Path(folder)
     values = {"name": kind, "kind": "diffusers", "path": str(folder)}
-    if kind == "stable_diffusion":
-        stable_diffusion().save_pretrained(folder)
+    if kind in OF_TEXT:
+        OF_TEXT[kind]().save_pretrained(folder)
         (folder.parent / "captions.txt").write_text("\n".join(CAPTIONS))
         return {**values, "prompts": {"path": str(folder.parent / "captions.txt")}, "guidance": 7.5}
     if kind == "pixel_pipeline":
@@ -97,7 +158,14 @@ def write(kind: str, folder: Path) -> dict:
     return {**values, "classes": 4, "guidance": 4.0, "scheduler": str(folder.parent / "elsewhere")}
 
 
-KINDS = ("stable_diffusion", "pixel_pipeline", "classes", "flow_transformer", "learned_variance")
+OF_TEXT = {
+    "stable_diffusion": stable_diffusion,
+    "stable_diffusion_xl": stable_diffusion_xl,
+    "stable_diffusion_3": stable_diffusion_3,
+    "pixart_alpha": partial(pixart, "PixArtAlphaPipeline", sample_size=128, patch_size=16),  # at 128 it is told sizes
+    "pixart_sigma": partial(pixart, "PixArtSigmaPipeline", sample_size=8, patch_size=2),
+}
+KINDS = (*OF_TEXT, "pixel_pipeline", "classes", "flow_transformer", "learned_variance")
 
 
 def write_single_file(path: Path) -> dict:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, one_line
 from s4s.models.conditions import ClassLabels
 from s4s.models.edm import EDMDenoiser, EDMPreconditioning, VEPreconditioning, VPPreconditioning
 from s4s.models.edm_networks import NETWORKS
@@ -71,8 +71,7 @@ def load_denoiser(model: EDMModel, device: torch.device) -> EDMDenoiser:
         weights = {key.removeprefix(prefix): value.float() for key, value in state_dict(network).items()}
         raw.load_state_dict(weights, assign=True)
     except (S4SError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise S4SError(f"{model.path}: not a network that s4s knows: {reason[:400]}") from None
+        raise S4SError(f"{model.path}: not a network that s4s knows: {one_line(error)}") from None
     raw = raw.to(device).eval().requires_grad_(False)
     shape = (arguments.img_channels, arguments.img_resolution, arguments.img_resolution)
     labels = ClassLabels(arguments.label_dim) if arguments.label_dim else None

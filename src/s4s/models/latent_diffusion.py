@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, one_line
 from s4s.models.checkpoint import read_checkpoint
 from s4s.models.conditions import ClassLabels
 from s4s.models.files import FirstStage, LatentDiffusionModel, LatentUNet
@@ -41,8 +41,8 @@ def load_denoiser(model: LatentDiffusionModel, device: torch.device) -> Predicti
         stage = _filled(empty_first_stage(model.first_stage), first_stage_weights(stage_state, model.first_stage))
         embedding = _class_embedding(state, model)
     except (RuntimeError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:400]
-        raise S4SError(f"{model.path}: does not fit `unet` and `first_stage` of model {model.name}: {reason}") from None
+        misfit = f"{model.path}: does not fit `unet` and `first_stage` of model {model.name}: {one_line(error)}"
+        raise S4SError(misfit) from None
     for network in (unet, stage):
         nn.Module.to(network, device, dtype)  # diffusers' own warns
 
@@ -50,7 +50,7 @@ def load_denoiser(model: LatentDiffusionModel, device: torch.device) -> Predicti
         return unet(x, t, **arguments).sample
 
     def decoder(latents: Tensor) -> Tensor:
-        return stage.decode(latents / model.scale_factor).sample.clamp(-1, 1)
+        return stage.decode(latents.to(dtype) / model.scale_factor).sample.clamp(-1, 1)
 
     s_min, s_max, path = outline(model)
     labels = None

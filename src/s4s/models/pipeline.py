@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, one_line
 from s4s.models.conditions import ClassLabels, Conditioning
 from s4s.models.files import PipelineModel, StableDiffusionModel
 from s4s.models.paths import FlowMatching, VPDiscrete
@@ -23,6 +24,8 @@ declare_missing_operators()
 import diffusers  # noqa: E402
 
 FLOW_TIMES = 1000  # flow-matching transformers are called at 1000 t
+NETWORKS = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel", "PixArtTransformer2DModel", "SD3Transformer2DModel")
+INDEX = "model_index.json"
 LOCAL: dict[str, Any] = {"local_files_only": True}
 
 
@@ -41,11 +44,12 @@ def load_denoiser(model: PipelineModel, device: torch.device, embeddings: Path |
         S4SError: if the folder is missing, holds no such thing, or a part cannot be read.
     """
     dtype = getattr(torch, model.precision)
-    folder, pipeline = _folder(model), _read(_folder(model), "model_index.json", needed=False)
+    folder = _folder(model)
+    pipeline = _read(folder, INDEX) if (folder / INDEX).is_file() else None
     network = _component(_network_folder(folder, pipeline), dtype)
     names = [name for name in ("vae", "vqvae") if pipeline and name in pipeline and (folder / name).is_dir()]
-    autoencoder = _component(folder / names[0], dtype) if names else None
-    parts = Parts(network, autoencoder, lambda: clip_encoder(folder, device, dtype))
+    autoencoder = _component(folder / names[0], torch.float32) if names else None
+    parts = Parts(network, autoencoder, lambda: text_encoder(model, device))
     return assemble(model, parts, _scheduler(model), model.prediction, device, embeddings, model.null_class)
 
 
@@ -65,25 +69,28 @@ def assemble(
 ) -> PredictingDenoiser:
     """A denoiser of a model's parts, with the noise schedule of a scheduler's configuration."""
     dtype, config = getattr(torch, model.precision), parts.network.config
-    _check_conditions(model, parts.network)
-    for part in (parts.network, parts.autoencoder):
-        if part is not None:
-            nn.Module.to(part, device, dtype).eval().requires_grad_(False)  # diffusers' own `to` warns
+    _check(model, parts.network)
+    nn.Module.to(parts.network, device, dtype).eval().requires_grad_(False)  # diffusers' own `to` warns
     s_min, s_max, path = range_of(model, scheduler)
     kind = prediction or ("flow" if isinstance(path, FlowMatching) else scheduler.get("prediction_type", "epsilon"))
-    channels = config.in_channels
+    size, channels = config.sample_size, config.in_channels
     scale = FLOW_TIMES if isinstance(path, FlowMatching) else 1
+    sizes = _sizes(parts)
 
-    def predict(x: Tensor, t: Tensor, **arguments: Tensor) -> Tensor:
+    def predict(x: Tensor, t: Tensor, **arguments: Any) -> Tensor:
+        if sizes is not None:
+            added = {name: None if value is None else value.to(x).expand(len(x), -1) for name, value in sizes.items()}
+            if "text_embeds" in arguments:
+                added["text_embeds"] = arguments.pop("text_embeds")
+            arguments["added_cond_kwargs"] = added
         output = parts.network(x, timestep=scale * t, return_dict=False, **arguments)[0]
         return output[:, :channels]  # what follows is a learned variance
 
-    size = config.sample_size
     return PredictingDenoiser(
         predict, path, kind, name=model.name, shape=(channels, *((size, size) if isinstance(size, int) else size)),
         s_min=s_min, s_max=s_max, device=device, weights=dtype, guidance=model.guidance,
         conditioning=_conditioning(model, parts, embeddings, null_class),
-        decoder=None if parts.autoencoder is None else _decoder(parts.autoencoder), decode_batch=model.decode_batch,
+        decoder=parts.autoencoder and _decoder(parts.autoencoder, device, dtype), decode_batch=model.decode_batch,
     )  # fmt: skip
 
 
@@ -91,44 +98,53 @@ def range_of(model: PipelineModel | StableDiffusionModel, scheduler: dict[str, A
     """s_min, s_max and the path of a scheduler's configuration; flow matching reaches s = 0 and infinity, so s needs bounds."""
     if scheduler["_class_name"].startswith("FlowMatch"):
         return model.s_min or 0.002, model.s_max or 999.0, FlowMatching()
+    if not {"beta_schedule", "trained_betas"} & {*scheduler} or scheduler.get("use_flow_sigmas"):
+        raise S4SError(f"model {model.name}: the noise schedule of its {scheduler['_class_name']} is not supported: no betas")
     path = VPDiscrete(diffusers.DDPMScheduler.from_config(scheduler).betas)
     first, last = path.s_of_t(torch.tensor([0.0, path.times - 1.0], dtype=torch.float64)).tolist()
     return model.s_min or first, model.s_max or last, path
 
 
-def clip_encoder(folder: Path, device: torch.device, dtype: torch.dtype, text_model: Any = None) -> Encode:
-    """Texts to embeddings [n, tokens, width] with the tokenizer and CLIP text model of a pipeline folder, or `text_model`."""
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", **LOCAL)
-        encoder = text_model or CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, **LOCAL)
-    except (OSError, ValueError) as error:
-        raise S4SError(f"{folder}: the tokenizer and the CLIP text encoder cannot be read: {_short(error)}") from error
-    encoder = nn.Module.to(encoder, device, dtype).eval().requires_grad_(False)
-    length = encoder.config.max_position_embeddings
-
-    @torch.inference_mode()
-    def encode(texts: list[str]) -> Tensor:
-        tokens = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return encoder(tokens.input_ids.to(device)).last_hidden_state
-
-    return encode
+def _decoder(autoencoder: Any, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    config = autoencoder.config
+    if config.get("latents_mean") is not None:
+        raise S4SError(f"{type(autoencoder).__name__} with latents_mean is not supported; bring it with `kind: python`")
+    if dtype == torch.float16 and config.get("force_upcast"):
+        dtype = torch.float32  # it overflows otherwise
+    nn.Module.to(autoencoder, device, dtype).eval().requires_grad_(False)
+    scale, shift = config.scaling_factor, config.get("shift_factor") or 0.0
+    return lambda latents: autoencoder.decode(latents.to(dtype) / scale + shift, return_dict=False)[0].clamp(-1, 1)
 
 
-def _decoder(autoencoder: Any) -> Callable[[Tensor], Tensor]:
-    scale, shift = autoencoder.config.scaling_factor, getattr(autoencoder.config, "shift_factor", None) or 0.0
-    return lambda latents: autoencoder.decode(latents / scale + shift, return_dict=False)[0].clamp(-1, 1)
+def _sizes(parts: Parts) -> dict[str, Tensor | None] | None:
+    """What SDXL and PixArt are told of an image's size, [1, n] each: that it is whole and square; None for other networks."""
+    config, told = parts.network.config, getattr(parts.network, "use_additional_conditions", None)  # told: PixArt's
+    if config.get("addition_embed_type") is None and told is None:
+        return None
+    halvings = 0 if parts.autoencoder is None else len(parts.autoencoder.config.block_out_channels) - 1
+    pixels = config.sample_size * 2**halvings
+    if told is None:
+        return {"time_ids": torch.tensor([[pixels, pixels, 0, 0, pixels, pixels]])}
+    sizes = torch.tensor([[pixels, pixels]]), torch.tensor([[1.0]])
+    return dict(zip(("resolution", "aspect_ratio"), sizes if told else (None, None), strict=True))
 
 
-def _check_conditions(model: PipelineModel | StableDiffusionModel, network: Any) -> None:
-    """Refuse a description without what the network is conditioned on, or with what it does not take."""
-    of_text = isinstance(network, diffusers.UNet2DConditionModel)
-    of_classes = bool(network.config.get("num_class_embeds") or network.config.get("num_embeds_ada_norm"))
+def _check(model: PipelineModel | StableDiffusionModel, network: Any) -> None:
+    """Refuse a network that is called otherwise, and a description that does not say what it is conditioned on."""
+    kind, config = type(network).__name__, network.config
+    if kind not in NETWORKS:
+        raise S4SError(f"model {model.name}: a {kind} is not supported; use `kind: python`, or one of {', '.join(NETWORKS)}")
+    if config.get("out_channels") not in (None, config.in_channels, 2 * config.in_channels):
+        raise S4SError(f"model {model.name}: its {kind} takes more than a noisy state (inpainting?); use `kind: python`")
+    of_text = "encoder_hidden_states" in inspect.signature(type(network).forward).parameters
+    others = ["class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim", *(["num_class_embeds"] if of_text else [])]
+    if config.get("addition_embed_type") not in (None, "text_time") or any(config.get(name) for name in others):
+        raise S4SError(f"model {model.name}: its {kind} is conditioned on more than classes or text; use `kind: python`")
+    of_classes = bool(config.get("num_class_embeds") or config.get("num_embeds_ada_norm")) and not of_text
     for given, wanted, what in [(model.prompts, of_text, "prompts"), (model.classes, of_classes, "classes")]:
         if (given is not None) != wanted:
             say = f"is conditioned on {what}; give `{what}`" if wanted else f"takes no {what}; leave out `{what}`"
-            raise S4SError(f"model {model.name}: its {type(network).__name__} {say} in the model's YAML file")
+            raise S4SError(f"model {model.name}: its {kind} {say} in the model's YAML file")
 
 
 def _conditioning(
@@ -146,7 +162,10 @@ def _conditioning(
 
 def text_encoder(model: PipelineModel, device: torch.device) -> Encode:
     """What turns prompts into embeddings."""
-    return clip_encoder(_folder(model), device, getattr(torch, model.precision))
+    from s4s.models.text_encoders import read_encoder
+
+    folder = _folder(model)
+    return read_encoder(folder, _read(folder, INDEX), device, getattr(torch, model.precision))
 
 
 def _folder(model: PipelineModel) -> Path:
@@ -176,33 +195,27 @@ def _scheduler(model: PipelineModel) -> dict[str, Any]:
 
 def read_scheduler(folder: Path) -> dict[str, Any]:
     """scheduler_config.json of a folder."""
-    return _read(folder, "scheduler_config.json") or {}
+    return _read(folder, "scheduler_config.json")
 
 
 def _component(folder: Path, dtype: torch.dtype) -> Any:
-    name = (_read(folder, "config.json") or {}).get("_class_name")
+    name = _read(folder, "config.json")["_class_name"]
     known = getattr(diffusers, str(name), None)
     if not isinstance(known, type) or not issubclass(known, diffusers.ModelMixin):
         raise S4SError(f"{folder}: {name!r} is no network of diffusers {diffusers.__version__}")
     try:
         return known.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=False, **LOCAL)
     except (OSError, ValueError, RuntimeError) as error:
-        raise S4SError(f"{folder}: cannot be read: {_short(error)}") from error
+        raise S4SError(f"{folder}: cannot be read: {one_line(error)}") from error
 
 
-def _read(folder: Path, name: str, needed: bool = True) -> dict[str, Any] | None:
+def _read(folder: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads((folder / name).read_text())
     except FileNotFoundError:
-        if not needed:
-            return None
         raise S4SError(f"{folder}: has no {name}") from None
     except ValueError as error:
         raise S4SError(f"{folder / name}: not JSON: {error}") from error
     if not isinstance(content, dict) or "_class_name" not in content:
         raise S4SError(f"{folder / name}: names no class; was it written by save_pretrained?")
     return content
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

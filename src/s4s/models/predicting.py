@@ -106,4 +106,4 @@ class PredictingDenoiser(Denoiser):
     def decode(self, y_0: Tensor) -> Tensor:
         if self.decoder is None:
             return y_0
-        return torch.cat([self.decoder(rows.to(self.weights)).to(y_0.dtype) for rows in y_0.split(self.decode_batch)])
+        return torch.cat([self.decoder(rows).to(y_0.dtype) for rows in y_0.split(self.decode_batch)])

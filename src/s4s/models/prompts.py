@@ -23,8 +23,9 @@ from s4s.progress import progress
 from s4s.seeds import index_of, split_of
 
 NULL = -1  # number of the empty prompt
-REMEMBERED = 4096  # embeddings that a text encoder's caller keeps
-Encode = Callable[[list[str]], Tensor]
+REMEMBERED = 512  # prompts whose embeddings EncodedRows keeps
+TOGETHER = 64  # prompts that are encoded or stored in one go
+Encode = Callable[[list[str]], dict[str, Tensor]]  # texts to what a network is called with, [n, ...] each
 OFFSETS = {"train": 0, "search": 0, "val": 1}
 
 
@@ -76,12 +77,11 @@ class Prompts:
 
     Args:
         count: number of prompts.
-        rows: embeddings [n, ...] of prompts with these numbers, NULL for the empty one.
-        argument: what the network calls them.
+        rows: what the network is called with, [n, ...] each, for prompts with these numbers, NULL for the empty one.
     """
 
-    def __init__(self, count: int, rows: Callable[[list[int]], Tensor], argument: str = "encoder_hidden_states"):
-        self.count, self.rows, self.argument = count, rows, argument
+    def __init__(self, count: int, rows: Callable[[list[int]], dict[str, Tensor]]):
+        self.count, self.rows = count, rows
 
     def of_seeds(self, seeds: Sequence[int] | np.ndarray) -> Tensor:
         return torch.from_numpy(prompt_numbers(seeds, self.count))
@@ -90,7 +90,7 @@ class Prompts:
         numbers = [NULL] * rows if condition is None else condition.tolist()
         if len(numbers) != rows or not all(isinstance(n, int) and NULL <= n < self.count for n in numbers):
             raise S4SError(f"condition must hold {rows} numbers of prompts below {self.count}")
-        return {self.argument: self.rows(numbers)}
+        return self.rows(numbers)
 
 
 class EncodedRows:
@@ -98,17 +98,17 @@ class EncodedRows:
 
     def __init__(self, prompts: list[str], encode: Encode):
         self.prompts, self.encode = prompts, encode
-        self.known: dict[int, Tensor] = {}
+        self.known: dict[int, dict[str, Tensor]] = {}
 
-    def __call__(self, numbers: list[int]) -> Tensor:
+    def __call__(self, numbers: list[int]) -> dict[str, Tensor]:
         if len(self.known) > REMEMBERED:
             self.known.clear()
         missing = sorted({*numbers} - {*self.known})
-        for start in range(0, len(missing), 64):
-            part = missing[start : start + 64]
-            texts = ["" if number == NULL else self.prompts[number] for number in part]
-            self.known.update(zip(part, self.encode(texts).cpu(), strict=True))
-        return torch.stack([self.known[number] for number in numbers])
+        for start in range(0, len(missing), TOGETHER):
+            part = missing[start : start + TOGETHER]
+            rows = {name: values.cpu() for name, values in self.encode(_texts(self.prompts, part)).items()}
+            self.known.update((number, {name: rows[name][i] for name in rows}) for i, number in enumerate(part))
+        return {name: torch.stack([self.known[number][name] for number in numbers]) for name in self.known[numbers[0]]}
 
 
 class StoredRows:
@@ -122,37 +122,42 @@ class StoredRows:
         self.path = path
         try:
             self.file = h5py.File(path)
-            fingerprint, numbers = self.file.attrs["prompts"], self.file["number"][:]
+            fingerprint, numbers, self.stored = self.file.attrs["prompts"], self.file["number"][:], self.file["embedding"]
         except (OSError, KeyError) as error:
             raise S4SError(f"{path}: not a file of text embeddings ({error}); make it again") from error
         if fingerprint != _fingerprint(prompts):
             raise S4SError(f"{path}: embeddings of other prompts; make them again")
         self.row = {int(number): row for row, number in enumerate(numbers)}
 
-    def __call__(self, numbers: list[int]) -> Tensor:
+    def __call__(self, numbers: list[int]) -> dict[str, Tensor]:
         if absent := {*numbers} - {*self.row}:
             raise S4SError(f"{self.path}: has no embedding of prompt {min(absent)}; make the file again")
         wanted = np.array([self.row[number] for number in numbers])
         rows, back = np.unique(wanted, return_inverse=True)
-        return torch.from_numpy(self.file["embedding"][rows][back])
+        return {name: torch.from_numpy(values[rows][back]) for name, values in self.stored.items()}
 
 
 def store_embeddings(prompts: list[str], numbers: Sequence[int], encode: Encode, path: str | Path) -> None:
-    """Write the embeddings of these prompts and of the empty one: `number` [n], `embedding` [n, ...] in float16 or float32."""
+    """Write the embeddings of these prompts and of the empty one: `number` [n], `embedding/NAME` [n, ...]."""
     wanted = [NULL, *sorted({*numbers} - {NULL})]
-    rows = EncodedRows(prompts, encode)
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(kind="text-embeddings", prompts=_fingerprint(prompts))
         file["number"] = np.array(wanted)
+        group = file.create_group("embedding")
         with progress(total=len(wanted), desc="text embeddings", unit="prompt") as bar:
-            for start in range(0, len(wanted), 64):
-                part = rows(wanted[start : start + 64])
-                values = part.to(torch.float16 if part.dtype == torch.float16 else torch.float32).numpy()
-                if start == 0:
-                    shape = (len(wanted), *values.shape[1:])
-                    file.create_dataset("embedding", shape, values.dtype, chunks=(1, *values.shape[1:]), fletcher32=True)
-                file["embedding"][start : start + len(values)] = values
-                bar.update(len(values))
+            for start in range(0, len(wanted), TOGETHER):
+                part = wanted[start : start + TOGETHER]
+                for name, tensor in encode(_texts(prompts, part)).items():
+                    values = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
+                    if start == 0:
+                        shape = (len(wanted), *values.shape[1:])
+                        group.create_dataset(name, shape, values.dtype, chunks=(1, *values.shape[1:]), fletcher32=True)
+                    group[name][start : start + len(part)] = values
+                bar.update(len(part))
+
+
+def _texts(prompts: list[str], numbers: list[int]) -> list[str]:
+    return ["" if number == NULL else prompts[number] for number in numbers]
 
 
 def _fingerprint(prompts: list[str]) -> str:

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, one_line
 from s4s.models.checkpoint import read_checkpoint
 from s4s.models.files import StableDiffusionModel
 from s4s.models.paths import Path as GaussianPath
-from s4s.models.pipeline import LOCAL, Parts, assemble, clip_encoder, range_of, read_scheduler
+from s4s.models.pipeline import LOCAL, Parts, assemble, range_of, read_scheduler
 from s4s.models.predicting import PredictingDenoiser
 from s4s.models.prompts import Encode
+from s4s.models.text_encoders import encoder, read_part
 
 from diffusers import AutoencoderKL, UNet2DConditionModel  # isort: skip
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint  # isort: skip
@@ -48,11 +49,14 @@ def text_encoder(model: StableDiffusionModel, device: torch.device, state: dict[
     weights = {key.removeprefix(TEXT): value for key, value in state.items() if key.startswith(TEXT)}
     weights.pop("embeddings.position_ids", None)  # a table of 0, 1, 2, ... in files of old versions of transformers
     try:
-        encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(model.config / "text_encoder", **LOCAL))
-        encoder.load_state_dict(weights)
+        text_model = CLIPTextModel(CLIPTextConfig.from_pretrained(model.config / "text_encoder", **LOCAL))
+        text_model.load_state_dict(weights)
     except (OSError, ValueError, RuntimeError) as error:
         raise _misfit(model, "text_encoder", error) from error
-    return clip_encoder(model.config, device, getattr(torch, model.precision), encoder)
+    dtype = getattr(torch, model.precision)
+    nn.Module.to(text_model, device, dtype).eval().requires_grad_(False)
+    tokenizer = read_part(model.config / "tokenizer", "CLIPTokenizer", device, dtype)
+    return encoder("StableDiffusionPipeline", {"text_encoder": text_model, "tokenizer": tokenizer}, device)
 
 
 def _state(model: StableDiffusionModel) -> dict[str, Tensor]:
@@ -73,5 +77,4 @@ def _filled(model: StableDiffusionModel, kind: Any, name: str, weights: Any) -> 
 
 
 def _misfit(model: StableDiffusionModel, name: str, error: Exception) -> S4SError:
-    reason = " ".join(str(error).split())[:300]
-    return S4SError(f"{model.path}: does not fit the configuration in {model.config / name}: {reason}")
+    return S4SError(f"{model.path}: does not fit the configuration in {model.config / name}: {one_line(error)}")
