@@ -129,6 +129,17 @@ def teacher_tableau(wildcards):
     return f"results/tableaux/{wildcards.model}/teacher/nfe~{steps}.json"
 
 
+def fit_pairs(split):
+    """The pairs of a fit: the teacher's, or those of one that is some steps ahead of the student."""
+
+    def path(wildcards):
+        ahead = study(wildcards).teacher.ahead
+        folder = f"steps~{int(wildcards.nfe) + ahead}" if ahead else "shards"
+        return f"results/teacher/{wildcards.model}/{folder}/{split}.h5"
+
+    return path
+
+
 def classical_spec(wildcards, token):
     """What the config says of a classical solver, as JSON."""
     definition = study(wildcards).definition(token)

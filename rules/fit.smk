@@ -8,8 +8,8 @@ rule fit:
         embeddings=embedding_files,
         base=lambda wildcards: f"results/tableaux/{wildcards.model}/{CONFIG.definition(wildcards.solver).base}/nfe~{wildcards.nfe}.json",
         warm=warm_start,
-        train="results/teacher/{model}/shards/train.h5",
-        val="results/teacher/{model}/shards/val.h5",
+        train=fit_pairs("train"),
+        val=fit_pairs("val"),
         perceptual=perceptual_files,
         code=code("fit"),
     output:

@@ -67,6 +67,20 @@ rule teacher_shard:
         "--threads {threads} --out {output} 2> {log}"
 
 
+use rule teacher_shard as student_teacher_shard with:
+    input:
+        model=model_files,
+        embeddings=embedding_files,
+        teacher="results/tableaux/{model}/teacher/nfe~{nfe}.json",
+        code=code("teacher"),
+    output:
+        ensure("results/teacher/{model}/steps~{nfe}/{split}.h5", non_empty=True),
+    log:
+        "results/logs/teacher/{model}/steps~{nfe}/{split}.log",
+    benchmark:
+        "results/benchmarks/teacher/{model}/steps~{nfe}/{split}.jsonl"
+
+
 rule teacher_pairs:
     """All splits in one file."""
     input:

@@ -54,6 +54,7 @@ def test_settings_of_a_model_come_before_the_configs_and_per_model_before_them()
         ({"cifar10": {"seeds": [1]}}, f"'seeds' is not among {', '.join(OWN)}"),
         ({"cifar10": {"samples": 1}}, "settings of model cifar10: samples"),
         ({"cifar10": {"teacher": {"steps": 8}}}, "must be smaller than the teacher's 8 steps"),
+        ({"cifar10": {"nfe": [1], "teacher": {"ahead": 1}}}, "teacher.ahead: 2 steps are too few for order 3"),
         ({"cifar10": {"fit": {"iteration": 8}}}, "settings of model cifar10: iteration: unknown key"),
     ],
 )
@@ -69,6 +70,8 @@ def test_a_plan_counts_evaluations():
     parts = evaluations(own["cifar10"])
     assert parts["samples"] == 2 * sum(range(3, 11)) * 3 * 50000 and parts["search"] == 0
     assert parts["teacher"] == 20 * (512 + 128 + 150000 + 5 * 128)
+    ahead = own["cifar10"].of_model("cifar10", {"teacher": {"ahead": 2}})
+    assert evaluations(ahead)["teacher"] - parts["teacher"] == sum(range(5, 13)) * (512 + 128)  # the fits' own teachers
     text = summary(own, models)
     hours = (sum(parts.values()) / 472 + 2 * sum(evaluations(own["imagenet256"]).values()) / 96) / 3600
     assert f"about {hours:,.0f} at" in text and text.count("\n") == 4

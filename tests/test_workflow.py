@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from s4s import Tableau
-from s4s.store import read_split
+from s4s.store import read_attributes, read_split
 from s4s.tables import COLUMNS, comparison
 from tests.builders import edm, features, latent_diffusion, pipelines
 
@@ -215,6 +215,7 @@ def formats(folder):
         models[name] = latent_diffusion.description(name, path)
     for name in ("stable_diffusion", "stable_diffusion_3"):
         models[name] = pipelines.write(name, folder / name / "folder")
+    models["stable_diffusion_3"]["study"] = {"teacher": {"ahead": 1}}
     (folder / "single").mkdir()
     models["single_file"] = pipelines.write_single_file(folder / "single/sd.ckpt")
     shown = features.write_small(folder / "features")
@@ -250,6 +251,9 @@ def test_every_format_of_weights_from_teacher_to_scores(study, tmp_path):
     assert students.loc["edm-adm"].features.iloc[0] == "small, 8-bit images, reference real.npz, 4 classes equally often"
     embedded = {path.parent.name for path in (tmp_path / "results/teacher").glob("*/embeddings.h5")}
     assert embedded == of_text
+    ahead = {path: read_attributes(path)["levels"] for path in (tmp_path / "results/teacher").glob("*/steps~*/*.h5")}
+    own = {f"stable_diffusion_3/steps~4/{split}.h5" for split in ("train", "val")}
+    assert {"/".join(path.parts[-3:]) for path in ahead} == own and {len(levels) for levels in ahead.values()} == {5}
 
 
 def test_an_edited_figure_script_redraws_only_figures(study):

@@ -28,6 +28,9 @@ class Teacher(Strict):
     steps: int = Field(64, ge=1, description="network evaluations of the teacher")
     train: int = Field(512, ge=1, description="training pairs")
     val: int = Field(128, ge=1, description="validation pairs")
+    ahead: int | None = Field(
+        None, ge=1, description="steps beyond the NFE of a fit that its own teacher has; null: one for all"
+    )
     trajectory: bool = Field(False, description="keep the states and the denoiser's outputs at all steps too")
 
     @model_validator(mode="after")
@@ -95,6 +98,9 @@ class Config(Strict):
         too_large = [n for n in self.nfe if n >= self.teacher.steps]
         if too_large:
             raise ValueError(f"nfe {too_large} must be smaller than the teacher's {self.teacher.steps} steps")
+        least = min(self.nfe) + (self.teacher.ahead or self.teacher.steps)
+        if "order" in SOLVERS[self.teacher.solver].options and least < self.teacher.order:
+            raise ValueError(f"teacher.ahead: {least} steps are too few for order {self.teacher.order}; lower teacher: order")
         for token in self.solvers:
             self._check_token(token)
         if not any(True for _ in self.cells()):

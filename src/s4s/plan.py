@@ -29,8 +29,10 @@ def evaluations(config: Config) -> dict[str, int]:
     cells = [cell for cell in config.cells() if cell.solver != "teacher"]
     fits = [cell for cell in cells if isinstance(config.definition(cell.solver), Learned)]
     searched = any(config.classical(token).files for token in config.solvers)
+    own_steps = sum({cell.nfe + teacher.ahead for cell in fits}) if teacher.ahead else 0  # of the fits' own teachers
+    pairs = teacher.train + teacher.val
     return {
-        "teacher": teacher.steps * (teacher.train + teacher.val + test + 5 * min(CONVERGENCE, teacher.val)),
+        "teacher": teacher.steps * (pairs + test + 5 * min(CONVERGENCE, teacher.val)) + own_steps * pairs,
         "search": searched * config.search.steps * config.search.trajectories,
         "fits": sum(fit_evaluations(config.fit_settings(cell.solver), cell.nfe, teacher.val) for cell in fits),
         "samples": sum(cell.nfe * test for cell in cells),
