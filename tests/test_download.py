@@ -40,7 +40,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.path != "/plain" else 0
         if start >= len(content):
-            self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))
@@ -87,6 +90,11 @@ def test_a_part_of_an_earlier_run_is_used(server, tmp_path):
     assert Handler.asked == [("/model.pkl", "bytes=1000-")]
     (tmp_path / "n.pkl.part").write_bytes(CONTENT)
     assert fetch(WeightFile(path=tmp_path / "n.pkl", url=f"{server}/model.pkl"), pause=0).read_bytes() == CONTENT
+
+
+def test_a_part_that_is_longer_than_the_file_is_thrown_away(server, tmp_path):
+    (tmp_path / "m.pkl.part").write_bytes(CONTENT + b"of another file")
+    assert fetch(WeightFile(path=tmp_path / "m.pkl", url=f"{server}/model.pkl"), pause=0).read_bytes() == CONTENT
 
 
 def test_a_server_without_ranges_starts_again(server, tmp_path):

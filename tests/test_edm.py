@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -162,6 +163,17 @@ def test_bombs_are_refused(tmp_path, kind):
 def test_tensors_larger_than_the_file_are_refused(tmp_path):
     wide = torch.zeros(1).expand(1 << 40)
     path = edm.dump({"ema": wide}, tmp_path / "tiny.pkl")
+    with pytest.raises(S4SError, match="a tensor of size"):
+        s4s.load_model(described(path))
+
+
+@pytest.mark.parametrize(("offset", "stride"), [(0, 10**9), (10**9, 1), (3, 1)])
+def test_a_tensor_beyond_its_storage_is_refused(tmp_path, offset, stride):
+    """torch itself would make the storage larger."""
+    with warnings.catch_warnings(action="ignore"):
+        storage = torch.zeros(4).storage()
+    far = Runs(torch._utils._rebuild_tensor_v2, storage, offset, (2,), (stride,), False, {})
+    path = edm.dump({"ema": far}, tmp_path / "tiny.pkl")
     with pytest.raises(S4SError, match="a tensor of size"):
         s4s.load_model(described(path))
 

@@ -67,7 +67,11 @@ def _continue(url: str, part: Path, name: str) -> None:
     headers = {"Range": f"bytes={have}-"} if have else {}
     with requests.get(url, headers=headers, stream=True, timeout=60) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # nothing is left
+            size = answer.headers.get("Content-Range", "").rpartition("/")[2]
+            if not size.isdigit() or int(size) == have:
+                return  # nothing is left
+            part.unlink()
+            raise requests.ConnectionError(f"{part.name} was of another file")
         answer.raise_for_status()
         resumed = answer.status_code == requests.codes.partial_content
         have = have if resumed else 0

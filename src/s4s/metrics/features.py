@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from s4s.atomic import atomic_path
-from s4s.errors import S4SError
+from s4s.errors import S4SError, one_line
 from s4s.metrics.fid import Moments, moments
 from s4s.models.classifier import Classifier
 from s4s.models.digits import load_digits
@@ -82,7 +82,7 @@ class ImageFeatures(Features):
         try:
             self._load(path)
         except (RuntimeError, ValueError, AttributeError) as error:
-            raise S4SError(f"{path}: not a TorchScript feature network: {str(error).splitlines()[0]}") from error
+            raise S4SError(f"{path}: not a TorchScript feature network: {one_line(error)}") from error
 
     def _load(self, path: Path) -> None:
         self.network = torch.jit.load(str(path), map_location=self.device).eval()

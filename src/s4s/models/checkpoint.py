@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, one_line
 from s4s.models.files import WeightFile, check_file
 
 
@@ -47,8 +47,7 @@ def read_checkpoint(weights: WeightFile) -> dict[str, Tensor]:
                 f"{path}: refused: it asks for {asked[1]}, which a file of weights has no need of. Nothing in it was executed; "
                 "get the file again from its publisher"
             ) from None
-        reason = str(error).splitlines()[0][:200]
-        raise S4SError(f"{path}: not a checkpoint of torch, or damaged ({reason}); get the file again") from None
+        raise S4SError(f"{path}: not a checkpoint of torch, or damaged ({one_line(error, 200)}); get the file again") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
         raise S4SError(f"{path}: holds no tensors by name")

@@ -87,7 +87,8 @@ def _scalar(kind: Any, content: Any) -> float | int | bool:
 
 def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     content = storage._untyped_storage
-    if math.prod(size) * storage.dtype.itemsize > content.nbytes():
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))  # set_ would make room for it
+    if max(last + 1, math.prod(size)) * storage.dtype.itemsize > content.nbytes():
         raise pickle.UnpicklingError(f"a tensor of size {tuple(size)} from {content.nbytes()} bytes")
     return torch.empty(0, dtype=storage.dtype).set_(content, offset, size, stride)
 
