@@ -73,7 +73,7 @@ def test_a_folder_of_images_is_a_reference(folder):
     write_moments(folder / "known.npz", found)
     again = load_features(path, reference=folder / "known.npz").reference()
     assert (again.mean == found.mean).all() and (again.covariance == found.covariance).all()
-    assert abs(frechet_distance(features.of([states]), again)) < 1e-6
+    assert abs(frechet_distance(moments(features.of([states])), again)) < 1e-6
 
 
 def test_statistics_are_a_reference(folder):
@@ -82,9 +82,9 @@ def test_statistics_are_a_reference(folder):
     )
     assert features.reference().covariance.shape == (2048, 2048) and features.details[-1] == "reference real.npz"
     with pytest.raises(S4SError, match="12 samples, 2048 features"):
-        frechet_distance(features.of([pictures(12).float() / 127.5 - 1]), features.reference())
+        frechet_distance(moments(features.of([pictures(12).float() / 127.5 - 1])), features.reference())
     with pytest.raises(S4SError, match="8 features, but the reference has 2048; it is of another network"):
-        frechet_distance(np.random.default_rng(0).normal(size=(20, 8)), features.reference())
+        frechet_distance(moments(np.random.default_rng(0).normal(size=(20, 8))), features.reference())
 
 
 def test_adm_reference_batches_are_read(tmp_path):

@@ -62,7 +62,7 @@ class Search(Strict):
         return self
 
 
-OWN = ("nfe", "samples", "batch_size", "teacher", "search", "fit")  # what a model may have its own settings of
+OWN = ("nfe", "samples", "batch_size", "shard", "teacher", "search", "fit")  # what a model may have its own settings of
 
 
 class Cell(NamedTuple):
@@ -81,7 +81,8 @@ class Config(Strict):
     solvers: list[Token] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0, lt=2**24)]] = Field(min_length=1, description="sampling seeds of the test")
     samples: int = Field(256, ge=2, description="samples for each sampling seed")
-    batch_size: int = Field(128, ge=1, description="samples at a time through the network")
+    batch_size: int = Field(128, ge=1, description="samples in memory at a time")
+    shard: int = Field(10000, ge=1, description="samples of one job; more are cut into several")
     keep_samples: bool = Field(True, description="false: samples are deleted when scores and figures no longer need them")
     teacher: Teacher = Teacher()
     search: Search = Search()

@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from s4s.atomic import atomic_path
-from s4s.store import read_split, split_names
+from s4s.store import read_split, split_sizes
 from s4s.tableau import Tableau
 from s4s.tables import NOT_LEARNED
 
@@ -204,7 +204,7 @@ def sample_grid(samples: dict[str, str], columns: int = 12, decode: Callable[[np
         samples: for each row's name a file of samples; all of one model.
         decode: states [n, ...] to images in [-1, 1]; by default states are images.
     """
-    first = split_names(next(iter(samples.values())))[0]
+    first = next(iter(split_sizes(next(iter(samples.values())))))
     rows = [read_split(path, "samples", first, columns).y_0 for path in samples.values()]
     rows = [np.clip((decode(row) if decode else row) / 2 + 0.5, 0, 1) for row in rows]
     figure, axes = plt.subplots(len(rows), columns, figsize=(0.42 * columns + 1.8, 0.44 * len(rows)), squeeze=False)

@@ -1,42 +1,53 @@
-"""The samples of one cell: every sampling seed's noise through one tableau, in one HDF5 file with a split a seed."""
+"""Samples: the test noise of one cell through its tableau, in HDF5 files with a split for each sampling seed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from s4s.models.denoiser import Denoiser
+from s4s.parts import whole_blocks, write_resumable
+from s4s.progress import progress
 from s4s.provenance import provenance
 from s4s.sampling import initial_noise, sample
-from s4s.seeds import sample_seeds
-from s4s.store import Split, as_array, read_attributes, read_split, write_splits
+from s4s.store import Split, as_array
 from s4s.tableau import Tableau
 
 KIND = "samples"
 
 
 def draw_samples(
-    denoiser: Denoiser, tableau: Tableau, seeds: Sequence[int], count: int, batch_size: int, path: str | Path
-) -> None:
-    """Draw `count` samples for each sampling seed from the noise of the test split and write them."""
-    splits = {}
-    for seed in seeds:
-        rows = sample_seeds("test", count, seed)
-        y_T, condition = initial_noise(denoiser, rows), denoiser.conditions(rows)
-        y_0 = sample(denoiser, y_T, tableau, condition, batch_size, show_progress=True)
-        splits[f"test~{seed}"] = Split(rows, y_0.cpu().numpy(), condition=as_array(condition))
-    write_splits(path, KIND, splits, provenance(denoiser.name, tableau))
+    denoiser: Denoiser,
+    tableau: Tableau,
+    seeds: Mapping[str, np.ndarray],
+    batch_size: int,
+    path: str | Path,
+    identity: str = "",
+) -> int:
+    """Sample from the noise of each split's seeds and write the samples, `batch_size` at a time; resumes.
+
+    A sample is the same to the bit for any `batch_size` and any other seeds as long as its position in the split, modulo
+    `denoiser.block`, is the same.
+
+    Returns:
+        The states that went through the network for it, those of an earlier start included.
+    """
+    total = sum(map(len, seeds.values())) * tableau.nfe
+    with progress(total=total, desc=f"sample {_named(denoiser, tableau)}", unit="evaluation") as bar:
+
+        def make(rows: np.ndarray) -> Split:
+            y_T, condition = initial_noise(denoiser, rows), denoiser.conditions(rows)
+            y_0 = sample(denoiser, y_T, tableau, condition, denoiser.block, None, bar, fill=True)
+            return Split(rows, y_0.cpu().numpy(), condition=as_array(condition))
+
+        write_resumable(
+            path, KIND, seeds, make, whole_blocks(batch_size, denoiser.block), provenance(denoiser.name, tableau), identity,
+            lambda rows: bar.update(rows * tableau.nfe),
+        )  # fmt: skip
+    return total * denoiser.passes
 
 
-def copy_teacher_samples(pairs: str | Path, seeds: Sequence[int], path: str | Path) -> None:
-    """The teacher's own end points in the form of samples, so that the teacher is scored like any solver."""
-    from s4s.teacher import KIND as PAIRS
-
-    splits = {f"test~{seed}": read_split(pairs, PAIRS, f"test~{seed}") for seed in seeds}
-    attributes = {key: value for key, value in read_attributes(pairs).items() if key != "kind"}
-    write_splits(
-        path,
-        KIND,
-        {name: Split(split.seeds, split.y_0, condition=split.condition) for name, split in splits.items()},
-        attributes,
-    )
+def _named(denoiser: Denoiser, tableau: Tableau) -> str:
+    return " ".join(filter(None, [denoiser.name, tableau.meta.get("token"), f"NFE {tableau.nfe}"]))

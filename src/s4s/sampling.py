@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,8 @@ def sample(
     condition: Tensor | None = None,
     batch_size: int | None = None,
     callback: Callback | None = None,
-    show_progress: bool = False,
+    show_progress: bool | tqdm = False,
+    fill: bool = False,
 ) -> Tensor:
     """Sample without gradients, in batches of at most `batch_size` rows.
 
@@ -83,7 +85,9 @@ def sample(
         y_T: starting states at level tableau.levels[0], [B, *shape].
         condition: passed to the denoiser, [B, ...].
         callback: see `run`; called for each batch.
-        show_progress: draw a progress bar over the evaluations.
+        show_progress: draw a progress bar over the evaluations of rows, or go on with one.
+        fill: fill the last batch up with copies of its last row. A network computes a row in the same way, to the bit, only in
+            batches of the same size; so rows then do not depend on how many others there are.
     Returns:
         y_0 at level tableau.levels[-1], [B, *shape], on the denoiser's device.
     """
@@ -92,27 +96,37 @@ def sample(
     if batch_size is not None and batch_size < 1:
         raise S4SError(f"batch_size must be at least 1, got {batch_size}")
     y_T = y_T.to(denoiser.device, denoiser.dtype)
-    batches = y_T.split(batch_size or max(1, len(y_T)))
-    conditions = [None] * len(batches) if condition is None else condition.split(batch_size or max(1, len(y_T)))
+    size = batch_size or max(1, len(y_T))
     result = torch.empty_like(y_T)
-    rows = result.split(batch_size or max(1, len(y_T)))
     with ExitStack() as stack:
-        if show_progress:
-            bar = progress(total=len(batches) * tableau.nfe, desc="sample", unit="evaluation")
-            callback = _counting(callback, stack.enter_context(bar))
         stack.enter_context(torch.inference_mode())
-        for row, batch, batch_condition in zip(rows, batches, conditions, strict=True):
-            row.copy_(run(denoiser, batch, tableau, batch_condition, callback))
+        bar = show_progress or None
+        if show_progress is True:
+            bar = stack.enter_context(progress(total=len(y_T) * tableau.nfe, desc="sample", unit="evaluation"))
+        for start in range(0, len(y_T), size):
+            batch = y_T[start : start + size]
+            rows = len(batch)
+            own = None if condition is None else condition[start : start + size]
+            if fill and rows < size:
+                batch, own = _filled(batch, size), None if own is None else _filled(own, size)
+            result[start : start + rows] = run(denoiser, batch, tableau, own, _watched(callback, bar, rows))[:rows]
     return result
 
 
-def _counting(callback: Callback | None, bar: tqdm) -> Callback:
+def _filled(rows: Tensor, size: int) -> Tensor:
+    return torch.cat([rows, rows[-1:].expand(size - len(rows), *rows.shape[1:])])
+
+
+def _watched(callback: Callback | None, bar: Any, rows: int) -> Callback | None:
+    """A callback that sees the first `rows` rows only, and moves the bar."""
+
     def step(n: int, y: Tensor, output: Tensor) -> None:
         if callback is not None:
-            callback(n, y, output)
-        bar.update()
+            callback(n, y[:rows], output[:rows])
+        if bar is not None:
+            bar.update(rows)
 
-    return step
+    return None if callback is None and bar is None else step
 
 
 _Row = list[tuple[int, "float | Tensor"]]

@@ -1,23 +1,82 @@
-"""How the workflow's scripts start: arguments, one thread a core given, one clear line for a wrong input."""
+"""How the workflow's scripts start and end: arguments, one thread a core given, one clear line for what went wrong, the cost."""
 
 from __future__ import annotations
 
 import argparse
+import errno
+import json
 import os
+import resource
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from s4s.errors import S4SError
 
+USAGE = "usage: "  # begins the last line of a log
+_ABOUT = ("model", "token", "solver", "tableau", "base", "teacher", "nfe", "split", "seeds", "shard", "samples")
+_STORAGE = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "your disk quota is used up; free some space",
+    errno.EROFS: "this folder is read-only; mount it for writing, or choose another with --directory",
+    errno.EACCES: "no permission; change it, or choose another folder with --directory",
+    errno.EIO: "the disk gave an input/output error; check it",
+}
 
-def run_script(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Parse the command line and call `main`; an S4SError becomes one message and exit code 1."""
+
+def run_script(main: Callable[[argparse.Namespace], dict[str, Any] | None], parser: argparse.ArgumentParser) -> None:
+    """Parse the command line and call `main`; what a user can mend becomes one message and exit code 1.
+
+    The log begins with what the job is about and ends with what it cost: seconds, peak memory and what `main` returns, such as
+    the number of evaluations.
+    """
     arguments = parser.parse_args()
+    about = {key: value for key in _ABOUT if (value := getattr(arguments, key, None)) is not None}
+    name = Path(sys.argv[0]).stem
+    print(f"{name}: {', '.join(f'{key} {_short(value)}' for key, value in about.items())}", file=sys.stderr, flush=True)
+    started, processor = time.perf_counter(), time.process_time()
     try:
-        main(arguments)
+        facts = main(arguments) or {}
     except S4SError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        code = error.errno or next((number for number in _STORAGE if f"errno = {number}," in str(error)), None)
+        if code not in _STORAGE:
+            raise
+        where = error.filename or getattr(arguments, "out", "")
+        _fail(f"{where}: cannot write: {_STORAGE[code]} and run the same command again; nothing finished is lost")
+    except RuntimeError as error:
+        if "out of memory" not in str(error).lower():
+            raise
+        _fail(f"out of memory ({str(error).splitlines()[0]}); lower batch_size in the config and block in the model's YAML file")
+    usage = {
+        "job": name,
+        "run": os.environ.get("S4S_STARTED", ""),
+        "seconds": round(time.perf_counter() - started, 3),
+        "processor_seconds": round(time.process_time() - processor, 3),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        **_gpu(),
+        **facts,
+    }
+    print(USAGE + json.dumps(usage), file=sys.stderr)
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _short(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _gpu() -> dict[str, Any]:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {"gpus": 0}
+    return {"gpus": torch.cuda.device_count(), "gpu_peak_mb": round(torch.cuda.max_memory_allocated() / 2**20)}
 
 
 def use_device(threads: int) -> str:

@@ -25,6 +25,15 @@ def sample_seeds(split: str, count: int, sampling_seed: int = 0) -> np.ndarray:
     return np.uint64(SPLITS[split] << 56 | sampling_seed << 32) + np.arange(count, dtype=np.uint64)
 
 
+def shard_of(seeds: np.ndarray, shard: int | None, size: int) -> np.ndarray:
+    """The seeds of one shard, the rows from `shard` times `size` on; all if `shard` is None."""
+    if shard is None:
+        return seeds
+    if size < 1 or not 0 <= shard * size < len(seeds):
+        raise S4SError(f"{len(seeds)} samples have no shard {shard} of {size}")
+    return seeds[shard * size : (shard + 1) * size]
+
+
 def index_of(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
     """The index of each sample within its split and sampling seed, int64 [n]."""
     return (np.asarray(seeds, dtype=np.uint64) & np.uint64(2**32 - 1)).astype(np.int64)

@@ -2,12 +2,14 @@
 
 A file has one group a split; a split holds `seeds` [n], `y_0` [n, *shape], of a conditional model `condition` [n], and for
 teacher pairs `y_T` [n, *shape] and, on request, `trajectory` [n, steps + 1, *shape] and `outputs` [n, steps, *shape].
-Everything that is known of how it was made is an attribute of the file.
+Everything that is known of how it was made is an attribute of the file. Large splits are cut into shards, each a file of its
+own; one more file joins them by virtual datasets. Rows are written and can be read a few at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from s4s.atomic import atomic_path
 from s4s.errors import S4SError
 
 CHUNK_BYTES = 1 << 18  # 256 KiB a chunk; benchmarks/store_throughput.py measures the alternatives
+Paths = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,18 @@ class Split:
     outputs: np.ndarray | None = None
     condition: np.ndarray | None = None
 
+    def __len__(self) -> int:
+        return len(self.seeds)
+
     def arrays(self) -> dict[str, np.ndarray]:
         return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def joined(pieces: Sequence[Split]) -> Split:
+    """The rows of some pieces, one after another."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return Split(**{name: np.concatenate([piece.arrays()[name] for piece in pieces]) for name in pieces[0].arrays()})
 
 
 def as_array(tensor: Any) -> np.ndarray | None:
@@ -41,40 +54,77 @@ def as_array(tensor: Any) -> np.ndarray | None:
     return None if tensor is None else tensor.cpu().numpy()
 
 
+def as_list(paths: Paths) -> list[Path]:
+    """One path or several as a list."""
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+
+
 def write_splits(path: str | Path, kind: str, splits: Mapping[str, Split], attributes: Mapping[str, Any]) -> None:
     """Write a file of `kind` ("teacher-pairs" or "samples"), complete or not at all."""
+    write_rows(path, kind, {name: len(split) for name, split in splits.items()}, splits.items(), attributes)
+
+
+def write_rows(
+    path: str | Path,
+    kind: str,
+    sizes: Mapping[str, int],
+    pieces: Iterable[tuple[str, Split]],
+    attributes: Mapping[str, Any],
+) -> None:
+    """As `write_splits`, from pieces of splits as they come, each after the last of its split; `sizes` are the splits' rows."""
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update({"kind": kind, **attributes})
-        for name, split in splits.items():
-            for key, array in split.arrays().items():
-                row_bytes = max(1, array[0].nbytes)
-                chunk = (min(len(array), max(1, CHUNK_BYTES // row_bytes)), *array.shape[1:])
-                file.create_dataset(f"{name}/{key}", data=array, chunks=chunk, fletcher32=True)
+        written = dict.fromkeys(sizes, 0)
+        for name, piece in pieces:
+            start, stop = written[name], written[name] + len(piece)
+            for key, array in piece.arrays().items():
+                dataset = file.get(f"{name}/{key}")
+                if dataset is None:
+                    row_bytes = max(1, array[0].nbytes)
+                    chunk = (min(sizes[name], max(1, CHUNK_BYTES // row_bytes)), *array.shape[1:])
+                    dataset = file.create_dataset(
+                        f"{name}/{key}", (sizes[name], *array.shape[1:]), array.dtype, chunks=chunk, fletcher32=True
+                    )
+                dataset[start:stop] = array
+            written[name] = stop
+        if written != dict(sizes):
+            raise S4SError(f"{path}: rows {written} were made, expected {dict(sizes)}")
 
 
-def merge_splits(path: str | Path, shards: Mapping[str, Path]) -> None:
-    """A file whose splits are virtual datasets over the shards, each a file with that one split beside or below `path`.
+def merge(path: str | Path, kind: str, shards: Sequence[str | Path], keys: Sequence[str] | None = None) -> None:
+    """A file of virtual datasets over shards: each split has the rows of the shards that hold some of it, in their order.
 
+    Args:
+        path: the shards are found from its folder, so all can move together.
+        keys: leave out other datasets.
     Raises:
         S4SError: if a shard is damaged or the shards were not made in the same way.
     """
-    path = Path(path)
-    attributes = {name: read_attributes(shard) for name, shard in shards.items()}
-    first_name, first = next(iter(attributes.items()))
-    for name, other in attributes.items():
+    path, first = Path(path), read_attributes(shards[0])
+    sources: dict[str, list[h5py.VirtualSource]] = {}
+    kinds: dict[str, np.dtype] = {}
+    for shard in shards:
+        other = read_attributes(shard)
         differing = sorted(key for key in {*first, *other} if first.get(key) != other.get(key))
         if differing:
-            raise S4SError(f"{shards[name]} and {shards[first_name]} differ in {', '.join(differing)}; make both again")
+            raise S4SError(f"{shard} and {shards[0]} differ in {', '.join(differing)}; make both again")
+        relative = os.path.relpath(Path(shard).resolve(), path.parent.resolve())
+        with _open(shard) as file:
+            for name, group in file.items():
+                for key, dataset in group.items():
+                    if keys is None or key in keys:
+                        source = h5py.VirtualSource(relative, f"{name}/{key}", dataset.shape, dataset.dtype)
+                        sources.setdefault(f"{name}/{key}", []).append(source)
+                        kinds[f"{name}/{key}"] = dataset.dtype
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(first)
-        for name, shard in shards.items():
-            with _open(shard) as source:
-                for key, dataset in source[name].items():
-                    layout = h5py.VirtualLayout(dataset.shape, dataset.dtype)
-                    layout[...] = h5py.VirtualSource(
-                        str(Path(shard).resolve().relative_to(path.parent.resolve())), f"{name}/{key}", dataset.shape
-                    )
-                    file.create_virtual_dataset(f"{name}/{key}", layout)
+        file.attrs.update({**first, "kind": kind})
+        for dataset_name, parts in sources.items():
+            layout = h5py.VirtualLayout((sum(part.shape[0] for part in parts), *parts[0].shape[1:]), kinds[dataset_name])
+            start = 0
+            for part in parts:
+                layout[start : start + part.shape[0]] = part
+                start += part.shape[0]
+            file.create_virtual_dataset(dataset_name, layout)
 
 
 def read_attributes(path: str | Path) -> dict[str, Any]:
@@ -85,17 +135,31 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
         }
 
 
-def split_names(path: str | Path) -> list[str]:
-    """Names of the splits in a file."""
+def split_sizes(path: str | Path) -> dict[str, int]:
+    """The splits in a file and their numbers of rows."""
     with _open(path) as file:
-        return list(file)
+        return {name: len(group["seeds"]) for name, group in file.items()}
 
 
-def read_split(path: str | Path, kind: str, split: str, rows: int | None = None) -> Split:
-    """Read one split, or its first `rows`, into memory.
+def read_split(paths: Paths, kind: str, split: str, rows: int | None = None) -> Split:
+    """Read one split of a file, or of shards one after another, or its first `rows`, into memory.
 
     Raises:
-        S4SError: if the file is missing, truncated, damaged, of another kind, or lacks the split.
+        S4SError: if a file is missing, truncated, damaged, of another kind, or lacks the split.
+    """
+    pieces: list[Split] = []
+    for path in as_list(paths):
+        left = None if rows is None else rows - sum(map(len, pieces))
+        if left is None or left > 0:
+            pieces += read_rows(path, kind, split, left)
+    return joined(pieces)
+
+
+def read_rows(path: str | Path, kind: str, split: str, stop: int | None = None, size: int | None = None) -> Iterator[Split]:
+    """Read the first `stop` rows of a split, all by default, `size` rows at a time, all at once by default.
+
+    Raises:
+        S4SError: as `read_split`.
     """
     with _open(path) as file:
         found = file.attrs.get("kind")
@@ -105,20 +169,35 @@ def read_split(path: str | Path, kind: str, split: str, rows: int | None = None)
             )
         if split not in file:
             raise S4SError(f"{path}: no split {split!r}; it has {', '.join(file)}")
-        try:
-            arrays = {key: _read(path, dataset, rows) for key, dataset in file[split].items()}
-            return Split(**arrays)
-        except (OSError, TypeError) as error:
-            raise S4SError(f"{path}: split {split!r} cannot be read ({error}); delete the file and rerun") from error
-
-
-def _read(path: str | Path, dataset: h5py.Dataset, rows: int | None) -> np.ndarray:
-    """A dataset's values; HDF5 fills a virtual dataset with zeros where a shard is gone, so that is checked first."""
-    if dataset.is_virtual:
-        for source in dataset.virtual_sources():
-            with _open(Path(path).parent / source.file_name):
+        group = file[split]
+        for source in {source.file_name for dataset in group.values() for source in _sources(dataset)}:
+            with _open(Path(path).parent / source):  # HDF5 fills a virtual dataset with zeros where a shard is gone
                 pass
-    return dataset[:rows]
+        end = min(len(group["seeds"]), len(group["seeds"]) if stop is None else stop)
+        for start in range(0, end, size or max(1, end)):
+            rows = slice(start, min(end, start + (size or end)))
+            try:
+                yield Split(**{key: dataset[rows] for key, dataset in group.items()})
+            except (OSError, TypeError) as error:
+                damaged = _damaged_source(path, group) or path
+                raise S4SError(f"{damaged}: split {split!r} cannot be read ({error}); delete the file and rerun") from error
+
+
+def _sources(dataset: h5py.Dataset) -> list[Any]:
+    return dataset.virtual_sources() if dataset.is_virtual else []
+
+
+def _damaged_source(path: str | Path, group: h5py.Group) -> Path | None:
+    """The shard behind a virtual dataset whose rows cannot be read."""
+    for dataset in group.values():
+        for source in _sources(dataset):
+            shard = Path(path).parent / source.file_name
+            try:
+                with _open(shard) as file:
+                    file[source.dset_name][()]
+            except (OSError, S4SError):
+                return shard
+    return None
 
 
 def _open(path: str | Path) -> h5py.File:

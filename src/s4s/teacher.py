@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from s4s.errors import S4SError
 from s4s.levels import levels
 from s4s.metrics.global_error import global_error
 from s4s.models.denoiser import Denoiser
+from s4s.parts import whole_blocks, write_resumable
+from s4s.progress import progress
 from s4s.provenance import provenance
 from s4s.sampling import initial_noise, sample
 from s4s.seeds import sample_seeds
 from s4s.solvers import solver
-from s4s.store import Split, as_array, read_attributes, read_split
+from s4s.store import Paths, Split, as_array, as_list, read_attributes, read_split
 from s4s.tableau import Tableau
 
 KIND = "teacher-pairs"
@@ -40,20 +43,22 @@ class TeacherPairs:
     levels: Tensor | None = None
 
     @classmethod
-    def load(cls, path: str | Path, val_path: str | Path | None = None) -> TeacherPairs:
-        """Read both splits of results/teacher/{model}/pairs.h5, or each of a file of its own.
+    def load(cls, paths: Paths, val_paths: Paths | None = None) -> TeacherPairs:
+        """Read both splits of results/teacher/{model}/pairs.h5, or each of a file or of shards of its own.
 
         Raises:
-            S4SError: if a file cannot be read, or the two are not of the same model and teacher.
+            S4SError: if a file cannot be read, or they are not of the same model and teacher.
         """
-        paths = {"train": path, "val": val_path or path}
-        known = [read_attributes(file) for file in paths.values()]
-        for key in ("model", "tableau"):
-            if known[0].get(key) != known[1].get(key):
-                raise S4SError(f"{path} and {val_path} were made with another {key}; make both again")
-        levels = known[0].get("levels")
-        train, val = (read_split(file, KIND, name) for name, file in paths.items())
-        return cls(train, val, known[0].get("model"), None if levels is None else torch.tensor(levels, dtype=torch.float64))
+        files = {name: as_list(given) for name, given in {"train": paths, "val": val_paths or paths}.items()}
+        first = files["train"][0]
+        known = read_attributes(first)
+        for file in {path: None for listed in files.values() for path in listed}:
+            for key in ("model", "tableau"):
+                if known.get(key) != read_attributes(file).get(key):
+                    raise S4SError(f"{first} and {file} were made with another {key}; make both again")
+        levels = known.get("levels")
+        train, val = (read_split(listed, KIND, name) for name, listed in files.items())
+        return cls(train, val, known.get("model"), None if levels is None else torch.tensor(levels, dtype=torch.float64))
 
 
 def attributes(denoiser: Denoiser, teacher: Tableau) -> dict[str, Any]:
@@ -67,12 +72,13 @@ def make_pairs(
     seeds: Sequence[int] | np.ndarray,
     batch_size: int | None = None,
     trajectory: bool = False,
-    show_progress: bool = False,
+    show_progress: bool | tqdm = False,
+    fill: bool = False,
 ) -> Split:
     """Run the teacher from the noise of each seed.
 
     With `trajectory`, every node's state is kept too, [n, steps + 1, *shape] from y_T to y_0, and every output of the denoiser,
-    [n, steps, *shape].
+    [n, steps, *shape]. The other arguments are those of `sample`.
     """
     y_T = initial_noise(denoiser, seeds)
     states: list[list[Tensor]] = [[] for _ in range(teacher.nfe)]
@@ -83,13 +89,36 @@ def make_pairs(
         outputs[n].append(output.cpu())
 
     condition = denoiser.conditions(seeds)
-    y_0 = sample(denoiser, y_T, teacher, condition, batch_size, keep if trajectory else None, show_progress)
+    y_0 = sample(denoiser, y_T, teacher, condition, batch_size, keep if trajectory else None, show_progress, fill)
     split = Split(np.asarray(seeds, dtype=np.uint64), y_0.cpu().numpy(), y_T.cpu().numpy(), condition=as_array(condition))
     if not trajectory:
         return split
     path = [*(torch.cat(batches) for batches in states), y_0.cpu()]
     kept = torch.stack([torch.cat(batches) for batches in outputs], dim=1)
     return replace(split, trajectory=torch.stack(path, dim=1).numpy(), outputs=kept.numpy())
+
+
+def write_pairs(
+    denoiser: Denoiser,
+    teacher: Tableau,
+    split: str,
+    seeds: np.ndarray,
+    batch_size: int,
+    path: str | Path,
+    trajectory: bool = False,
+    identity: str = "",
+) -> int:
+    """Make the pairs of a split's seeds, `batch_size` at a time, and write them; resumes. Bits and result as `draw_samples`."""
+    with progress(
+        total=len(seeds) * teacher.nfe, desc=f"teacher {denoiser.name} NFE {teacher.nfe} {split}", unit="evaluation"
+    ) as bar:
+        write_resumable(
+            path, KIND, {split: seeds},
+            lambda rows: make_pairs(denoiser, teacher, rows, denoiser.block, trajectory, bar, fill=True),
+            whole_blocks(batch_size, denoiser.block), attributes(denoiser, teacher), identity,
+            lambda rows: bar.update(rows * teacher.nfe),
+        )  # fmt: skip
+    return len(seeds) * teacher.nfe * denoiser.passes
 
 
 def convergence(

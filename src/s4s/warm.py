@@ -1,25 +1,32 @@
-"""Starts the workflow's short jobs in a few milliseconds instead of the three seconds that importing torch takes.
+"""Starts the workflow's jobs: with GPUs of their own, and short ones in milliseconds instead of the seconds that imports take.
 
-    python -m s4s.warm --serve SOCKET       imports the heavy libraries once, then forks a child for each request
-    python -m s4s.warm SCRIPT ARGUMENT ...  runs a script in such a child if S4S_WARM names a live server, else here
+    python -m s4s.warm --serve NAME                   imports the heavy libraries once, then forks a child for each request
+    python -m s4s.warm [--gpus N] SCRIPT ARGUMENT ... runs a script in such a child if S4S_WARM names a live server, else here
 
-The child gets the caller's files, folder, environment and arguments, and its exit code is passed back. It dies with its
-caller; the server dies when its standard input closes, that is with the process that started it. It computes nothing
-itself, so that a child can choose its own device and threads.
+With --gpus the job waits until N GPUs of the machine are free and has them alone (s4s/lease.py). The child gets the caller's
+files, folder, environment, arguments and leases, and its exit code is passed back. Nothing outlives its cause: the child dies
+with its caller, with the server and with the workflow's main process (S4S_RUN), the caller with its shell, the server when its
+standard input closes. The server computes nothing itself, so that a child can choose its own device and threads.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import runpy
 import select
 import signal
 import socket
+import struct
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from typing import Any
+
+from s4s.errors import S4SError
+from s4s.lease import lease_gpus
 
 PRELOADED = (
     "s4s.metrics.score",
@@ -33,33 +40,79 @@ PRELOADED = (
 
 def main() -> None:
     """Entry point; see the module's docstring."""
-    if sys.argv[1:2] == ["--serve"] and len(sys.argv) == 3:
-        _serve(sys.argv[2])
-    elif len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
-        server = os.environ.get("S4S_WARM")
-        code = _ask(server, sys.argv[1:]) if server else None
-        if code is None:
-            sys.argv = sys.argv[1:]
-            sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
-            runpy.run_path(sys.argv[0], run_name="__main__")
-        else:
-            sys.exit(code)
-    else:
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["--serve"] and len(arguments) == 2:
+        _serve(arguments[1])
+        return
+    gpus = 0
+    if arguments[:1] == ["--gpus"] and len(arguments) > 2 and arguments[1].isdigit():
+        gpus, arguments = int(arguments[1]), arguments[2:]
+    if not arguments or arguments[0].startswith("-"):
         print(__doc__)
-        sys.exit(0 if "--help" in sys.argv else 2)
+        sys.exit(0 if "--help" in arguments else 2)
+    _die_with_parent()
+    _die_with_run()
+    try:
+        leases = lease_gpus(gpus) if gpus else []
+    except S4SError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    server = os.environ.get("S4S_WARM")
+    code = _ask(server, arguments, leases) if server else None
+    if code is None:
+        sys.argv = arguments
+        sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    else:
+        sys.exit(code)
 
 
-def _ask(server: str, arguments: list[str]) -> int | None:
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def _die_with_run() -> None:
+    """End with the workflow's main process, if that is on this machine; a batch system watches over its jobs itself."""
+    host, _, pid = os.environ.get("S4S_RUN", "").rpartition(":")
+    if host != socket.gethostname() or not hasattr(os, "pidfd_open") or "SLURM_JOB_ID" in os.environ:
+        return
+    try:
+        process = os.pidfd_open(int(pid))
+    except ProcessLookupError:
+        sys.exit(1)
+
+    def watch() -> None:
+        select.select([process], [], [])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _same_user(connection: socket.socket) -> bool:
+    """Whether the other end belongs to this user: names of these sockets have no owner and no permissions."""
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return bool(struct.unpack("3i", found)[1] == os.getuid())
+
+
+def _ask(server: str, arguments: list[str], leases: list[int]) -> int | None:
     """Run a script on the server; None if nobody answers there, as on another machine."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
-            connection.connect(server)
+            connection.connect(f"\0{server}")
         except OSError:
             return None
+        if not _same_user(connection):
+            return None
         request = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
-        socket.send_fds(connection, [len(request).to_bytes(8, "big")], [0, 1, 2])
-        connection.sendall(request)
-        answer = connection.recv(4)
+        try:
+            socket.send_fds(connection, [len(request).to_bytes(8, "big")], [0, 1, 2, *leases])
+            connection.sendall(request)
+            answer = connection.recv(4)
+        except OSError:
+            answer = b""
     if len(answer) < 4:
         print("error: the warm server went away before the job ended", file=sys.stderr)
         return 1
@@ -67,16 +120,13 @@ def _ask(server: str, arguments: list[str]) -> int | None:
     return code if code >= 0 else 128 - code
 
 
-def _serve(path: str) -> None:
+def _serve(name: str) -> None:
     from importlib import import_module
 
     for module in PRELOADED:
         import_module(module)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(path)
-    except FileNotFoundError:  # the caller ended during the imports and took the socket's folder with it
-        return
+    listener.bind(f"\0{name}")  # in the kernel's namespace: no file that could be left behind
     listener.listen(64)
     children: dict[int, socket.socket] = {}  # process -> its caller
     wake_read, wake_write = os.pipe()
@@ -97,44 +147,69 @@ def _serve(path: str) -> None:
                     with children.pop(process) as caller, suppress(OSError):  # the caller may have died in the meantime
                         caller.sendall(code.to_bytes(4, "big", signed=True))
         for process, caller in list(children.items()):
-            if caller in ready and not caller.recv(1):
-                os.kill(process, signal.SIGKILL)  # its caller is gone; the exit status is collected above
+            if caller in ready and not _alive(caller):
+                _kill(process)  # its caller is gone; the exit status is collected above
         if listener in ready:
             caller, _ = listener.accept()
-            job, files = _receive(caller)  # before the fork, for what comes later on this socket is its end
+            received = _receive(caller) if _same_user(caller) else None
+            if received is None:
+                caller.close()
+                continue
             process = os.fork()
             if process == 0:
                 listener.close()
+                for other in (caller, *children.values()):
+                    other.close()
                 signal.set_wakeup_fd(-1)
-                for name in (signal.SIGCHLD, signal.SIGTERM):
-                    signal.signal(name, signal.SIG_DFL)
-                _child(job, files)
-            for file in files:
+                for kind in (signal.SIGCHLD, signal.SIGTERM):
+                    signal.signal(kind, signal.SIG_DFL)
+                _child(*received)
+            for file in received[1]:
                 os.close(file)
             children[process] = caller
 
 
+def _alive(caller: socket.socket) -> bool:
+    try:
+        return bool(caller.recv(1))
+    except OSError:
+        return False
+
+
+def _kill(process: int) -> None:
+    """Kill a child and what it started."""
+    for kill in (os.killpg, os.kill):  # a child that was forked this moment leads no group yet
+        with suppress(ProcessLookupError):
+            kill(process, signal.SIGKILL)
+
+
 def _stop(children: dict[int, socket.socket]) -> None:
     for process in children:
-        os.kill(process, signal.SIGKILL)
+        _kill(process)
     os._exit(0)
 
 
-def _receive(caller: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """A caller's request and its standard files."""
-    head, files, _, _ = socket.recv_fds(caller, 8, 3)
-    request = bytearray()
-    while len(request) < int.from_bytes(head, "big") and (part := caller.recv(1 << 16)):
-        request += part
-    return json.loads(request), files
+def _receive(caller: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """A caller's request, and its standard files and leases; None if it ended in the middle. Before the fork, for what comes
+    later on this socket is its end."""
+    try:
+        head, files, _, _ = socket.recv_fds(caller, 8, 64)
+        request = bytearray()
+        while len(request) < int.from_bytes(head, "big") and (part := caller.recv(1 << 16)):
+            request += part
+        return json.loads(request), files
+    except (OSError, ValueError):
+        return None
 
 
 def _child(job: dict[str, Any], files: list[int]) -> None:
     """Become the job; never returns."""
     code = 1
     try:
-        for target, source in enumerate(files):
-            os.dup2(source, target)
+        os.setpgid(0, 0)
+        _die_with_parent()
+        for target, source in enumerate(files[:3]):
+            os.dup2(source, target)  # further files are leases, held until this process ends
         os.chdir(job["folder"])
         os.environ.clear()
         os.environ.update(job["environment"])
@@ -147,8 +222,9 @@ def _child(job: dict[str, Any], files: list[int]) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from s4s.script import run_script, use_device
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> dict[str, int]:
     device = use_device(args.threads)
     from s4s.atomic import write_json
     from s4s.families import FAMILIES
@@ -50,7 +50,8 @@ def main(args: argparse.Namespace) -> None:
     meta = {"model": denoiser.name, "token": args.token, "fit": spec, "start": start.meta, "evaluations": evaluations}
     result.tableau.with_meta(**meta).save(args.out)
     write_json(args.history, {"evaluations": evaluations, "seconds": result.seconds, "history": result.history})
-    Path(args.state).unlink()
+    Path(args.state).unlink(missing_ok=True)
+    return {"evaluations": evaluations}
 
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -60,8 +61,8 @@ parser.add_argument("--token", required=True, help="name of the solver in the re
 parser.add_argument("--spec", required=True, help="JSON: weights, options, driver, decoupled, first_node, settings")
 parser.add_argument("--base", required=True, help="tableau of the classical solver to start from")
 parser.add_argument("--warm-start", help="tableau of a learned solver, at another NFE or of another model, to start near")
-parser.add_argument("--train", required=True, help="teacher pairs to learn from")
-parser.add_argument("--val", required=True, help="teacher pairs to validate on")
+parser.add_argument("--train", nargs="+", required=True, help="teacher pairs to learn from: a file, or shards")
+parser.add_argument("--val", nargs="+", required=True, help="teacher pairs to validate on")
 parser.add_argument("--batch-size", type=int, default=4096, help="states at a time through the network")
 parser.add_argument("--state", required=True, help="resumable state, removed when the results are there")
 parser.add_argument("--threads", type=int, default=1)

@@ -1,18 +1,25 @@
-"""Draw all samples of one cell: every sampling seed, from the noise of the test split."""
+"""Draw the samples of one cell, or of a shard of it, from the noise of the test split; an interrupted job goes on where it was."""
 
 import argparse
 
 from s4s.script import run_script, use_device
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> dict[str, int]:
     device = use_device(args.threads)
+    from s4s.models.files import identity
     from s4s.models.load import load_model
     from s4s.samples import draw_samples
+    from s4s.seeds import sample_seeds, shard_of
     from s4s.tableau import Tableau
 
-    tableau = Tableau.load(args.tableau)
-    draw_samples(load_model(args.model, device, args.embeddings), tableau, args.seeds, args.count, args.batch_size, args.out)
+    denoiser = load_model(args.model, device, args.embeddings)
+    seeds = {
+        f"test~{seed}": shard_of(sample_seeds("test", args.count, seed), args.shard, args.shard_size) for seed in args.seeds
+    }
+    unfinished = identity(args.model, args.embeddings, args.code)
+    count = draw_samples(denoiser, Tableau.load(args.tableau), seeds, args.batch_size, args.out, unfinished)
+    return {"evaluations": count}
 
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -21,7 +28,10 @@ parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for mode
 parser.add_argument("--tableau", required=True)
 parser.add_argument("--seeds", type=int, nargs="+", required=True, help="sampling seeds")
 parser.add_argument("--count", type=int, required=True, help="samples for each sampling seed")
-parser.add_argument("--batch-size", type=int, default=512)
+parser.add_argument("--shard", type=int, help="which shard of each sampling seed; by default all rows")
+parser.add_argument("--shard-size", type=int, default=0, help="rows of a shard")
+parser.add_argument("--batch-size", type=int, default=512, help="samples at a time, in whole blocks of the model")
+parser.add_argument("--code", help="fingerprint of the code; unfinished work of other code is not continued")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True)
 run_script(main, parser)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from s4s.atomic import atomic_path
 from s4s.errors import S4SError, one_line
-from s4s.metrics.fid import Moments, moments
+from s4s.metrics.fid import Moments, RunningMoments, moments
 from s4s.models.classifier import Classifier
 from s4s.models.digits import load_digits
 from s4s.models.embedded import load_classifier
@@ -106,9 +106,11 @@ class ImageFeatures(Features):
     def image_moments(self) -> Moments:
         """Moments of the features of the real images."""
         assert self.model.images is not None
+        found = RunningMoments()
         with torch.inference_mode():
-            features = [self.of_pixels(image[None]).double().cpu() for image in read_images(self.model.images)]
-        return moments(torch.cat(features).numpy(), "reference images")
+            for image in read_images(self.model.images):
+                found.add(self.of_pixels(image[None]).double().cpu().numpy())
+        return found.moments("reference images")
 
 
 class InceptionFeatures(ImageFeatures):

@@ -20,26 +20,62 @@ class Moments(NamedTuple):
     covariance: np.ndarray
 
 
+class RunningMoments:
+    """Count, mean and scatter of features that come in pieces; nothing of a piece is kept.
+
+    Pieces are joined by Chan, Golub and LeVeque's update (1983), so that the order changes rounding errors only.
+    """
+
+    def __init__(self, count: int = 0, mean: np.ndarray | None = None, scatter: np.ndarray | None = None):
+        self.count, self.mean, self.scatter = count, mean, scatter
+
+    def add(self, features: np.ndarray) -> None:
+        """Take in features [n, d]."""
+        values = features.astype(np.float64)
+        centred = values - (mean := values.mean(axis=0))
+        self.join(RunningMoments(len(values), mean, centred.T @ centred))
+
+    def join(self, other: RunningMoments) -> None:
+        """Take in what another one took in."""
+        if self.mean is None or self.scatter is None:
+            self.count, self.mean, self.scatter = other.count, other.mean, other.scatter
+        elif other.mean is not None and other.scatter is not None:
+            total, shift = self.count + other.count, other.mean - self.mean
+            self.scatter = self.scatter + other.scatter + np.outer(shift, shift) * (self.count * other.count / total)
+            self.mean = self.mean + shift * (other.count / total)
+            self.count = total
+
+    def moments(self, what: str = "samples") -> Moments:
+        """The moments of all that came.
+
+        Raises:
+            S4SError: if there are too few rows for a covariance of full rank, or features are not finite.
+        """
+        if self.mean is None or self.scatter is None or self.count <= len(self.mean):
+            size = 0 if self.mean is None else len(self.mean)
+            raise S4SError(f"FID needs more {what} than features: {self.count} {what}, {size} features")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.scatter).all()):
+            raise S4SError(f"FID: the features of the {what} are not all finite")
+        return Moments(self.mean, self.scatter / (self.count - 1))
+
+
 def moments(features: np.ndarray, what: str = "samples") -> Moments:
     """Moments of features [n, d] with more rows than columns.
 
     Raises:
         S4SError: if there are too few rows for a covariance of full rank, or features are not finite.
     """
-    if len(features) <= features.shape[1]:
-        raise S4SError(f"FID needs more {what} than features: {len(features)} {what}, {features.shape[1]} features")
-    if not np.isfinite(features).all():
-        raise S4SError(f"FID: the features of the {what} are not all finite")
-    return Moments(features.mean(axis=0), np.cov(features, rowvar=False))
+    found = RunningMoments()
+    found.add(features)
+    return found.moments(what)
 
 
-def frechet_distance(features: np.ndarray, reference: Moments) -> float:
-    """FID of features [n, d] against the moments of the real data's.
+def frechet_distance(own: Moments, reference: Moments) -> float:
+    """FID between moments of features and those of the real data's.
 
     Raises:
-        S4SError: as `moments`, or if the reference is of another number of features.
+        S4SError: if the reference is of another number of features.
     """
-    own = moments(features)
     if reference.mean.shape != own.mean.shape:
         raise S4SError(f"FID: {len(own.mean)} features, but the reference has {len(reference.mean)}; it is of another network")
     return float(cleanfid_distance(*own, *reference))

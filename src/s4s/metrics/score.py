@@ -1,69 +1,148 @@
-"""The score of one cell: FID and global error for each sampling seed, their mean and spread."""
+"""The score of one cell: FID and global error for each sampling seed, their mean and spread, from statistics of its shards."""
 
 from __future__ import annotations
 
 import statistics
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from s4s.atomic import atomic_path
 from s4s.errors import S4SError
 from s4s.metrics.features import Features
-from s4s.metrics.fid import frechet_distance
-from s4s.metrics.global_error import global_error
+from s4s.metrics.fid import Moments, RunningMoments, frechet_distance
+from s4s.metrics.global_error import distances
 from s4s.models.conditions import ClassLabels
 from s4s.models.denoiser import Denoiser
 from s4s.samples import KIND
-from s4s.store import read_attributes, read_split, split_names
+from s4s.store import Paths, as_list, read_attributes, read_rows, split_sizes
 from s4s.teacher import KIND as PAIRS
 
+ROWS = 1024  # samples in memory at a time; fixed, for the last bits of features depend on it
 
-def score_samples(
-    denoiser: Denoiser, features: Features, samples: str | Path, pairs: str | Path, batch_size: int = 1024
-) -> dict[str, Any]:
-    """Score a samples file against the real data (FID) and against the teacher on the same noise (global error).
 
-    States are decoded and looked at `batch_size` at a time.
+class SplitStatistics:
+    """What a score needs to know of samples of one split.
 
+    Attributes:
+        features: running moments of their features.
+        distance: sum of their distances from the teacher's end points.
+    """
+
+    def __init__(self, features: RunningMoments | None = None, distance: float = 0.0):
+        self.features, self.distance = features or RunningMoments(), distance
+
+    def join(self, other: SplitStatistics) -> None:
+        """Take in those of other samples."""
+        self.features.join(other.features)
+        self.distance += other.distance
+
+
+def statistics_of(denoiser: Denoiser, features: Features, samples: str | Path, pairs: Paths) -> dict[str, SplitStatistics]:
+    """Statistics of each test split of a file of samples, or of teacher pairs taken as samples.
+
+    States are read, decoded and looked at a few at a time.
+
+    Args:
+        pairs: the teacher's pairs of the same noise: pairs.h5, or the shards of these very rows.
     Raises:
         S4SError: if samples and pairs are of different models or of different noise.
     """
-    attributes = read_attributes(samples)
-    if attributes.get("model") != read_attributes(pairs).get("model"):
-        raise S4SError(f"{samples} and {pairs} are of different models; make both again")
-    reference = features.reference()
-    names = [name for name in split_names(samples) if name.startswith("test~")]
-    fid, error, count = [], [], 0
-    for name in names:
-        drawn, taught = read_split(samples, KIND, name), read_split(pairs, PAIRS, name)
-        if not (drawn.seeds.shape == taught.seeds.shape and (drawn.seeds == taught.seeds).all()):
-            raise S4SError(f"{samples} and {pairs}: split {name} is of different noise; make both again")
-        batches = torch.from_numpy(drawn.y_0).split(batch_size)
-        fid.append(frechet_distance(features.of(denoiser.decode(y_0.to(denoiser.device)) for y_0 in batches), reference))
-        error.append(global_error(drawn.y_0, taught.y_0))
-        count = len(drawn.seeds)
+    known, taught = read_attributes(samples), as_list(pairs)
+    for path in taught:
+        if known.get("model") != read_attributes(path).get("model"):
+            raise S4SError(f"{samples} and {path} are of different models; make both again")
+    found = {}
+    for name, rows in split_sizes(samples).items():
+        if not name.startswith("test~"):
+            continue
+        theirs = next((path for path in taught if split_sizes(path).get(name) == rows), None)
+        if theirs is None:
+            raise S4SError(f"{samples} and {taught[0]}: split {name} is of different noise; make both again")
+        own = found[name] = SplitStatistics()
+        kind = PAIRS if known.get("kind") == PAIRS else KIND
+        for drawn, pair in zip(read_rows(samples, kind, name, size=ROWS), read_rows(theirs, PAIRS, name, size=ROWS), strict=True):
+            if not np.array_equal(drawn.seeds, pair.seeds):
+                raise S4SError(f"{samples} and {theirs}: split {name} is of different noise; make both again")
+            own.features.add(features.of([denoiser.decode(torch.from_numpy(drawn.y_0).to(denoiser.device))]))
+            own.distance += float(distances(drawn.y_0, pair.y_0).sum())
+    return found
+
+
+def score(found: dict[str, SplitStatistics], reference: Moments, about: dict[str, Any]) -> dict[str, Any]:
+    """The score of a cell from the statistics of its test splits; `about` is what `describe` says."""
+    fid = [frechet_distance(own.features.moments(), reference) for own in found.values()]
+    error = [own.distance / own.features.count for own in found.values()]
+    classes = about["classes"]
+    count = next(iter(found.values())).features.count
+    in_words = [] if not classes else [f"{classes} classes {'equally often' if count % classes == 0 else 'in turn'}"]
     return {
-        **{key: attributes[key] for key in ("model", "solver", "nfe", "tableau")},
-        "evaluations": attributes["nfe"] * denoiser.passes,
+        **{key: about[key] for key in ("model", "solver", "nfe", "tableau")},
+        "evaluations": about["nfe"] * about["passes"],
         "n_samples": count,
-        "n_seeds": len(names),
-        "features": ", ".join([features.name, *features.details, *_classes(denoiser, count)]),
+        "n_seeds": len(found),
+        "features": ", ".join([*about["features"], *in_words]),
         "fid": fid,
+        **_mean_and_spread("fid", fid),
         "global_error": error,
-        **_moments("fid", fid),
-        **_moments("global_error", error),
+        **_mean_and_spread("global_error", error),
     }
 
 
-def _classes(denoiser: Denoiser, count: int) -> list[str]:
-    """How often each class is there, in words."""
-    labels = getattr(denoiser, "conditioning", None)
-    if not isinstance(labels, ClassLabels):
-        return []
-    return [f"{labels.classes} classes equally often" if count % labels.classes == 0 else f"{labels.classes} classes in turn"]
+def describe(denoiser: Denoiser, features: Features, samples: str | Path) -> dict[str, Any]:
+    """What a score says beside numbers, as plain values."""
+    attributes, labels = read_attributes(samples), getattr(denoiser, "conditioning", None)
+    return {
+        **{key: attributes[key] for key in ("model", "solver", "nfe", "tableau")},
+        "passes": denoiser.passes,
+        "features": [features.name, *features.details],
+        "classes": labels.classes if isinstance(labels, ClassLabels) else 0,
+    }
 
 
-def _moments(name: str, values: list[float]) -> dict[str, float | None]:
+def score_samples(denoiser: Denoiser, features: Features, samples: str | Path, pairs: Paths) -> dict[str, Any]:
+    """Score a samples file against the real data (FID) and against the teacher on the same noise (global error).
+
+    Raises:
+        S4SError: as `statistics_of` and `RunningMoments.moments`.
+    """
+    found = statistics_of(denoiser, features, samples, pairs)
+    return score(found, features.reference(), describe(denoiser, features, samples))
+
+
+def save_statistics(path: str | Path, found: dict[str, SplitStatistics]) -> None:
+    """Write the statistics of a shard, .npz."""
+    arrays = {}
+    for name, own in found.items():
+        for key in ("count", "mean", "scatter"):
+            arrays[f"{name}/{key}"] = np.asarray(getattr(own.features, key))
+        arrays[f"{name}/distance"] = np.asarray(own.distance)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def join_statistics(paths: Iterable[str | Path]) -> dict[str, SplitStatistics]:
+    """The statistics of all splits from those of their shards.
+
+    Raises:
+        S4SError: if a file is not what `save_statistics` wrote.
+    """
+    found: dict[str, SplitStatistics] = {}
+    for path in paths:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                for name in dict.fromkeys(key.rpartition("/")[0] for key in file):
+                    moments = RunningMoments(int(file[f"{name}/count"]), file[f"{name}/mean"], file[f"{name}/scatter"])
+                    found.setdefault(name, SplitStatistics()).join(SplitStatistics(moments, float(file[f"{name}/distance"])))
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise S4SError(f"{path}: cannot read these statistics of samples ({error}); delete the file and rerun") from error
+    return found
+
+
+def _mean_and_spread(name: str, values: list[float]) -> dict[str, float | None]:
     spread = statistics.stdev(values) if len(values) > 1 else None
     return {f"{name}_mean": statistics.fmean(values), f"{name}_std": spread}

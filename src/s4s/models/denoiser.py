@@ -22,6 +22,7 @@ class Denoiser(ABC):
         device, dtype: where its states live, and their type.
         path: the Gaussian path whose time the time schedules count in; the VP path with linear beta unless it has its own.
         passes: states through the network for each evaluation: 2 with classifier-free guidance.
+        block: rows in one call of the network when samples are drawn for files; the last bits of a row depend on it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Denoiser(ABC):
     dtype: torch.dtype = torch.float32
     path: Path = VPLinear()
     passes: int = 1
+    block: int = 64
 
     @abstractmethod
     def __call__(self, y: Tensor, s: Tensor | float, condition: Tensor | None = None) -> Tensor:

@@ -47,7 +47,9 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu", emb
     """
     model = read_model_file(name_or_path)
     options = {} if embeddings is None else {"embeddings": Path(embeddings)}
-    return _adapter(model.kind).load_denoiser(model, torch.device(device), **options)
+    denoiser: Denoiser = _adapter(model.kind).load_denoiser(model, torch.device(device), **options)
+    denoiser.block = model.block
+    return denoiser
 
 
 def load_outline(name_or_path: str | Path) -> Outline:
