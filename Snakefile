@@ -27,4 +27,5 @@ rule all:
     input:
         TABLES,
         FIGURES,
+        JOINED,
         "results/report.html",

@@ -37,7 +37,7 @@ CLASSICAL_CODE += [*FIXED_LEVELS, "solvers/__init__"]
 CLASSICAL_CODE += [
     f"solvers/{name}" for name in ("exponential", "single_step", "start", *SOLVERS)
 ]
-SAMPLING = ["provenance", "tableau", "sampling", "seeds", "store", *MODEL]
+SAMPLING = ["provenance", "tableau", "sampling", "seeds", "parts", "store", *MODEL]
 SCRIPTS = "../../workflow/scripts"
 FITTING_FILES = ["fit", "checks", "distances", "drivers", "first_order"]
 FITTING_FILES += ["gauss_newton", "loop", "lpips_distance", "objective", "outcome"]
@@ -57,7 +57,6 @@ STAGES = {
     ],
     "teacher": [
         f"{SCRIPTS}/teacher_shard",
-        f"{SCRIPTS}/teacher_pairs",
         "teacher",
         *SAMPLING,
     ],
@@ -90,7 +89,8 @@ STAGES = {
         *CLASSICAL_CODE,
         *SAMPLING,
     ],
-    "sample": [f"{SCRIPTS}/sample", f"{SCRIPTS}/teacher_samples", "samples", *SAMPLING],
+    "sample": [f"{SCRIPTS}/sample", "samples", *SAMPLING],
+    "join": [f"{SCRIPTS}/join_shards", "store"],
     "score": [
         f"{SCRIPTS}/score",
         f"{SCRIPTS}/reference_moments",
@@ -101,7 +101,7 @@ STAGES = {
     ],
     "tables": [f"{SCRIPTS}/scores_csv", f"{SCRIPTS}/comparison_table", "tables"],
     "figures": [f"{SCRIPTS}/figure", "figures", "tables"],
-    "report": [f"{SCRIPTS}/report", "report", "tables"],
+    "report": [f"{SCRIPTS}/report", "report", "usage", "tables"],
 }
 
 

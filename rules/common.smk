@@ -1,11 +1,10 @@
 # The checked config, its cells, and what every rule needs. No torch, no network, no globbing here.
-import atexit
 import json
 import os
-import shutil
+import re
+import socket
 import sys
-import tempfile
-from subprocess import PIPE, Popen
+import time
 
 from snakemake.exceptions import WorkflowError
 
@@ -13,10 +12,13 @@ from s4s.config import read_config, resolve_models
 from s4s.definitions import Learned
 from s4s.errors import S4SError
 from s4s.families import FAMILIES
+from s4s.folder_lock import lock_folder, remove_stale_locks
 from s4s.levels import GRIDS
 from s4s.models.files import read_model_file
 from s4s.plan import summary
+from s4s.run_progress import watch
 from s4s.solvers import SOLVERS
+from s4s.warm import start_server
 
 try:
     CONFIG, MODEL_FILES = resolve_models(read_config(config))
@@ -58,6 +60,8 @@ wildcard_constraints:
     solver="[A-Za-z0-9][A-Za-z0-9_-]*",
     nfe="[0-9]+",
     split="train|val|test~[0-9]+",
+    seed="[0-9]+",
+    shard="[0-9]+",
 
 
 def program(name):
@@ -129,15 +133,81 @@ def teacher_tableau(wildcards):
     return f"results/tableaux/{wildcards.model}/teacher/nfe~{steps}.json"
 
 
+def shards(model, count):
+    """The shards that a number of samples is cut into."""
+    return STUDIES[model].shards(count, WEIGHTS[model].block)
+
+
+def shard_size(wildcards):
+    """Samples of a shard."""
+    return study(wildcards).shard_size(WEIGHTS[wildcards.model].block)
+
+
+# model -> names of the shards of its test samples: the split and a number
+TEST_SHARDS = {
+    model: [
+        f"{split}-{shard}" for split in TEST_SPLITS for shard in shards(model, own.samples)
+    ]
+    for model, own in STUDIES.items()
+}
+WHOLE = [model for model in STUDIES if len(TEST_SHARDS[model]) == len(TEST_SPLITS)]
+SHARDED = [model for model in STUDIES if model not in WHOLE]
+STUDENT = "(?!teacher/)[A-Za-z0-9][A-Za-z0-9_-]*"
+# files of samples that no other target needs
+JOINED = [
+    f"results/samples/{cell.model}/{cell.solver}/nfe~{cell.nfe}.h5"
+    for cell in CELLS
+    if cell.model in SHARDED and CONFIG.keep_samples
+]
+
+
+def one_of(names):
+    """A wildcard constraint to some names."""
+    return "|".join(map(re.escape, names)) or "no such name"
+
+
+def teacher_shards(model, split, folder="shards"):
+    """The files of a split of the teacher's pairs."""
+    numbers = shards(model, split_count(model, split))
+    return [
+        f"results/teacher/{model}/{folder}/{split}-{shard}.h5" for shard in numbers
+    ]
+
+
+def shard_path(wildcards, name):
+    """A shard of a solver's test samples; the teacher's are those of its pairs."""
+    if wildcards.solver == "teacher":
+        return f"results/teacher/{wildcards.model}/shards/{name}.h5"
+    return f"results/samples/{wildcards.model}/{wildcards.solver}/nfe~{wildcards.nfe}/{name}.h5"
+
+
+def figure_shards(wildcards):
+    """The data behind the joined files of samples that a figure shows; they must not be deleted before it is drawn."""
+    kind, _, model = wildcards.name.partition("-")
+    if kind != "samples":
+        return []
+    paths = teacher_shards(model, TEST_SPLITS[0])
+    if model in SHARDED:
+        for path in FIGURE_FILES[wildcards.name].values():
+            if "/teacher/" not in path:
+                paths += [f"{path.removesuffix('.h5')}/{n}.h5" for n in TEST_SHARDS[model]]
+    return paths
+
+
+def reference_option(wildcards, input):
+    """Option of a script for the moments of the real images."""
+    return f"--reference {input.reference}" if input.reference else ""
+
+
 def fit_pairs(split):
     """The pairs of a fit: the teacher's, or those of one that is some steps ahead of the student."""
 
-    def path(wildcards):
+    def paths(wildcards):
         ahead = study(wildcards).teacher.ahead
         folder = f"steps~{int(wildcards.nfe) + ahead}" if ahead else "shards"
-        return f"results/teacher/{wildcards.model}/{folder}/{split}.h5"
+        return teacher_shards(wildcards.model, split, folder)
 
-    return path
+    return paths
 
 
 def classical_spec(wildcards, token):
@@ -167,11 +237,15 @@ def searched_files(wildcards):
     }
 
 
+def split_count(model, split):
+    """Number of pairs of a split."""
+    own = STUDIES[model]
+    return {"train": own.teacher.train, "val": own.teacher.val}.get(split, own.samples)
+
+
 def split_size(wildcards):
     """Number of pairs of a split."""
-    own = study(wildcards)
-    sizes = {"train": own.teacher.train, "val": own.teacher.val}
-    return sizes.get(wildcards.split, own.samples)
+    return split_count(wildcards.model, wildcards.split)
 
 
 def fit_spec(wildcards):
@@ -287,22 +361,34 @@ if workflow.is_main_process and {"-n", "--dry-run", "--dryrun"} & {*sys.argv}:
     print(summary(STUDIES, WEIGHTS), file=sys.stderr)
 
 
-# One process imports torch once and forks the short jobs (s4s/warm.py). It ends with this one; without it, as on
-# another machine of a cluster, jobs import torch themselves.
+# What executes jobs holds the folder's lock; a lock of Snakemake's own is then one that a killed run left.
+PLANNING = {"--dryrun", "--lint", "--unlock", "--summary", "--detailed-summary", "--report", "--rulegraph", "--dag", "--filegraph", "--d3dag", "--archive", "--generate-unit-tests", "--containerize", "--print-compilation", "--compilation"}
+ONLY_PLANS = any(
+    argument in PLANNING
+    or argument.startswith(("--dry", "--list", "--cleanup"))
+    or re.fullmatch("-[a-zA-Z]*[nSDl][a-zA-Z]*", argument)
+    for argument in sys.argv[1:]
+)
+if workflow.is_main_process and not ONLY_PLANS:
+    try:
+        FOLDER_LOCK = lock_folder(".")
+    except S4SError as error:
+        raise WorkflowError(str(error)) from None
+    watch(logger, "results/logs/progress.log")
+    if FOLDER_LOCK is not None and remove_stale_locks("."):
+        print("The last run here was killed; its locks are removed.", file=sys.stderr)
+
+WARM = []  # keeps a server's standard input open
+
+# A group of jobs on another machine has a warm server (s4s/warm.py) of its own.
+if not workflow.is_main_process and len(workflow.dag_settings.target_jobs) > 1:
+    WARM.append(start_server())
+
+
+# One process imports torch once and forks the short jobs. It ends with this one; without it jobs import torch themselves.
 onstart:
-    if (
-        not workflow.deployment_settings.deployment_method
-    ):  # conda's jobs need their own interpreter
-        folder = tempfile.mkdtemp(prefix="s4s-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        os.environ.update(S4S_WARM=f"{folder}/socket")
-        WARM.append(
-            Popen(
-                [sys.executable, "-m", "s4s.warm", "--serve", f"{folder}/socket"],
-                stdin=PIPE,
-                start_new_session=True,
-            )
-        )
-
-
-WARM = []  # keeps the server's standard input open
+    os.environ.update(
+        S4S_RUN=f"{socket.gethostname()}:{os.getpid()}", S4S_STARTED=str(time.time())
+    )
+    if not workflow.deployment_settings.deployment_method:
+        WARM.append(start_server())  # conda's jobs need their own interpreter

@@ -40,6 +40,7 @@ rule figure:
             else "results/tables/scores.csv"
         ),
         files=lambda wildcards: list(FIGURE_FILES[wildcards.name].values()),
+        shards=figure_shards,
         model=figure_model,
         code=code("figures"),
     output:

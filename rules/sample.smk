@@ -1,4 +1,4 @@
-# Samples of each cell. One job draws all sampling seeds, from the same noise for every solver.
+# Samples of each cell, from the same noise for every solver. One job draws all of a cell, or a shard of many samples.
 
 
 rule sample:
@@ -15,7 +15,10 @@ rule sample:
     benchmark:
         "results/benchmarks/sample/{model}/{solver}/nfe~{nfe}.jsonl"
     wildcard_constraints:
-        solver="(?!teacher/)[A-Za-z0-9][A-Za-z0-9_-]*",
+        model=one_of(WHOLE),
+        solver=STUDENT,
+    group:
+        "cells"
     conda:
         "../envs/s4s.yaml"
     resources:
@@ -30,28 +33,69 @@ rule sample:
         samples=lambda wildcards: study(wildcards).samples,
         batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --tableau {input.tableau} --seeds {params.seeds} "
-        "--count {params.samples} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"
+        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --tableau {input.tableau} --seeds {params.seeds} "
+        "--count {params.samples} --batch-size {params.batch_size} --code {input.code} --threads {threads} --out {output} 2> {log}"
 
 
-rule teacher_samples:
-    """The teacher's end points on the test noise, in the form of samples."""
+rule sample_shard:
+    """Part of the samples of one solver at one NFE."""
     input:
-        pairs="results/teacher/{model}/pairs.h5",
+        model=model_files,
+        embeddings=embedding_files,
+        tableau="results/tableaux/{model}/{solver}/nfe~{nfe}.json",
         code=code("sample"),
     output:
-        sample_file("results/samples/{model}/teacher/nfe~{nfe}.h5"),
+        sample_file("results/samples/{model}/{solver}/nfe~{nfe}/test~{seed}-{shard}.h5"),
     log:
-        "results/logs/sample/{model}/teacher/nfe~{nfe}.log",
+        "results/logs/sample/{model}/{solver}/nfe~{nfe}/test~{seed}-{shard}.log",
     benchmark:
-        "results/benchmarks/sample/{model}/teacher/nfe~{nfe}.jsonl"
+        "results/benchmarks/sample/{model}/{solver}/nfe~{nfe}/test~{seed}-{shard}.jsonl"
+    wildcard_constraints:
+        solver=STUDENT,
+    group:
+        "cells"
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=memory(1000),
-        runtime=minutes(5),
+        mem_mb=memory(2000),
+        runtime=minutes(120),
+        gpu=1,
     params:
-        script=program("teacher_samples"),
-        seeds=CONFIG.seeds,
+        script=program("sample"),
+        model=lambda wildcards, input: input.model[0],
+        embeddings=embedding_option,
+        samples=lambda wildcards: study(wildcards).samples,
+        shard_size=shard_size,
+        batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
-        "python -m s4s.warm {params.script} --pairs {input.pairs} --seeds {params.seeds} --out {output} 2> {log}"
+        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --tableau {input.tableau} "
+        "--seeds {wildcards.seed} --count {params.samples} --shard {wildcards.shard} --shard-size {params.shard_size} "
+        "--batch-size {params.batch_size} --code {input.code} --threads {threads} --out {output} 2> {log}"
+
+
+rule join_samples:
+    """The samples of one solver at one NFE in one file, whose data stay in the shards; the teacher's are those of its pairs."""
+    input:
+        shards=lambda wildcards: [
+            shard_path(wildcards, name) for name in TEST_SHARDS[wildcards.model]
+        ],
+        code=code("join"),
+    output:
+        sample_file("results/samples/{model}/{solver}/nfe~{nfe}.h5"),
+    log:
+        "results/logs/sample/{model}/{solver}/nfe~{nfe}.log",
+    benchmark:
+        "results/benchmarks/sample/{model}/{solver}/nfe~{nfe}.jsonl"
+    conda:
+        "../envs/s4s.yaml"
+    localrule: True
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        script=program("join_shards"),
+    shell:
+        "python -m s4s.warm {params.script} {input.shards} --kind samples --keys seeds y_0 condition --out {output} 2> {log}"
+
+
+ruleorder: sample > join_samples

@@ -23,7 +23,7 @@ rule reference_moments:
         script=program("reference_moments"),
         model=lambda wildcards, input: input.model[0],
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} --threads {threads} --out {output} 2> {log}"
+        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} --threads {threads} --out {output} 2> {log}"
 
 
 rule score:
@@ -33,7 +33,10 @@ rule score:
         features=feature_files,
         reference=reference_files,
         samples="results/samples/{model}/{solver}/nfe~{nfe}.h5",
-        pairs="results/teacher/{model}/pairs.h5",
+        pairs=lambda wildcards: [
+            f"results/teacher/{wildcards.model}/shards/{name}.h5"
+            for name in TEST_SHARDS[wildcards.model]
+        ],
         code=code("score"),
     output:
         "results/scores/{model}/{solver}/nfe~{nfe}.json",
@@ -41,6 +44,10 @@ rule score:
         "results/logs/score/{model}/{solver}/nfe~{nfe}.log",
     benchmark:
         "results/benchmarks/score/{model}/{solver}/nfe~{nfe}.jsonl"
+    wildcard_constraints:
+        model=one_of(WHOLE),
+    group:
+        "cells"
     conda:
         "../envs/s4s.yaml"
     resources:
@@ -50,10 +57,74 @@ rule score:
     params:
         script=program("score"),
         model=lambda wildcards, input: input.model[0],
-        reference=lambda wildcards, input: (
-            f"--reference {input.reference}" if input.reference else ""
-        ),
-        batch_size=lambda wildcards: study(wildcards).batch_size,
+        reference=reference_option,
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} {params.reference} --batch-size {params.batch_size} --samples {input.samples} --pairs {input.pairs} "
+        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.reference} --samples {input.samples} "
+        "--pairs {input.pairs} --threads {threads} --out {output} 2> {log}"
+
+
+rule score_shard:
+    """Statistics of a shard of samples: moments of their features, distance from the teacher's end points."""
+    input:
+        model=model_files,
+        features=feature_files,
+        reference=reference_files,
+        samples=lambda wildcards: shard_path(wildcards, wildcards.name),
+        pairs="results/teacher/{model}/shards/{name}.h5",
+        code=code("score"),
+    output:
+        temp("results/scores/{model}/{solver}/nfe~{nfe}/{name}.npz"),
+    log:
+        "results/logs/score/{model}/{solver}/nfe~{nfe}/{name}.log",
+    benchmark:
+        "results/benchmarks/score/{model}/{solver}/nfe~{nfe}/{name}.jsonl"
+    wildcard_constraints:
+        name="test~[0-9]+-[0-9]+",
+    group:
+        "cells"
+    conda:
+        "../envs/s4s.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(30),
+        gpu=1,
+    params:
+        script=program("score"),
+        model=lambda wildcards, input: input.model[0],
+        reference=reference_option,
+    shell:
+        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.reference} --samples {input.samples} "
+        "--pairs {input.pairs} --only-statistics --threads {threads} --out {output} 2> {log}"
+
+
+rule join_scores:
+    """FID and global error of one solver at one NFE from the statistics of its shards."""
+    input:
+        model=model_yaml,
+        features=feature_files,
+        reference=reference_files,
+        statistics=lambda wildcards: [
+            f"results/scores/{wildcards.model}/{wildcards.solver}/nfe~{wildcards.nfe}/{name}.npz"
+            for name in TEST_SHARDS[wildcards.model]
+        ],
+        code=code("score"),
+    output:
+        "results/scores/{model}/{solver}/nfe~{nfe}.json",
+    log:
+        "results/logs/score/{model}/{solver}/nfe~{nfe}.log",
+    benchmark:
+        "results/benchmarks/score/{model}/{solver}/nfe~{nfe}.jsonl"
+    wildcard_constraints:
+        model=one_of(SHARDED),
+    conda:
+        "../envs/s4s.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        script=program("score"),
+        model=lambda wildcards, input: input.model[0],
+        reference=reference_option,
+    shell:
+        "python -m s4s.warm {params.script} --model {params.model} {params.reference} --statistics {input.statistics} "
         "--threads {threads} --out {output} 2> {log}"

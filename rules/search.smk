@@ -28,7 +28,7 @@ rule teacher_trajectories:
         samples=lambda wildcards: study(wildcards).search.trajectories,
         batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
+        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
         "--count {params.samples} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"
 
 
@@ -79,5 +79,5 @@ rule model_statistics:
         embeddings=embedding_option,
         batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --trajectories {input.trajectories} "
+        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --trajectories {input.trajectories} "
         "--batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"

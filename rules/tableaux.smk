@@ -16,6 +16,8 @@ rule tableau:
     wildcard_constraints:
         solver="|".join(CLASSICAL),
     priority: 20
+    group:
+        "tableaux"
     conda:
         "../envs/s4s.yaml"
     resources:

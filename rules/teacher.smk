@@ -1,4 +1,4 @@
-# Teacher pairs: one shard a split, joined by a virtual dataset. Splits never share noise (s4s/seeds.py).
+# Teacher pairs in shards, joined by a virtual dataset. Splits never share noise (s4s/seeds.py).
 
 
 rule text_embeddings:
@@ -27,23 +27,23 @@ rule text_embeddings:
         val=lambda wildcards: study(wildcards).teacher.val,
         search=lambda wildcards: study(wildcards).search.trajectories,
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} --test {params.samples} --train {params.train} "
+        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} --test {params.samples} --train {params.train} "
         "--val {params.val} --search {params.search} --threads {threads} --out {output} 2> {log}"
 
 
 rule teacher_shard:
-    """The teacher's end points on the noise of one split."""
+    """The teacher's end points on the noise of a split, or of a part of it."""
     input:
         model=model_files,
         embeddings=embedding_files,
         teacher=teacher_tableau,
         code=code("teacher"),
     output:
-        ensure("results/teacher/{model}/shards/{split}.h5", non_empty=True),
+        ensure("results/teacher/{model}/shards/{split}-{shard}.h5", non_empty=True),
     log:
-        "results/logs/teacher/{model}/{split}.log",
+        "results/logs/teacher/{model}/{split}-{shard}.log",
     benchmark:
-        "results/benchmarks/teacher/{model}/{split}.jsonl"
+        "results/benchmarks/teacher/{model}/{split}-{shard}.jsonl"
     priority: 30
     conda:
         "../envs/s4s.yaml"
@@ -57,14 +57,15 @@ rule teacher_shard:
         embeddings=embedding_option,
         samples=split_size,
         seed=lambda wildcards: wildcards.split.partition("~")[2] or 0,
+        shard_size=shard_size,
         batch_size=lambda wildcards: study(wildcards).batch_size,
         trajectory=lambda wildcards: (
             "--trajectory" if study(wildcards).teacher.trajectory else ""
         ),
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --teacher {input.teacher} --split {wildcards.split} "
-        "--count {params.samples} --sampling-seed {params.seed} --batch-size {params.batch_size} {params.trajectory} "
-        "--threads {threads} --out {output} 2> {log}"
+        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --teacher {input.teacher} --split {wildcards.split} "
+        "--count {params.samples} --sampling-seed {params.seed} --shard {wildcards.shard} --shard-size {params.shard_size} "
+        "--batch-size {params.batch_size} {params.trajectory} --code {input.code} --threads {threads} --out {output} 2> {log}"
 
 
 use rule teacher_shard as student_teacher_shard with:
@@ -74,20 +75,22 @@ use rule teacher_shard as student_teacher_shard with:
         teacher="results/tableaux/{model}/teacher/nfe~{nfe}.json",
         code=code("teacher"),
     output:
-        ensure("results/teacher/{model}/steps~{nfe}/{split}.h5", non_empty=True),
+        ensure("results/teacher/{model}/steps~{nfe}/{split}-{shard}.h5", non_empty=True),
     log:
-        "results/logs/teacher/{model}/steps~{nfe}/{split}.log",
+        "results/logs/teacher/{model}/steps~{nfe}/{split}-{shard}.log",
     benchmark:
-        "results/benchmarks/teacher/{model}/steps~{nfe}/{split}.jsonl"
+        "results/benchmarks/teacher/{model}/steps~{nfe}/{split}-{shard}.jsonl"
 
 
 rule teacher_pairs:
-    """All splits in one file."""
+    """All shards of all splits in one file."""
     input:
-        shards=expand(
-            "results/teacher/{{model}}/shards/{split}.h5", split=TEACHER_SPLITS
-        ),
-        code=code("teacher"),
+        shards=lambda wildcards: [
+            path
+            for split in TEACHER_SPLITS
+            for path in teacher_shards(wildcards.model, split)
+        ],
+        code=code("join"),
     output:
         "results/teacher/{model}/pairs.h5",
     log:
@@ -96,13 +99,14 @@ rule teacher_pairs:
         "results/benchmarks/teacher/{model}/pairs.jsonl"
     conda:
         "../envs/s4s.yaml"
+    localrule: True
     resources:
         mem_mb=1000,
         runtime=5,
     params:
-        script=program("teacher_pairs"),
+        script=program("join_shards"),
     shell:
-        "python -m s4s.warm {params.script} {input.shards} --out {output} 2> {log}"
+        "python -m s4s.warm {params.script} {input.shards} --kind teacher-pairs --out {output} 2> {log}"
 
 
 rule teacher_convergence:
@@ -132,5 +136,5 @@ rule teacher_convergence:
         samples=lambda wildcards: min(study(wildcards).teacher.val, 128),
         batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
+        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
         "--count {params.samples} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"

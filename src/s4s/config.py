@@ -251,6 +251,14 @@ class Config(Strict):
         except ValidationError as error:
             raise S4SError(explain(error, f"config: settings of model {model}")) from error
 
+    def shard_size(self, block: int) -> int:
+        """Samples of a shard: `shard`, rounded up to whole blocks of the model."""
+        return -(-self.shard // block) * block
+
+    def shards(self, count: int, block: int) -> range:
+        """The shards that `count` samples are cut into."""
+        return range(-(-count // self.shard_size(block)))
+
     def definition(self, token: str) -> Classical | Learned:
         """What a token means; `teacher` is the teacher's solver."""
         return self.teacher.definition() if token == "teacher" else self.definitions[token]

@@ -1,6 +1,6 @@
 """Starts the workflow's jobs: with GPUs of their own, and short ones in milliseconds instead of the seconds that imports take.
 
-    python -m s4s.warm --serve NAME                   imports the heavy libraries once, then forks a child for each request
+    python -m s4s.warm --serve FILE                   imports the heavy libraries once, then forks a child for each request
     python -m s4s.warm [--gpus N] SCRIPT ARGUMENT ... runs a script in such a child if S4S_WARM names a live server, else here
 
 With --gpus the job waits until N GPUs of the machine are free and has them alone (s4s/lease.py). The child gets the caller's
@@ -15,10 +15,12 @@ import ctypes
 import json
 import os
 import runpy
+import secrets
 import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import traceback
@@ -57,14 +59,30 @@ def main() -> None:
     except S4SError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    server = os.environ.get("S4S_WARM")
-    code = _ask(server, arguments, leases) if server else None
+    code = _ask(arguments, leases)
     if code is None:
         sys.argv = arguments
         sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
         runpy.run_path(sys.argv[0], run_name="__main__")
     else:
         sys.exit(code)
+
+
+def start_server() -> subprocess.Popen | None:
+    """Start a server for the jobs that this process and its children start; it ends with this process. None but on Linux."""
+    if sys.platform != "linux":
+        return None
+    name = f"s4s-{os.getpid()}-{secrets.token_hex(8)}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(f"\0{name}")  # in the kernel's namespace: no file that could be left behind
+        listener.listen(256)  # so jobs can already ask, and wait until the imports are done
+        os.environ.update(S4S_WARM=f"{os.environ.get('SLURM_JOB_ID', '')}:{name}")
+        return subprocess.Popen(
+            [sys.executable, "-m", "s4s.warm", "--serve", str(listener.fileno())],
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+        )
 
 
 def _die_with_parent() -> None:
@@ -97,14 +115,17 @@ def _same_user(connection: socket.socket) -> bool:
     return bool(struct.unpack("3i", found)[1] == os.getuid())
 
 
-def _ask(server: str, arguments: list[str], leases: list[int]) -> int | None:
-    """Run a script on the server; None if nobody answers there, as on another machine."""
+def _ask(arguments: list[str], leases: list[int]) -> int | None:
+    """Run a script on the server; None if there is none, or none of this machine and batch job."""
+    job, _, server = os.environ.get("S4S_WARM", "").partition(":")
+    if not server or job != os.environ.get("SLURM_JOB_ID", ""):
+        return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
             connection.connect(f"\0{server}")
         except OSError:
             return None
-        if not _same_user(connection):
+        if not _same_user(connection) or connection.recv(1) != b"+":
             return None
         request = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
         try:
@@ -120,14 +141,12 @@ def _ask(server: str, arguments: list[str], leases: list[int]) -> int | None:
     return code if code >= 0 else 128 - code
 
 
-def _serve(name: str) -> None:
+def _serve(file: str) -> None:
     from importlib import import_module
 
+    listener = socket.socket(fileno=int(file))
     for module in PRELOADED:
         import_module(module)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(f"\0{name}")  # in the kernel's namespace: no file that could be left behind
-    listener.listen(64)
     children: dict[int, socket.socket] = {}  # process -> its caller
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
@@ -193,6 +212,7 @@ def _receive(caller: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """A caller's request, and its standard files and leases; None if it ended in the middle. Before the fork, for what comes
     later on this socket is its end."""
     try:
+        caller.sendall(b"+")
         head, files, _, _ = socket.recv_fds(caller, 8, 64)
         request = bytearray()
         while len(request) < int.from_bytes(head, "big") and (part := caller.recv(1 << 16)):
