@@ -1,4 +1,5 @@
 # The checked config, its cells, and what every rule needs. No torch, no network, no globbing here.
+import functools
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from s4s.families import FAMILIES
 from s4s.folder_lock import lock_folder, remove_stale_locks
 from s4s.levels import GRIDS
 from s4s.models.files import read_model_file
-from s4s.plan import summary
+from s4s.plan import fit_evaluations, summary
 from s4s.run_progress import watch
 from s4s.solvers import SOLVERS
 from s4s.warm import start_server
@@ -146,7 +147,9 @@ def shard_size(wildcards):
 # model -> names of the shards of its test samples: the split and a number
 TEST_SHARDS = {
     model: [
-        f"{split}-{shard}" for split in TEST_SPLITS for shard in shards(model, own.samples)
+        f"{split}-{shard}"
+        for split in TEST_SPLITS
+        for shard in shards(model, own.samples)
     ]
     for model, own in STUDIES.items()
 }
@@ -169,9 +172,7 @@ def one_of(names):
 def teacher_shards(model, split, folder="shards"):
     """The files of a split of the teacher's pairs."""
     numbers = shards(model, split_count(model, split))
-    return [
-        f"results/teacher/{model}/{folder}/{split}-{shard}.h5" for shard in numbers
-    ]
+    return [f"results/teacher/{model}/{folder}/{split}-{shard}.h5" for shard in numbers]
 
 
 def shard_path(wildcards, name):
@@ -190,7 +191,9 @@ def figure_shards(wildcards):
     if model in SHARDED:
         for path in FIGURE_FILES[wildcards.name].values():
             if "/teacher/" not in path:
-                paths += [f"{path.removesuffix('.h5')}/{n}.h5" for n in TEST_SHARDS[model]]
+                paths += [
+                    f"{path.removesuffix('.h5')}/{n}.h5" for n in TEST_SHARDS[model]
+                ]
     return paths
 
 
@@ -277,18 +280,72 @@ def warm_start(wildcards):
     return [f"results/tableaux/{cell}/nfe~{max(smaller)}.json"] if smaller else []
 
 
-def memory(embedded):
-    """Memory of a job in MB, that of an embedded model given: others hold all samples of a seed, and networks."""
-    return lambda wildcards: (
-        embedded if WEIGHTS[wildcards.model].kind == "embedded" else 32000
+def passes(model):
+    """States through the network for an evaluation."""
+    return 2 if getattr(WEIGHTS[model], "guidance", 1.0) != 1.0 else 1
+
+
+@functools.cache
+def weights_mb(model):
+    """Size of a model's weights, as far as they are there."""
+    paths = [file.path for file in WEIGHTS[model].own_files()]
+    return sum(path.stat().st_size for path in paths if path.is_file()) / 2**20
+
+
+def memory(beside):
+    """Memory of a job in MB: what it needs beside three copies of the weights. Grows with each retry."""
+    return lambda wildcards, attempt: round(
+        attempt * (beside + 3 * weights_mb(wildcards.model))
     )
 
 
-def minutes(embedded):
-    """Longest time of a job, that of an embedded model given: a day for others."""
-    return lambda wildcards: (
-        embedded if WEIGHTS[wildcards.model].kind == "embedded" else 1440
-    )
+def minutes(states):
+    """Longest time of a job from the states that go through its model's network. Grows with each retry."""
+
+    def estimate(wildcards, attempt):
+        own = WEIGHTS[wildcards.model]
+        throughput = own.throughput or (1000 if own.kind == "embedded" else 50)
+        seconds = states(wildcards) * passes(wildcards.model) / throughput
+        return round(attempt * (5 + 3 * seconds / 60))
+
+    return estimate
+
+
+def states_of_pairs(wildcards):
+    """States through the network for a shard of teacher pairs."""
+    steps = int(getattr(wildcards, "nfe", study(wildcards).teacher.steps))
+    return steps * min(split_size(wildcards), shard_size(wildcards))
+
+
+def states_of_samples(wildcards):
+    """States through the network for the samples of a cell, or a shard of them."""
+    own = study(wildcards)
+    whole = wildcards.model in WHOLE
+    rows = len(CONFIG.seeds) * own.samples if whole else shard_size(wildcards)
+    return int(wildcards.nfe) * rows
+
+
+def states_of_scores(wildcards):
+    """Samples that are scored, in evaluations of a slow network."""
+    return 2 * states_of_samples(wildcards) / int(wildcards.nfe)
+
+
+def states_of_fit(wildcards):
+    """States through the network for a fit."""
+    own = study(wildcards)
+    settings = own.fit_settings(wildcards.solver)
+    return fit_evaluations(settings, int(wildcards.nfe), own.teacher.val)
+
+
+def states_of_search(wildcards):
+    """States through the network for trajectories or statistics."""
+    search = study(wildcards).search
+    return 3 * search.steps * search.trajectories
+
+
+def states_of_convergence(wildcards):
+    """States through the network for the teacher's own error."""
+    return 10 * study(wildcards).teacher.steps * 128
 
 
 def sample_file(path):
@@ -326,8 +383,7 @@ def search_evaluations(model, token):
     if token == "teacher":
         return 0
     search = STUDIES[model].search
-    passes = 2 if getattr(WEIGHTS[model], "guidance", 1.0) != 1.0 else 1
-    size = search.trajectories * search.steps * passes
+    size = search.trajectories * search.steps * passes(model)
     files = CONFIG.classical(token).files
     return size * (len(files) > 0) + 3 * size * ("statistics" in files)
 
@@ -362,7 +418,23 @@ if workflow.is_main_process and {"-n", "--dry-run", "--dryrun"} & {*sys.argv}:
 
 
 # What executes jobs holds the folder's lock; a lock of Snakemake's own is then one that a killed run left.
-PLANNING = {"--dryrun", "--lint", "--unlock", "--summary", "--detailed-summary", "--report", "--rulegraph", "--dag", "--filegraph", "--d3dag", "--archive", "--generate-unit-tests", "--containerize", "--print-compilation", "--compilation"}
+PLANNING = {
+    "--dryrun",
+    "--lint",
+    "--unlock",
+    "--summary",
+    "--detailed-summary",
+    "--report",
+    "--rulegraph",
+    "--dag",
+    "--filegraph",
+    "--d3dag",
+    "--archive",
+    "--generate-unit-tests",
+    "--containerize",
+    "--print-compilation",
+    "--compilation",
+}
 ONLY_PLANS = any(
     argument in PLANNING
     or argument.startswith(("--dry", "--list", "--cleanup"))
@@ -388,7 +460,8 @@ if not workflow.is_main_process and len(workflow.dag_settings.target_jobs) > 1:
 # One process imports torch once and forks the short jobs. It ends with this one; without it jobs import torch themselves.
 onstart:
     os.environ.update(
-        S4S_RUN=f"{socket.gethostname()}:{os.getpid()}", S4S_STARTED=str(time.time())
+        S4S_RUN=f"{socket.gethostname()}:{os.getpid()}",
+        S4S_STARTED=str(time.time()),
     )
     if not workflow.deployment_settings.deployment_method:
         WARM.append(start_server())  # conda's jobs need their own interpreter

@@ -26,7 +26,7 @@ rule fit:
         "../envs/s4s.yaml"
     resources:
         mem_mb=memory(2000),
-        runtime=minutes(240),
+        runtime=minutes(states_of_fit),
         gpu=1,
     params:
         script=program("fit"),

@@ -23,7 +23,7 @@ rule sample:
         "../envs/s4s.yaml"
     resources:
         mem_mb=memory(2000),
-        runtime=minutes(120),
+        runtime=minutes(states_of_samples),
         gpu=1,
     params:
         script=program("sample"),
@@ -58,7 +58,7 @@ rule sample_shard:
         "../envs/s4s.yaml"
     resources:
         mem_mb=memory(2000),
-        runtime=minutes(120),
+        runtime=minutes(states_of_samples),
         gpu=1,
     params:
         script=program("sample"),
@@ -86,9 +86,9 @@ rule join_samples:
         "results/logs/sample/{model}/{solver}/nfe~{nfe}.log",
     benchmark:
         "results/benchmarks/sample/{model}/{solver}/nfe~{nfe}.jsonl"
+    localrule: True
     conda:
         "../envs/s4s.yaml"
-    localrule: True
     resources:
         mem_mb=1000,
         runtime=5,

@@ -17,7 +17,7 @@ rule reference_moments:
         "../envs/s4s.yaml"
     resources:
         mem_mb=memory(8000),
-        runtime=minutes(120),
+        runtime=minutes(lambda wildcards: 100000),
         gpu=1,
     params:
         script=program("reference_moments"),
@@ -52,7 +52,7 @@ rule score:
         "../envs/s4s.yaml"
     resources:
         mem_mb=memory(2000),
-        runtime=minutes(30),
+        runtime=minutes(states_of_scores),
         gpu=1,
     params:
         script=program("score"),
@@ -86,7 +86,7 @@ rule score_shard:
         "../envs/s4s.yaml"
     resources:
         mem_mb=memory(2000),
-        runtime=minutes(30),
+        runtime=minutes(states_of_scores),
         gpu=1,
     params:
         script=program("score"),

@@ -17,7 +17,7 @@ rule teacher_trajectories:
         "../envs/s4s.yaml"
     resources:
         mem_mb=memory(4000),
-        runtime=minutes(120),
+        runtime=minutes(states_of_search),
         gpu=1,
     params:
         script=program("teacher_trajectories"),
@@ -71,7 +71,7 @@ rule model_statistics:
         "../envs/s4s.yaml"
     resources:
         mem_mb=memory(4000),
-        runtime=minutes(120),
+        runtime=minutes(states_of_search),
         gpu=1,
     params:
         script=program("model_statistics"),

@@ -17,7 +17,7 @@ rule text_embeddings:
         "../envs/s4s.yaml"
     resources:
         mem_mb=memory(4000),
-        runtime=minutes(60),
+        runtime=minutes(states_of_search),
         gpu=1,
     params:
         script=program("text_embeddings"),
@@ -49,7 +49,7 @@ rule teacher_shard:
         "../envs/s4s.yaml"
     resources:
         mem_mb=memory(2000),
-        runtime=minutes(120),
+        runtime=minutes(states_of_pairs),
         gpu=1,
     params:
         script=program("teacher_shard"),
@@ -97,9 +97,9 @@ rule teacher_pairs:
         "results/logs/teacher/{model}/pairs.log",
     benchmark:
         "results/benchmarks/teacher/{model}/pairs.jsonl"
+    localrule: True
     conda:
         "../envs/s4s.yaml"
-    localrule: True
     resources:
         mem_mb=1000,
         runtime=5,
@@ -125,7 +125,7 @@ rule teacher_convergence:
         "../envs/s4s.yaml"
     resources:
         mem_mb=memory(2000),
-        runtime=minutes(120),
+        runtime=minutes(states_of_convergence),
         gpu=1,
     params:
         script=program("teacher_convergence"),
