@@ -1,5 +1,6 @@
 # The checked config, its cells, and what every rule needs. No torch, no network, no globbing here.
 import functools
+import itertools
 import json
 import os
 import re
@@ -450,10 +451,12 @@ if workflow.is_main_process and not ONLY_PLANS:
     if FOLDER_LOCK is not None and remove_stale_locks("."):
         print("The last run here was killed; its locks are removed.", file=sys.stderr)
 
+TARGETS = sys.argv[sys.argv.index("--target-jobs") + 1 :] if "--target-jobs" in sys.argv else []
+TARGETS = [*itertools.takewhile(lambda name: not name.startswith("--"), TARGETS)]
 WARM = []  # keeps a server's standard input open
 
 # A group of jobs on another machine has a warm server (s4s/warm.py) of its own.
-if not workflow.is_main_process and len(workflow.dag_settings.target_jobs) > 1:
+if not workflow.is_main_process and sum(":" in name for name in TARGETS) > 1:
     WARM.append(start_server())
 
 

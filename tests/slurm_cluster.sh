@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # A real SLURM cluster of one node on this machine, with accounting and generic resources that stand for four GPUs.
 #   tests/slurm_cluster.sh install   Debian's packages, as root
-#   tests/slurm_cluster.sh start     daemons, as root; then: export SLURM_CONF=/tmp/s4s-slurm/slurm.conf
+#   tests/slurm_cluster.sh start     daemons, as root; refused where a cluster is configured already
 #   tests/slurm_cluster.sh stop
 set -euo pipefail
 base=${S4S_SLURM:-/tmp/s4s-slurm}
 host=$(hostname -s)
+etc=/etc/slurm # where the commands look; job steps get no SLURM_CONF
 export SLURM_CONF=$base/slurm.conf
 
 install() {
@@ -25,6 +26,10 @@ await() {  # await WHAT COMMAND: until the command succeeds
 }
 
 start() {
+  if [ -e "$etc/slurm.conf" ] && [ ! -L "$etc/slurm.conf" ]; then
+    echo "error: $etc/slurm.conf exists; this machine belongs to a cluster" >&2
+    exit 1
+  fi
   mkdir -p "$base"/{log,state,spool,db,run,munge} /run/munge /run/mysqld  # the last two are where client libraries look
   cores=${S4S_SLURM_CORES:-$(nproc)}
   memory=$(($(awk '/MemTotal/ {print $2}' /proc/meminfo) / 1024))
@@ -86,6 +91,8 @@ LogFile=$base/log/slurmdbd.log
 PidFile=$base/run/slurmdbd.pid
 END
   chmod 600 "$base/slurmdbd.conf"
+  mkdir -p "$etc"
+  for file in slurm gres cgroup; do ln -sfn "$base/$file.conf" "$etc/$file.conf"; done
 
   [ -d "$base/db/mysql" ] || mariadb-install-db --user=root --datadir="$base/db" --skip-test-db > "$base/log/mariadb-install.log" 2>&1
   setsid mariadbd --no-defaults --user=root --datadir="$base/db" --skip-networking --socket=/run/mysqld/mysqld.sock \
@@ -111,6 +118,7 @@ stop() {
       sleep 0.25
     done
   done
+  for file in slurm gres cgroup; do [ ! -L "$etc/$file.conf" ] || rm "$etc/$file.conf"; done
   rm -rf "$base"
 }
 

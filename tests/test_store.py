@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from s4s import S4SError
-from s4s.store import Split, merge_splits, read_attributes, read_split, split_names, write_splits
+from s4s.store import Split, merge, read_attributes, read_rows, read_split, split_sizes, write_rows, write_splits
 
 
 def a_split(seed=0, n=50):
@@ -25,25 +25,71 @@ def test_round_trip(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"], "no temporary file is left"
 
 
+def cut(split, *ends):
+    """A split in shards that end at these rows."""
+    return [
+        Split(**{key: array[start:end] for key, array in split.arrays().items()})
+        for start, end in zip((0, *ends), (*ends, len(split)), strict=True)
+    ]
+
+
+def write_shards(folder, name, shards):
+    paths = [folder / f"{name}-{i}.h5" for i in range(len(shards))]
+    for path, shard in zip(paths, shards, strict=True):
+        write_splits(path, "teacher-pairs", {name: shard}, {"model": "m"})
+    return paths
+
+
 def test_shards_join_in_a_virtual_dataset_that_can_move(tmp_path):
-    splits = {"train": a_split(1), "val": a_split(2, 30)}
-    folder = tmp_path / "here"
-    shards = {}
-    for name, split in splits.items():
-        shards[name] = folder / "shards" / f"{name}.h5"
-        write_splits(shards[name], "teacher-pairs", {name: split}, {"model": "m"})
-    merge_splits(folder / "pairs.h5", shards)
+    """Shards of a split in their order, from folders beside and elsewhere; reading all, some and a few rows at a time."""
+    splits, folder = {"train": a_split(1), "val": a_split(2, 30)}, tmp_path / "here"
+    paths = write_shards(folder / "a/shards", "train", cut(splits["train"], 7, 40))
+    paths += write_shards(folder / "b/shards", "val", cut(splits["val"]))
+    merge(folder / "a/pairs.h5", "teacher-pairs", paths)
+    merge(folder / "b/c/samples.h5", "samples", paths, ["seeds", "y_0"])
     folder.rename(tmp_path / "there")
+    pairs = tmp_path / "there/a/pairs.h5"
     for name, split in splits.items():
-        assert (read_split(tmp_path / "there/pairs.h5", "teacher-pairs", name).y_0 == split.y_0).all()
-    assert split_names(tmp_path / "there/pairs.h5") == ["train", "val"]
+        assert (read_split(pairs, "teacher-pairs", name).y_T == split.y_T).all()
+        drawn = read_split(tmp_path / "there/b/c/samples.h5", "samples", name)
+        assert (drawn.y_0 == split.y_0).all() and drawn.y_T is None
+    assert split_sizes(pairs) == {"train": 50, "val": 30}
+    pieces = [*read_rows(pairs, "teacher-pairs", "train", 45, 20)]
+    assert [len(piece) for piece in pieces] == [20, 20, 5]
+    assert (np.concatenate([piece.seeds for piece in pieces]) == np.arange(45)).all()
+    shards = [tmp_path / "there/a/shards" / path.name for path in paths[:3]]
+    assert (read_split(shards, "teacher-pairs", "train", 44).y_0 == splits["train"].y_0[:44]).all()
 
 
-def test_a_lost_shard_is_an_error_and_not_zeros(tmp_path):
-    write_splits(tmp_path / "shards/train.h5", "teacher-pairs", {"train": a_split()}, {})
-    merge_splits(tmp_path / "pairs.h5", {"train": tmp_path / "shards/train.h5"})
-    (tmp_path / "shards/train.h5").unlink()
-    with pytest.raises(S4SError, match=r"train\.h5.*no such file"):
+def test_joined_files_have_the_same_bytes_again(tmp_path):
+    paths = write_shards(tmp_path, "train", cut(a_split(), 20))
+    merge(tmp_path / "a.h5", "samples", paths)
+    first = (tmp_path / "a.h5").read_bytes()
+    merge(tmp_path / "a.h5", "samples", paths)
+    assert (tmp_path / "a.h5").read_bytes() == first
+
+
+def test_rows_come_in_pieces(tmp_path):
+    whole = {"test~0": a_split(1), "test~1": a_split(2, 30)}
+    pieces = [(name, piece) for name, split in whole.items() for piece in cut(split, 3, 11)]
+    write_rows(tmp_path / "pieces.h5", "samples", {"test~0": 50, "test~1": 30}, pieces, {"model": "m"})
+    write_splits(tmp_path / "whole.h5", "samples", whole, {"model": "m"})
+    assert (tmp_path / "pieces.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    with pytest.raises(S4SError, match=r"rows .* were made, expected"):
+        write_rows(tmp_path / "short.h5", "samples", {"test~0": 50, "test~1": 31}, pieces, {})
+    assert not (tmp_path / "short.h5").exists()
+
+
+@pytest.mark.parametrize("how", ["lost", "truncated", "flipped"])
+def test_a_damaged_shard_is_found_by_name_in_the_joined_file(tmp_path, how):
+    """HDF5 itself would read zeros where a shard is gone."""
+    shards = write_shards(tmp_path / "shards", "train", cut(a_split(n=500), 100, 300))
+    merge(tmp_path / "pairs.h5", "teacher-pairs", shards)
+    if how == "lost":
+        shards[1].unlink()
+    else:
+        damage(shards[1], how)
+    with pytest.raises(S4SError, match=r"shards/train-1\.h5: .*(no such file|delete)"):
         read_split(tmp_path / "pairs.h5", "teacher-pairs", "train")
 
 
@@ -51,7 +97,7 @@ def test_shards_of_different_making_do_not_join(tmp_path):
     for name in ("train", "val"):
         write_splits(tmp_path / f"{name}.h5", "teacher-pairs", {name: a_split()}, {"tableau": name})
     with pytest.raises(S4SError, match="differ in tableau"):
-        merge_splits(tmp_path / "pairs.h5", {name: tmp_path / f"{name}.h5" for name in ("train", "val")})
+        merge(tmp_path / "pairs.h5", "teacher-pairs", [tmp_path / f"{name}.h5" for name in ("train", "val")])
 
 
 def damage(path, how):

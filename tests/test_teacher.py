@@ -62,9 +62,9 @@ def scored(digits, tmp_path_factory):
 
 def test_the_teacher_against_itself_has_no_error(digits, scored):
     folder, teacher = scored
-    draw_samples(digits, teacher, [0, 1], 40, 128, folder / "self.h5")
+    draw_samples(digits, teacher, {f"test~{seed}": sample_seeds("test", 40, seed) for seed in (0, 1)}, 128, folder / "self.h5")
     score = score_samples(digits, load_features("digits"), folder / "self.h5", folder / "pairs.h5")
-    assert score["global_error_mean"] == 0 and score["n_seeds"] == 2 and score["n_samples"] == 40
+    assert score["global_error_mean"] < 1e-5 and score["n_seeds"] == 2 and score["n_samples"] == 40
     assert score["fid_mean"] == np.mean(score["fid"]) and score["fid_std"] == pytest.approx(np.std(score["fid"], ddof=1))
 
 
@@ -73,7 +73,7 @@ def test_samples_of_other_noise_or_another_model_are_not_scored(digits, scored, 
     folder, teacher = scored
     path = folder / f"{change}.h5"
     if change == "noise":
-        draw_samples(digits, teacher, [0], 39, 128, path)
+        draw_samples(digits, teacher, {"test~0": sample_seeds("test", 39)}, 128, path)
     else:
         pairs = make_pairs(digits, teacher, sample_seeds("test", 40))
         write_splits(path, "samples", {"test~0": pairs}, provenance("another", teacher))

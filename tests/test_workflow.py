@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import yaml
 from s4s import Tableau
 from s4s.store import read_attributes, read_split
 from s4s.tables import COLUMNS, comparison
+from s4s.warm import start_server
 from tests.builders import edm, features, latent_diffusion, pipelines
 
 ROOT = Path(__file__).parents[1]
@@ -252,7 +254,7 @@ def test_every_format_of_weights_from_teacher_to_scores(study, tmp_path):
     embedded = {path.parent.name for path in (tmp_path / "results/teacher").glob("*/embeddings.h5")}
     assert embedded == of_text
     ahead = {path: read_attributes(path)["levels"] for path in (tmp_path / "results/teacher").glob("*/steps~*/*.h5")}
-    own = {f"stable_diffusion_3/steps~4/{split}.h5" for split in ("train", "val")}
+    own = {f"stable_diffusion_3/steps~4/{split}-0.h5" for split in ("train", "val")}
     assert {"/".join(path.parts[-3:]) for path in ahead} == own and {len(levels) for levels in ahead.values()} == {5}
 
 
@@ -335,24 +337,18 @@ def test_wrong_weights_are_named(study):
 
 
 @pytest.fixture
-def warm(tmp_path, monkeypatch):
-    socket = tmp_path / "socket"
-    command = [sys.executable, "-m", "s4s.warm", "--serve", str(socket)]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE)
-    monkeypatch.setenv("S4S_WARM", str(socket))
-    for _ in range(600):
-        if socket.exists():
-            break
-        time.sleep(0.1)
+def warm(monkeypatch):
+    monkeypatch.setenv("S4S_WARM", "")
+    server = start_server()
     yield server
     server.stdin.close()
-    server.wait(10)
+    server.wait(60)
 
 
 def test_a_warm_server_whose_caller_ended_early_says_nothing(tmp_path):
-    command = [sys.executable, "-m", "s4s.warm", "--serve", str(tmp_path / "gone" / "socket")]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    program = "from s4s.warm import start_server; import os; server = start_server(); os.write(1, b'%d' % server.pid); os._exit(0)"
+    done = subprocess.run([sys.executable, "-c", program], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+    assert done.stderr == "" and gone(int(done.stdout), 60)
 
 
 def ask(*arguments, **options):
@@ -388,10 +384,49 @@ def test_a_job_dies_with_its_caller_and_all_with_the_server(warm, tmp_path):
     assert gone(pids[1]) and callers[1].wait(10) == 1
 
 
+def test_jobs_die_with_a_killed_server_with_their_shell_and_with_the_run(warm, tmp_path, monkeypatch):
+    """Warm and cold jobs; what a job started itself dies too."""
+    script = tmp_path / "sleep.py"
+    script.write_text(
+        "import os, pathlib, subprocess, sys, time\nchild = subprocess.Popen(['sleep', '600'])\n"
+        "pathlib.Path(sys.argv[1]).write_text(f'{os.getpid()} {child.pid}')\ntime.sleep(600)\n"
+    )
+
+    def start(name, **options):
+        caller = ask(script, tmp_path / name, stderr=subprocess.DEVNULL, **options)
+        wait_for_pid(tmp_path / name)
+        return caller, [int(pid) for pid in (tmp_path / name).read_text().split()]
+
+    caller, pids = start("caller")
+    caller.kill()
+    assert all(gone(pid) for pid in pids)
+    shell = subprocess.Popen(["bash", "-c", f"{sys.executable} -m s4s.warm {script} {tmp_path}/shell; true"])
+    pid = wait_for_pid(tmp_path / "shell")
+    shell.kill()
+    assert gone(pid)
+    run = subprocess.Popen(["sleep", "600"])
+    monkeypatch.setenv("S4S_RUN", f"{socket.gethostname()}:{run.pid}")
+    cold, (pid, _) = start("cold", env={**os.environ, "S4S_WARM": ""})
+    _, (warm_pid, _) = start("warm")
+    run.kill()
+    run.wait()
+    assert gone(pid) and gone(warm_pid) and cold.wait(10) == -signal.SIGKILL
+    monkeypatch.delenv("S4S_RUN")
+    caller, (pid, _) = start("server")
+    warm.kill()
+    assert gone(pid) and caller.wait(10) == 1
+
+
+def test_a_server_of_another_batch_job_is_not_asked(warm, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    (tmp_path / "job.py").write_text("import sys\nsys.exit('torch' in sys.modules)\n")
+    assert ask(tmp_path / "job.py").wait(60) == 0
+
+
 def wait_for_pid(path):
     for _ in range(600):
         if path.exists() and path.read_text():
-            return int(path.read_text())
+            return int(path.read_text().split()[0])
         time.sleep(0.1)
     raise AssertionError("the job did not start")
 
@@ -408,6 +443,6 @@ def gone(pid, patience=10.0):
 
 
 def test_without_a_server_a_job_runs_by_itself(tmp_path, monkeypatch):
-    monkeypatch.setenv("S4S_WARM", str(tmp_path / "nobody"))
+    monkeypatch.setenv("S4S_WARM", ":nobody")
     (tmp_path / "job.py").write_text("import sys\nsys.exit(7)\n")
     assert ask(tmp_path / "job.py").wait(60) == 7
