@@ -12,24 +12,25 @@ def main(args: argparse.Namespace) -> None:
     from s4s.metrics.score import describe, join_statistics, save_statistics, score, statistics_of
     from s4s.models.load import load_model
 
-    model, features = load_model(args.model, device), load_features(args.model, device, args.reference)
+    features = load_features(args.model, device, args.reference)
     if args.statistics:
-        found = join_statistics(args.statistics)
+        found, about = join_statistics(args.statistics)
     else:
-        found = statistics_of(model, features, args.samples, args.pairs)
+        model = load_model(args.model, device)
+        found, about = statistics_of(model, features, args.samples, args.pairs), describe(model, features, args.samples)
     if args.only_statistics:
-        save_statistics(args.out, found)
+        save_statistics(args.out, found, about)
     else:
-        write_json(args.out, score(found, features.reference(), describe(model, features, args.samples)))
+        write_json(args.out, score(found, about, features.reference()))
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
-parser.add_argument("--samples", required=True)
+parser.add_argument("--samples", help="samples, or teacher pairs taken as samples")
 parser.add_argument("--pairs", nargs="+", help="teacher pairs of the same noise")
 parser.add_argument("--reference", help="moments of the real images, if the model's reference is a folder of them")
 parser.add_argument("--only-statistics", action="store_true", help="write the statistics of these samples, a shard, not a score")
-parser.add_argument("--statistics", nargs="+", help="statistics of all shards of these samples, to make the score of")
+parser.add_argument("--statistics", nargs="+", help="statistics of all shards, to make the score of")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True)
 run_script(main, parser)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import zipfile
 from collections.abc import Iterable
@@ -73,7 +74,7 @@ def statistics_of(denoiser: Denoiser, features: Features, samples: str | Path, p
     return found
 
 
-def score(found: dict[str, SplitStatistics], reference: Moments, about: dict[str, Any]) -> dict[str, Any]:
+def score(found: dict[str, SplitStatistics], about: dict[str, Any], reference: Moments) -> dict[str, Any]:
     """The score of a cell from the statistics of its test splits; `about` is what `describe` says."""
     fid = [frechet_distance(own.features.moments(), reference) for own in found.values()]
     error = [own.distance / own.features.count for own in found.values()]
@@ -111,12 +112,12 @@ def score_samples(denoiser: Denoiser, features: Features, samples: str | Path, p
         S4SError: as `statistics_of` and `RunningMoments.moments`.
     """
     found = statistics_of(denoiser, features, samples, pairs)
-    return score(found, features.reference(), describe(denoiser, features, samples))
+    return score(found, describe(denoiser, features, samples), features.reference())
 
 
-def save_statistics(path: str | Path, found: dict[str, SplitStatistics]) -> None:
-    """Write the statistics of a shard, .npz."""
-    arrays = {}
+def save_statistics(path: str | Path, found: dict[str, SplitStatistics], about: dict[str, Any]) -> None:
+    """Write the statistics of a shard, .npz, and what `describe` says."""
+    arrays = {"about": np.asarray(json.dumps(about))}
     for name, own in found.items():
         for key in ("count", "mean", "scatter"):
             arrays[f"{name}/{key}"] = np.asarray(getattr(own.features, key))
@@ -125,22 +126,24 @@ def save_statistics(path: str | Path, found: dict[str, SplitStatistics]) -> None
         np.savez(file, **arrays)
 
 
-def join_statistics(paths: Iterable[str | Path]) -> dict[str, SplitStatistics]:
-    """The statistics of all splits from those of their shards.
+def join_statistics(paths: Iterable[str | Path]) -> tuple[dict[str, SplitStatistics], dict[str, Any]]:
+    """The statistics of all splits from those of their shards, and what `describe` said of them.
 
     Raises:
         S4SError: if a file is not what `save_statistics` wrote.
     """
     found: dict[str, SplitStatistics] = {}
+    about: dict[str, Any] = {}
     for path in paths:
         try:
             with np.load(path, allow_pickle=False) as file:
-                for name in dict.fromkeys(key.rpartition("/")[0] for key in file):
+                about = json.loads(str(file["about"]))
+                for name in dict.fromkeys(key.rpartition("/")[0] for key in file if "/" in key):
                     moments = RunningMoments(int(file[f"{name}/count"]), file[f"{name}/mean"], file[f"{name}/scatter"])
                     found.setdefault(name, SplitStatistics()).join(SplitStatistics(moments, float(file[f"{name}/distance"])))
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise S4SError(f"{path}: cannot read these statistics of samples ({error}); delete the file and rerun") from error
-    return found
+    return found, about
 
 
 def _mean_and_spread(name: str, values: list[float]) -> dict[str, float | None]:
