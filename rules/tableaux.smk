@@ -16,13 +16,9 @@ rule tableau:
     wildcard_constraints:
         solver="|".join(CLASSICAL),
     priority: 20
-    group:
-        "tableaux"
+    localrule: True
     conda:
         "../envs/s4s.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=5,
     params:
         script=program("tableau"),
         model=lambda wildcards, input: input.model[0],
