@@ -451,7 +451,11 @@ if workflow.is_main_process and not ONLY_PLANS:
     if FOLDER_LOCK is not None and remove_stale_locks("."):
         print("The last run here was killed; its locks are removed.", file=sys.stderr)
 
-TARGETS = sys.argv[sys.argv.index("--target-jobs") + 1 :] if "--target-jobs" in sys.argv else []
+TARGETS = (
+    sys.argv[sys.argv.index("--target-jobs") + 1 :]
+    if "--target-jobs" in sys.argv
+    else []
+)
 TARGETS = [*itertools.takewhile(lambda name: not name.startswith("--"), TARGETS)]
 WARM = []  # keeps a server's standard input open
 

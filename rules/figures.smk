@@ -97,4 +97,4 @@ rule html_report:
         config=CONFIG.model_dump_json(exclude={"definitions"}),
     shell:
         "python -m s4s.warm {params.script} --scores {input.scores} --figures {input.figures} "
-        "--config {params.config:q} --out {output} 2> {log}"
+        "--logs results/logs --config {params.config:q} --out {output} 2> {log}"

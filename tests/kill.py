@@ -3,14 +3,15 @@
     python -m tests.kill --kills 50 --seed 0                    about 15 minutes on 2 cores
     python -m tests.kill --kills 5 --jobs-only
 
-Each round starts `snakemake` on the tiny config in one folder and, after a random time, sends SIGKILL to Snakemake itself or to a
-random process that it started, warm server and shells included. After the last round one plain run must end well; then the tables
-are compared byte for byte (of scores.csv without the column fit_seconds, a measured time), and processes, locks, temporary files
-and leases are counted that are left. What is printed at the end is Markdown for docs/reliability.md.
+Each round starts `snakemake` on the tiny config in one folder and, after a random time, sends SIGKILL to Snakemake itself or to
+a random process that it started, warm server and shells included. After the last round one plain run must end well; then the
+tables are compared byte for byte (of scores.csv without the column fit_seconds, a measured time), and processes, locks,
+temporary files and leases are counted that are left. What is printed at the end is Markdown for docs/reliability.md.
 """
 
 import argparse
 import collections
+import contextlib
 import csv
 import os
 import random
@@ -33,7 +34,15 @@ LEFT = re.compile(r"\.[^/]*-\d+-\d+-\d+\.\w+|.*\.(parts|state|partial|tmp)")
 
 def start(folder: Path) -> subprocess.Popen:
     """One plain run."""
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--configfile", str(ROOT / "tests/configs/tiny.yaml")]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-s",
+        str(ROOT / "Snakefile"),
+        "--configfile",
+        str(ROOT / "tests/configs/tiny.yaml"),
+    ]
     command += ["--directory", str(folder), "--cores", "2", "--resources", "gpu=2", "--quiet", "all"]
     environment = {**os.environ, MARK: str(folder), "CUDA_VISIBLE_DEVICES": "0,1", "S4S_LEASES": str(folder.parent / "leases")}
     with (folder.parent / f"{folder.name}.log").open("ab") as log:
@@ -45,9 +54,10 @@ def processes(folder: Path) -> dict[int, str]:
     found = {}
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and f"{MARK}={folder}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                if command := (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"):
-                    found[int(entry.name)] = command
+            ours = entry.name.isdigit() and f"{MARK}={folder}".encode() in (entry / "environ").read_bytes().split(b"\0")
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace") if ours else ""
+            if command:
+                found[int(entry.name)] = command
         except OSError:
             pass
     return found
@@ -68,10 +78,8 @@ def disturb(folder: Path, kills: int, jobs_only: bool, longest: float) -> collec
     while sum(killed.values()) < kills:
         run = start(folder)
         while run.poll() is None and sum(killed.values()) < kills:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 run.wait(random.uniform(0.5, longest))
-            except subprocess.TimeoutExpired:
-                pass
             others = [pid for pid in processes(folder) if pid != run.pid]
             victim = run.pid if not jobs_only and (random.random() < 0.5 or not others) else random.choice([*others, run.pid])
             command = processes(folder).get(victim, "")
@@ -134,17 +142,25 @@ def main() -> None:
         code = start(rough).wait()
         if code:
             sys.exit((Path(name) / "rough.log").read_text()[-5000:])
-        same = {table: (calm / f"results/tables/{table}").read_bytes() == (rough / f"results/tables/{table}").read_bytes() for table in TABLES}
+        same = {
+            table: (calm / f"results/tables/{table}").read_bytes() == (rough / f"results/tables/{table}").read_bytes()
+            for table in TABLES
+        }
         same["scores.csv"] = table_rows(calm / "results/tables/scores.csv") == table_rows(rough / "results/tables/scores.csv")
         left = left_over(rough)
-        print(f"\nSeed {args.seed}. An undisturbed run: {undisturbed:.0f} s. {sum(killed.values())} kills in {survived - began - undisturbed:.0f} s:\n")
+        rough_seconds = survived - began - undisturbed
+        print(
+            f"\nSeed {args.seed}. An undisturbed run: {undisturbed:.0f} s. {killed.total()} kills in {rough_seconds:.0f} s:\n"
+        )
         print("| killed | times |\n|:---|---:|")
         print("\n".join(f"| {what} | {count} |" for what, count in killed.most_common()))
         print("\nThe run after that ended with exit code 0.\n\n| table | same bytes as undisturbed |\n|:---|:---|")
         print("\n".join(f"| {table} | {'yes' if equal else 'NO'} |" for table, equal in same.items()))
         print("\n| left | number |\n|:---|---:|")
         print("\n".join(f"| {what} | {len(found)} |" for what, found in left.items()))
-        problems = [table for table, equal in same.items() if not equal] + [f"{what}: {found}" for what, found in left.items() if found]
+        problems = [table for table, equal in same.items() if not equal] + [
+            f"{what}: {found}" for what, found in left.items() if found
+        ]
         if problems:
             sys.exit("\nPROBLEMS\n" + "\n".join(problems))
 

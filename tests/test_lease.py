@@ -23,7 +23,7 @@ lease_gpus(int(sys.argv[1]))
 for name in os.environ["CUDA_VISIBLE_DEVICES"].split(","):
     path = f"{sys.argv[2]}/{name}-{os.getpid()}"
     open(path, "x").close()
-    others = [entry for entry in os.listdir(sys.argv[2]) if entry.startswith(f"{name}-") and not entry.endswith(f"-{os.getpid()}")]
+    others = [entry for entry in os.listdir(sys.argv[2]) if entry.startswith(f"{name}-") and entry != f"{name}-{os.getpid()}"]
     alive = [entry for entry in others if lives(entry.split("-")[1])]
     if alive:
         open(f"{sys.argv[2]}/collision", "w").write(f"{name}: {alive}")

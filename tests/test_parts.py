@@ -101,7 +101,9 @@ def test_an_interrupted_file_goes_on_where_it_was(tmp_path, monkeypatch, change)
     if change == "seeds":
         seeds = seeds + np.uint64(10)
     told = []
-    write_resumable(path, "samples", {"test~0": seeds}, make, 10, {"model": "m"}, "b" if change == "identity" else "a", told.append)
+    write_resumable(
+        path, "samples", {"test~0": seeds}, make, 10, {"model": "m"}, "b" if change == "identity" else "a", told.append
+    )
     assert sum(calls) == {"nothing": 45, "identity": 95, "damaged": 55, "seeds": 95}[change] == 95 - sum(told)
     kept = read_split(path, "samples", "test~0")
     assert (kept.seeds == seeds).all() and (kept.y_0[:, 0] == seeds * 0.5).all()
@@ -134,7 +136,11 @@ def test_scores_of_shards_are_those_of_the_whole(blocks_of_8, tmp_path):
         write_pairs(blocks_of_8, teacher, "test~0", seeds, 64, paths[name][1])
     whole = score_samples(blocks_of_8, features, *paths["whole"])
     for name in "01":
-        save_statistics(tmp_path / f"{name}.npz", statistics_of(blocks_of_8, features, *paths[name]), describe(blocks_of_8, features, paths[name][0]))
+        save_statistics(
+            tmp_path / f"{name}.npz",
+            statistics_of(blocks_of_8, features, *paths[name]),
+            describe(blocks_of_8, features, paths[name][0]),
+        )
     joined = score(*join_statistics([tmp_path / "0.npz", tmp_path / "1.npz"]), features.reference())
     assert joined["n_samples"] == whole["n_samples"] == 48 and joined["features"] == whole["features"]
     assert joined["fid_mean"] == pytest.approx(whole["fid_mean"], rel=1e-9)

@@ -26,8 +26,8 @@ def lock_folder(folder: str | Path) -> int | None:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise S4SError(
-            f"{path.parent.parent.resolve()}: cannot write here ({error.strerror}); nothing was changed; free some space or mount "
-            "it for writing, or choose another folder with --directory"
+            f"{path.parent.parent.resolve()}: cannot write here ({error.strerror}); nothing was changed; free some space or "
+            "mount it for writing, or choose another folder with --directory"
         ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,11 +37,13 @@ def lock_folder(folder: str | Path) -> int | None:
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             return None
         raise S4SError(
-            f"{Path(folder).resolve()}: another run works in this folder ({holder or 'it is just starting'}); wait until it ends, "
-            "or choose another folder with --directory"
+            f"{Path(folder).resolve()}: another run works in this folder ({holder or 'it is just starting'}); wait until it "
+            "ends, or choose another folder with --directory"
         ) from error
     os.ftruncate(handle, 0)
-    os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode(), 0)
+    os.pwrite(
+        handle, f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode(), 0
+    )
     return handle
 
 

@@ -31,7 +31,7 @@ def write_resumable(
     size: int,
     attributes: Mapping[str, Any],
     identity: str = "",
-    finished: Callable[[int], None] = lambda rows: None,
+    finished: Callable[[int], object] = lambda rows: None,
 ) -> None:
     """Write a file with `make(seeds)` for the seeds of each split, `size` of them at a time.
 
@@ -60,9 +60,10 @@ def _rows_of(
     make: Callable[[np.ndarray], Split],
     size: int,
     label: dict[str, Any],
-    finished: Callable[[int], None],
+    finished: Callable[[int], object],
 ) -> Iterator[Split]:
-    start, waiting, since = 0, [], time.monotonic()  # rows start - len(waiting) ... start are not kept yet
+    start, since = 0, time.monotonic()
+    waiting: list[Split] = []  # rows start - len(waiting) ... start are not kept yet
     while start < len(seeds):
         kept = _kept(folder / f"{name}-{start}.h5", name, label, seeds[start:]) if not waiting else None
         if kept is not None:

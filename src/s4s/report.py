@@ -7,11 +7,13 @@ import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Template
 
 from s4s.atomic import write_text
 from s4s.tables import NOT_LEARNED, caption, comparison, read_scores
+from s4s.usage import by_job, read_usage
 
 _PAGE = Template(
     """<!doctype html>
@@ -32,14 +34,42 @@ The same numbers with all details: <a href="tables/scores.csv">tables/scores.csv
 {% for value in row %}<td>{{ value }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>{% endfor %}
 {% for name, image in figures %}<h2>{{ name }}</h2>
 <p><img alt="{{ name }}" src="data:image/png;base64,{{ image }}"></p>{% endfor %}
-<h2>How this was made</h2><pre>{{ config }}</pre><p>{{ versions }}</p>
+<h2>What it cost</h2><p>{{ cost.caption }}</p>
+<div class="wide"><table><thead><tr>{% for name in cost.columns %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>{% for row in cost.rows %}<tr>{% for value in row %}<td>{{ value }}</td>{% endfor %}</tr>{% endfor %}</tbody>
+</table></div><h2>How this was made</h2><pre>{{ config }}</pre><p>{{ versions }}</p>
 </body></html>
 """
 )
 
 
-def write_report(scores_path: str | Path, figures: Sequence[str], config: str, path: str | Path) -> None:
-    """Write the page; `config` is the JSON of the run's configuration."""
+def cost_table(logs: str | Path, run: str) -> dict[str, Any]:
+    """What all jobs whose logs are there cost, by kind of job, and how many of them this run found done."""
+    table = by_job(read_usage(logs), run)
+    total = table.agg(dict.fromkeys(["jobs", "here", "reused", "evaluations", "seconds", "processor", "gpu_seconds"], "sum"))
+    total = total.reindex(table.columns).fillna({"memory": table.memory.max(), "gpu_memory": table.gpu_memory.max()})
+    table.loc["all"] = total
+    columns = ["job", "jobs", "run now", "cache hits", "evaluations", "seconds", "processor seconds", "GPU-seconds",
+               "peak memory (MB)", "peak GPU memory (MB)"]  # fmt: skip
+    return {
+        "caption": "Jobs that the results rest on, up to this page: run now, or done before and found up to date (cache hits). "
+        "Seconds are those of the jobs' own work, without start and imports; evaluations are states through the network of the "
+        "diffusion model, two for a step with guidance, and two more for a gradient.",
+        "columns": columns,
+        "rows": [[job, *(f"{value:,.0f}" for value in row)] for job, row in zip(table.index, table.to_numpy(), strict=True)],
+    }
+
+
+def write_report(
+    scores_path: str | Path, figures: Sequence[str], config: str, path: str | Path, logs: str | Path, run: str = ""
+) -> None:
+    """Write the page.
+
+    Args:
+        config: the JSON of the run's configuration.
+        logs: folder of the jobs' logs.
+        run: what jobs of this run call it in their logs.
+    """
     scores = read_scores(scores_path)
     tables = []
     for model, block in scores.groupby("model", sort=False):
@@ -55,6 +85,7 @@ def write_report(scores_path: str | Path, figures: Sequence[str], config: str, p
         figures=[
             (Path(figure).stem.replace("_", " "), base64.b64encode(Path(figure).read_bytes()).decode()) for figure in figures
         ],
+        cost=cost_table(logs, run),
         config=json.dumps(json.loads(config), indent=2),
         versions=", ".join(f"{name} {version(name)}" for name in ("s4s", "torch", "snakemake", "clean-fid")),
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ class RunProgress(logging.Handler):
     """Attach it to the engine's logger. Records are known by their attribute `event`: job_info, job_started, job_finished and
     run_info, which the interface of logger plugins defines.
 
-    The time left is the sum over the jobs that are left, each as long as those of its rule so far, over the jobs at a time so far.
+    The time left is the sum over the jobs that are left, each as long as those of its rule so far, over the
+    number of jobs at a time so far.
     """
 
     def __init__(self, path: str | Path):
@@ -28,7 +30,7 @@ class RunProgress(logging.Handler):
         self.begun: dict[int, float] = {}  # running job -> when
         self.total: Counter[str] = Counter()  # rule -> jobs of this run
         self.done: Counter[str] = Counter()
-        self.busy: Counter[str] = Counter()  # rule -> seconds of its finished jobs
+        self.busy: defaultdict[str, float] = defaultdict(float)  # rule -> seconds of its finished jobs
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take note of a record; now and then print a line."""
@@ -40,7 +42,7 @@ class RunProgress(logging.Handler):
             self.begun[getattr(record, "jobid", -1)] = now
         elif event == "job_finished":
             self._finished(getattr(record, "job_id", -1), now)
-        if now - self.shown > EVERY and sum(self.done.values()):
+        if now - self.shown > EVERY and self.done.total():
             self.shown = now
             self.show(now)
 
@@ -52,7 +54,7 @@ class RunProgress(logging.Handler):
 
     def left(self, now: float) -> float:
         """Seconds until the end, by the rule above."""
-        busy, done = sum(self.busy.values()), sum(self.done.values())
+        busy, done = math.fsum(self.busy.values()), self.done.total()
         mean = busy / max(1, done)
         work = sum(
             (self.busy[rule] / self.done[rule] if self.done[rule] else mean) * (total - self.done[rule])
@@ -64,7 +66,8 @@ class RunProgress(logging.Handler):
 
     def show(self, now: float) -> None:
         """One line, with what runs longest if that is long."""
-        done, total = sum(self.done.values()), max(sum(self.total.values()), sum(self.done.values()) + len(self.begun))
+        done = self.done.total()
+        total = max(self.total.total(), done + len(self.begun))
         gone, left = (tqdm.format_interval(seconds) for seconds in (now - self.started, self.left(now)))
         line = f"study: {done} of {total} jobs done, {len(self.begun)} running, {gone} gone, about {left} left"
         print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""How the workflow's scripts start and end: arguments, one thread a core given, one clear line for what went wrong, the cost."""
+"""How the workflow's scripts start and end: arguments, threads, one clear line for what went wrong, what the job cost."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def run_script(main: Callable[[argparse.Namespace], dict[str, Any] | None], pars
     except RuntimeError as error:
         if "out of memory" not in str(error).lower():
             raise
-        _fail(f"out of memory ({str(error).splitlines()[0]}); lower batch_size in the config and block in the model's YAML file")
+        _fail(
+            f"out of memory ({str(error).splitlines()[0]}); lower batch_size in the config and block in the model's YAML file"
+        )
     usage = {
         "job": name,
         "run": os.environ.get("S4S_STARTED", ""),

@@ -183,8 +183,8 @@ def _serve(file: str) -> None:
                 for kind in (signal.SIGCHLD, signal.SIGTERM):
                     signal.signal(kind, signal.SIG_DFL)
                 _child(*received)
-            for file in received[1]:
-                os.close(file)
+            for handle in received[1]:
+                os.close(handle)
             children[process] = caller
 
 

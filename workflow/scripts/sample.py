@@ -1,4 +1,4 @@
-"""Draw the samples of one cell, or of a shard of it, from the noise of the test split; an interrupted job goes on where it was."""
+"""Draw the samples of one cell, or of a shard of it, from the test noise; an interrupted job goes on where it was."""
 
 import argparse
 

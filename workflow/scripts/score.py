@@ -29,7 +29,9 @@ parser.add_argument("--model", required=True)
 parser.add_argument("--samples", help="samples, or teacher pairs taken as samples")
 parser.add_argument("--pairs", nargs="+", help="teacher pairs of the same noise")
 parser.add_argument("--reference", help="moments of the real images, if the model's reference is a folder of them")
-parser.add_argument("--only-statistics", action="store_true", help="write the statistics of these samples, a shard, not a score")
+parser.add_argument(
+    "--only-statistics", action="store_true", help="write the statistics of these samples, a shard, not a score"
+)
 parser.add_argument("--statistics", nargs="+", help="statistics of all shards, to make the score of")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True)

@@ -6,7 +6,7 @@ import json
 from s4s.script import run_script, use_device
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> dict[str, int]:
     device = use_device(args.threads)
     from s4s.atomic import write_text
     from s4s.models.load import load_model
@@ -18,6 +18,7 @@ def main(args: argparse.Namespace) -> None:
     rows = convergence(denoiser, *teacher, args.steps, args.count, args.batch_size)
     lines = [f"{denoiser.name},{steps},{error:.8e}" for steps, error in rows]
     write_text(args.out, "\n".join(["model,steps,global_error", *lines]) + "\n")
+    return {"evaluations": (4 * args.steps + sum(steps for steps, _ in rows)) * args.count * denoiser.passes}
 
 
 parser = argparse.ArgumentParser(description=__doc__)

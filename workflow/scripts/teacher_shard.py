@@ -1,4 +1,4 @@
-"""Run the teacher on the noise of one split, or of a shard of it, and write the pairs; an interrupted job goes on where it was."""
+"""Make the teacher's pairs of one split, or of a shard of it; an interrupted job goes on where it was."""
 
 import argparse
 

@@ -6,7 +6,7 @@ import json
 from s4s.script import run_script, use_device
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> dict[str, int]:
     device = use_device(args.threads)
     from s4s.levels import levels
     from s4s.models.load import load_model
@@ -22,6 +22,7 @@ def main(args: argparse.Namespace) -> None:
     seeds = sample_seeds("search", args.count)
     paths = make_pairs(denoiser, teacher, seeds, args.batch_size, trajectory=True, show_progress=True)
     write_splits(args.out, KIND, {"search": paths}, attributes(denoiser, teacher))
+    return {"evaluations": args.count * teacher.nfe * denoiser.passes}
 
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -66,7 +66,9 @@ def statistics_of(denoiser: Denoiser, features: Features, samples: str | Path, p
             raise S4SError(f"{samples} and {taught[0]}: split {name} is of different noise; make both again")
         own = found[name] = SplitStatistics()
         kind = PAIRS if known.get("kind") == PAIRS else KIND
-        for drawn, pair in zip(read_rows(samples, kind, name, size=ROWS), read_rows(theirs, PAIRS, name, size=ROWS), strict=True):
+        for drawn, pair in zip(
+            read_rows(samples, kind, name, size=ROWS), read_rows(theirs, PAIRS, name, size=ROWS), strict=True
+        ):
             if not np.array_equal(drawn.seeds, pair.seeds):
                 raise S4SError(f"{samples} and {theirs}: split {name} is of different noise; make both again")
             own.features.add(features.of([denoiser.decode(torch.from_numpy(drawn.y_0).to(denoiser.device))]))
@@ -123,7 +125,7 @@ def save_statistics(path: str | Path, found: dict[str, SplitStatistics], about: 
             arrays[f"{name}/{key}"] = np.asarray(getattr(own.features, key))
         arrays[f"{name}/distance"] = np.asarray(own.distance)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def join_statistics(paths: Iterable[str | Path]) -> tuple[dict[str, SplitStatistics], dict[str, Any]]:

@@ -72,7 +72,9 @@ class Model(Strict):
     perceptual: WeightFile | None = Field(None, description="network of the fit's perceptual distance")
     study: dict[str, Any] = Field({}, description="nfe, samples, batch_size, teacher, search and fit instead of the config's")
     block: int = Field(
-        64, ge=1, description="samples in one call of the network; lower it where memory is short: last bits of results depend on it"
+        64,
+        ge=1,
+        description="samples in one call of the network; lower it where memory is short: last bits of results depend on it",
     )
     throughput: float | None = Field(None, gt=0, description="states a second through the network on one GPU, for plans")
 
@@ -323,6 +325,8 @@ def checked_bytes(weights: WeightFile) -> bytes:
 def identity(name_or_path: str | Path, *others: str | Path | None) -> str:
     """Hash of a model's description, of what its weights look like from outside, and of the contents of other files."""
     model = read_model_file(name_or_path)
-    weights = [(str(file.path), status.st_size, status.st_mtime_ns) for file in model.own_files() if (status := file.path.stat())]
+    weights = [
+        (str(file.path), status.st_size, status.st_mtime_ns) for file in model.own_files() if (status := file.path.stat())
+    ]
     content = [Path(other).read_bytes().hex() for other in others if other is not None]
     return hashlib.sha256(repr((model.model_dump_json(), weights, content)).encode()).hexdigest()
