@@ -1,48 +1,100 @@
-"""HDF5 chunk sizes for teacher pairs: write and read throughput as ratios to numpy.save and numpy.load, in one run.
+"""HDF5 files of teacher pairs against numpy.save and numpy.load on the same disk, as ratios of throughput in one run.
 
-python benchmarks/store_throughput.py --shape 1 8 8 --rows 20000
-python benchmarks/store_throughput.py --shape 3 32 32 --rows 5000
+python benchmarks/store_throughput.py --shape 3 32 32 --rows 20000
+python benchmarks/store_throughput.py --shape 1 8 8 --rows 200000 --folder /somewhere/else
+
+"Disk": the write ends when the data are on the disk (fsync), the read begins with nothing of the file in memory. "Memory": reads of
+a file that was read just before, where there is no disk and a checksum's own time shows. Writes always end with fsync, for a file
+that may vanish is none.
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from s4s import store
 
+REPEATS = 5
 
-def seconds(action):
-    """Median of five runs."""
+
+def flushed(path, write):
+    """Write and wait for the disk."""
+    write()
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+
+
+def forget(path):
+    """Drop a file from the memory of the operating system."""
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(handle)
+
+
+def seconds(action, before=lambda: None):
+    """Median of some runs."""
     times = []
-    for _ in range(5):
+    for _ in range(REPEATS):
+        before()
         start = time.perf_counter()
         action()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
 
+def alternative(path, split, **options):
+    """The same data with other settings of HDF5."""
+    with h5py.File(path, "w") as file:
+        for key, array in split.arrays().items():
+            file.create_dataset(f"train/{key}", data=array, **options)
+
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--shape", type=int, nargs="+", default=[1, 8, 8], help="shape of one state")
+parser.add_argument("--shape", type=int, nargs="+", default=[3, 32, 32], help="shape of one state")
 parser.add_argument("--rows", type=int, default=20000, help="number of states")
+parser.add_argument("--folder", help="where to write; by default the folder of temporary files")
 args = parser.parse_args()
 
 rng = np.random.default_rng(0)
 y_T, y_0 = (rng.standard_normal((args.rows, *args.shape), dtype=np.float32) for _ in range(2))
 split = store.Split(np.arange(args.rows, dtype=np.uint64), y_0, y_T)
 
-with tempfile.TemporaryDirectory() as folder:
+with tempfile.TemporaryDirectory(dir=args.folder) as folder:
     plain, file = Path(folder) / "plain.npy", Path(folder) / "pairs.h5"
     both = np.stack([y_T, y_0])
-    write, read = seconds(lambda: np.save(plain, both)), seconds(lambda: np.load(plain))
-    megabytes = both.nbytes / 1e6
-    print(f"{megabytes:.0f} MB; numpy: write {megabytes / write:.0f} MB/s, read {megabytes / read:.0f} MB/s\n")
-    print("| chunk (KiB) | write / numpy.save | read / numpy.load |\n|---:|---:|---:|")
-    for exponent in range(12, 23, 2):
+    write = seconds(lambda: flushed(plain, lambda: np.save(plain, both)))
+    cold, warm = seconds(lambda: np.load(plain), lambda: forget(plain)), seconds(lambda: np.load(plain))
+    speeds = ", ".join(f"{name} {both.nbytes / 1e6 / s:.0f} MB/s" for name, s in [("write", write), ("read", cold), ("memory", warm)])
+    print(f"{both.nbytes / 1e6:.0f} MB in states of {args.shape}; numpy: {speeds}\n")
+    print("| settings | write (disk) | read (disk) | read (memory) | size |\n|:---|---:|---:|---:|---:|")
+
+    def row(name, make):
+        times = [seconds(make)]
+        read = lambda: store.read_split(file, "teacher-pairs", "train")  # noqa: E731
+        if "kind" not in h5py.File(file).attrs:
+            read = lambda: {key: dataset[()] for key, dataset in h5py.File(file)["train"].items()}  # noqa: E731
+        times += [seconds(read, lambda: forget(file)), seconds(read)]
+        ratios = " | ".join(f"{numpy / ours:.2f}" for numpy, ours in zip((write, cold, warm), times, strict=True))
+        print(f"| {name} | {ratios} | {file.stat().st_size / both.nbytes:.2f} |", flush=True)
+
+    chosen = store.CHUNK_BYTES
+    for exponent in (14, 16, 18, 20, 22):
         store.CHUNK_BYTES = 1 << exponent
-        ours_write = seconds(lambda: store.write_splits(file, "teacher-pairs", {"train": split}, {}))
-        ours_read = seconds(lambda: store.read_split(file, "teacher-pairs", "train"))
-        print(f"| {store.CHUNK_BYTES // 1024} | {write / ours_write:.2f} | {read / ours_read:.2f} |")
+        mark = "**" if store.CHUNK_BYTES == chosen else ""
+        name = f"{mark}checksums, chunks of {store.CHUNK_BYTES // 1024} KiB{mark}"
+        row(name, lambda: store.write_splits(file, "teacher-pairs", {"train": split}, {}))
+    chunk = {"chunks": True}
+    for name, options in [
+        ("no checksums, contiguous", {}),
+        ("gzip 1 with byte shuffle and checksums", {**chunk, "compression": 1, "shuffle": True, "fletcher32": True}),
+        ("lzf with byte shuffle and checksums", {**chunk, "compression": "lzf", "shuffle": True, "fletcher32": True}),
+    ]:
+        row(name, lambda options=options: flushed(file, lambda: alternative(file, split, **options)))

@@ -1,0 +1,85 @@
+"""Runs on a cluster: a real SLURM on this machine, and the generic executor with a stand-in for a batch system's commands."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SCORES = "results/tables/scores.csv"
+
+
+def run(directory, *arguments):
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(directory), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout + done.stderr
+
+
+def scores(folder):
+    return pd.read_csv(folder / SCORES).drop(columns="fit_seconds")
+
+
+@pytest.mark.parametrize("name", ["slurm", "pbs", "lsf"])
+def test_profiles_name_rules_that_exist_and_ask_for_what_jobs_need(name):
+    profile = yaml.safe_load((ROOT / f"profiles/{name}/config.yaml").read_text())
+    text = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    rules = re.findall(r"^(?:use rule \w+ as|rule) (\w+)", text, re.M)
+    gpu_rules = {part.split(":")[0] for part in re.split(r"(?m)^rule ", text)[1:] if "gpu=1" in part} | {"student_teacher_shard"}
+    if name == "slurm":
+        assert set(profile["set-resources"]) == gpu_rules and gpu_rules <= {*rules}
+    else:
+        submit = profile["cluster-generic-submit-cmd"]
+        assert all(f"{{{what}}}" in submit for what in ("rule", "threads", "resources.gpu", "resources.mem_mb", "resources.runtime"))
+    assert profile["rerun-incomplete"] and profile["retries"] and profile["group-components"] == ["cells=20"]
+
+
+def test_the_generic_executor_with_a_stand_in_for_a_batch_system(tmp_path):
+    """Jobs and groups of jobs on "another machine", that is without the main process's warm server; the same scores."""
+    submit = tmp_path / "submit"
+    submit.write_text(f"#!/bin/sh\nS4S_WARM= PBS_JOBID=$$ setsid sh \"$1\" >> {tmp_path}/jobs.log 2>&1 < /dev/null &\necho $!\n")
+    submit.chmod(0o755)
+    profile = yaml.safe_load((ROOT / "profiles/pbs/config.yaml").read_text())
+    profile["cluster-generic-submit-cmd"] = str(submit)
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile/config.yaml").write_text(yaml.safe_dump({**profile, "latency-wait": 5, "seconds-between-status-checks": 1, "jobs": 2}))
+    study = ["--configfile", str(ROOT / "tests/configs/tiny.yaml"), "--config", "nfe=[3]", "solvers=[ddim-logsnr,s4s_alt]"]
+    (tmp_path / "cluster").mkdir()
+    run(tmp_path / "cluster", "--workflow-profile", str(tmp_path / "profile"), SCORES, *study)
+    (tmp_path / "local").mkdir()
+    run(tmp_path / "local", "--cores", "2", SCORES, *study)
+    pd.testing.assert_frame_equal(scores(tmp_path / "cluster"), scores(tmp_path / "local"))
+
+
+@pytest.fixture
+def slurm():
+    """A cluster of one node; its packages must be installed (tests/slurm_cluster.sh install)."""
+    if not (shutil.which("slurmctld") and shutil.which("mariadbd") and os.getuid() == 0):
+        pytest.skip("no SLURM daemons here, or not root: tests/slurm_cluster.sh install")
+    started = subprocess.run([ROOT / "tests/slurm_cluster.sh", "start"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert started.returncode == 0, started.stdout + started.stderr
+    yield
+    subprocess.run([ROOT / "tests/slurm_cluster.sh", "stop"], check=True)
+
+
+@pytest.mark.suite
+def test_the_default_config_through_slurm(slurm, tmp_path):
+    """Every job in its accounting with a name, a GPU where it asked for one, and done; tables and figures at the end."""
+    run(tmp_path, "--workflow-profile", str(ROOT / "profiles/slurm"))
+    fields = "JobID,Partition,State,Elapsed,AllocTRES%50,Comment%60"
+    listing = subprocess.run(["sacct", "-a", "-X", f"--format={fields}"], capture_output=True, text=True, check=True).stdout
+    print(listing)
+    jobs = [line.split() for line in listing.splitlines()[2:]]
+    assert len(jobs) > 30 and all("COMPLETED" in job for job in jobs)
+    named = {word for job in jobs for word in job if word.startswith("rule_")}
+    assert any(name.startswith("rule_fit_wildcards_digits_joint_3") for name in named) and "rule_cells_sample_score" in named
+    fits = [job for job in jobs if any(word.startswith("rule_fit") for word in job)]
+    assert len(fits) == 24 and all("gres/gpu=1" in " ".join(job) for job in fits)
+    table = pd.read_csv(tmp_path / SCORES)
+    assert len(table) == 1 + 21 * 6 and table.fid_mean.notna().all() and (tmp_path / "results/report.html").exists()
