@@ -85,7 +85,7 @@ def memory(name: str, rows: int) -> float:
 def shipped_batch(name: str) -> int:
     """States at a time through the network with the shipped settings."""
     model = read_model_file("sd14" if name == "stable_diffusion" else name)
-    return model.study["batch_size"] * (2 if getattr(model, "guidance", 1.0) != 1.0 else 1)
+    return model.block * (2 if getattr(model, "guidance", 1.0) != 1.0 else 1)
 
 
 def denoiser(name: str, device: torch.device) -> s4s.Denoiser:

@@ -72,7 +72,9 @@ with tempfile.TemporaryDirectory(dir=args.folder) as folder:
     both = np.stack([y_T, y_0])
     write = seconds(lambda: flushed(plain, lambda: np.save(plain, both)))
     cold, warm = seconds(lambda: np.load(plain), lambda: forget(plain)), seconds(lambda: np.load(plain))
-    speeds = ", ".join(f"{name} {both.nbytes / 1e6 / s:.0f} MB/s" for name, s in [("write", write), ("read", cold), ("memory", warm)])
+    speeds = ", ".join(
+        f"{name} {both.nbytes / 1e6 / s:.0f} MB/s" for name, s in [("write", write), ("read", cold), ("memory", warm)]
+    )
     print(f"{both.nbytes / 1e6:.0f} MB in states of {args.shape}; numpy: {speeds}\n")
     print("| settings | write (disk) | read (disk) | read (memory) | size |\n|:---|---:|---:|---:|---:|")
 

@@ -38,4 +38,8 @@ by_kind = usage.groupby("job").seconds.agg(["size", "sum"]).sort_values("sum", a
 print(f"{args.cores} cores, {len(usage)} jobs; wall {wall:.0f} s, sum of the jobs' own seconds {total:.0f} s")
 print(f"wall / sum: {wall / total:.2f}; {args.cores} x wall / sum: {args.cores * wall / total:.2f}\n")
 print("| job | jobs | seconds | share |\n|:---|---:|---:|---:|")
-print("\n".join(f"| {name} | {row['size']:.0f} | {row['sum']:.1f} | {row['sum'] / total:.1%} |" for name, row in by_kind.iterrows()))
+print(
+    "\n".join(
+        f"| {name} | {row['size']:.0f} | {row['sum']:.1f} | {row['sum'] / total:.1%} |" for name, row in by_kind.iterrows()
+    )
+)

@@ -33,12 +33,11 @@ rule fit:
         model=lambda wildcards, input: input.model[0],
         embeddings=embedding_option,
         spec=fit_spec,
-        batch_size=lambda wildcards: study(wildcards).batch_size,
         warm=lambda wildcards, input: (
             f"--warm-start {input.warm}" if input.warm else ""
         ),
         state="results/fits/{model}/{solver}/nfe~{nfe}.state",
     shell:
         "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --token {wildcards.solver} --spec {params.spec:q} "
-        "--base {input.base} {params.warm} --train {input.train} --val {input.val} --batch-size {params.batch_size} "
+        "--base {input.base} {params.warm} --train {input.train} --val {input.val} "
         "--state {params.state} --threads {threads} --out {output.tableau} --history {output.history} 2> {log}"

@@ -26,10 +26,9 @@ rule teacher_trajectories:
         spec=search_spec,
         steps=lambda wildcards: study(wildcards).search.steps,
         samples=lambda wildcards: study(wildcards).search.trajectories,
-        batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
         "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
-        "--count {params.samples} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"
+        "--count {params.samples} --threads {threads} --out {output} 2> {log}"
 
 
 rule gits_costs:
@@ -77,7 +76,6 @@ rule model_statistics:
         script=program("model_statistics"),
         model=lambda wildcards, input: input.model[0],
         embeddings=embedding_option,
-        batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
         "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --trajectories {input.trajectories} "
-        "--batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"
+        "--threads {threads} --out {output} 2> {log}"

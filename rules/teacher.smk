@@ -1,3 +1,4 @@
+# `--cache teacher_shard` shares shards between folders, so these rules have no benchmark; logs say what each cost.
 # Teacher pairs in shards, joined by a virtual dataset. Splits never share noise (s4s/seeds.py).
 
 
@@ -10,8 +11,6 @@ rule text_embeddings:
         ensure("results/teacher/{model}/embeddings.h5", non_empty=True),
     log:
         "results/logs/teacher/{model}/embeddings.log",
-    benchmark:
-        "results/benchmarks/teacher/{model}/embeddings.jsonl"
     priority: 40
     conda:
         "../envs/s4s.yaml"
@@ -42,8 +41,6 @@ rule teacher_shard:
         ensure("results/teacher/{model}/shards/{split}-{shard}.h5", non_empty=True),
     log:
         "results/logs/teacher/{model}/{split}-{shard}.log",
-    benchmark:
-        "results/benchmarks/teacher/{model}/{split}-{shard}.jsonl"
     priority: 30
     conda:
         "../envs/s4s.yaml"
@@ -78,8 +75,6 @@ use rule teacher_shard as student_teacher_shard with:
         ensure("results/teacher/{model}/steps~{nfe}/{split}-{shard}.h5", non_empty=True),
     log:
         "results/logs/teacher/{model}/steps~{nfe}/{split}-{shard}.log",
-    benchmark:
-        "results/benchmarks/teacher/{model}/steps~{nfe}/{split}-{shard}.jsonl"
 
 
 rule teacher_pairs:
@@ -134,7 +129,6 @@ rule teacher_convergence:
         spec=lambda wildcards: classical_spec(wildcards, "teacher"),
         steps=lambda wildcards: study(wildcards).teacher.steps,
         samples=lambda wildcards: min(study(wildcards).teacher.val, 128),
-        batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
         "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
-        "--count {params.samples} --batch-size {params.batch_size} --threads {threads} --out {output} 2> {log}"
+        "--count {params.samples} --threads {threads} --out {output} 2> {log}"

@@ -31,24 +31,30 @@ def test_profiles_name_rules_that_exist_and_ask_for_what_jobs_need(name):
     profile = yaml.safe_load((ROOT / f"profiles/{name}/config.yaml").read_text())
     text = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     rules = re.findall(r"^(?:use rule \w+ as|rule) (\w+)", text, re.M)
-    gpu_rules = {part.split(":")[0] for part in re.split(r"(?m)^rule ", text)[1:] if "gpu=1" in part} | {"student_teacher_shard"}
+    gpu_rules = {part.split(":")[0] for part in re.split(r"(?m)^rule ", text)[1:] if "gpu=1" in part} | {
+        "student_teacher_shard"
+    }
     if name == "slurm":
         assert set(profile["set-resources"]) == gpu_rules and gpu_rules <= {*rules}
     else:
         submit = profile["cluster-generic-submit-cmd"]
-        assert all(f"{{{what}}}" in submit for what in ("rule", "threads", "resources.gpu", "resources.mem_mb", "resources.runtime"))
+        assert all(
+            f"{{{what}}}" in submit for what in ("rule", "threads", "resources.gpu", "resources.mem_mb", "resources.runtime")
+        )
     assert profile["rerun-incomplete"] and profile["retries"] and profile["group-components"] == ["cells=20"]
 
 
 def test_the_generic_executor_with_a_stand_in_for_a_batch_system(tmp_path):
     """Jobs and groups of jobs on "another machine", that is without the main process's warm server; the same scores."""
     submit = tmp_path / "submit"
-    submit.write_text(f"#!/bin/sh\nS4S_WARM= PBS_JOBID=$$ setsid sh \"$1\" >> {tmp_path}/jobs.log 2>&1 < /dev/null &\necho $!\n")
+    submit.write_text(f'#!/bin/sh\nS4S_WARM= PBS_JOBID=$$ setsid sh "$1" >> {tmp_path}/jobs.log 2>&1 < /dev/null &\necho $!\n')
     submit.chmod(0o755)
     profile = yaml.safe_load((ROOT / "profiles/pbs/config.yaml").read_text())
     profile["cluster-generic-submit-cmd"] = str(submit)
     (tmp_path / "profile").mkdir()
-    (tmp_path / "profile/config.yaml").write_text(yaml.safe_dump({**profile, "latency-wait": 5, "seconds-between-status-checks": 1, "jobs": 2}))
+    (tmp_path / "profile/config.yaml").write_text(
+        yaml.safe_dump({**profile, "latency-wait": 5, "seconds-between-status-checks": 1, "jobs": 2})
+    )
     study = ["--configfile", str(ROOT / "tests/configs/tiny.yaml"), "--config", "nfe=[3]", "solvers=[ddim-logsnr,s4s_alt]"]
     (tmp_path / "cluster").mkdir()
     run(tmp_path / "cluster", "--workflow-profile", str(tmp_path / "profile"), SCORES, *study)
@@ -62,7 +68,9 @@ def slurm():
     """A cluster of one node; its packages must be installed (tests/slurm_cluster.sh install)."""
     if not (shutil.which("slurmctld") and shutil.which("mariadbd") and os.getuid() == 0):
         pytest.skip("no SLURM daemons here, or not root: tests/slurm_cluster.sh install")
-    started = subprocess.run([ROOT / "tests/slurm_cluster.sh", "start"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    started = subprocess.run(
+        [ROOT / "tests/slurm_cluster.sh", "start"], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
     assert started.returncode == 0, started.stdout + started.stderr
     yield
     subprocess.run([ROOT / "tests/slurm_cluster.sh", "stop"], check=True)

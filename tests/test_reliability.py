@@ -66,7 +66,7 @@ def jobs(output):
 
 
 def test_a_study_in_shards_is_the_same_study(whole, small_blocks, tmp_path):
-    """40 samples in 3 shards a seed, on 1 core, 8 at a time: the same samples to the bit, scores to 1e-9, files at their places."""
+    """40 samples in 3 shards a seed, 1 core, 8 at a time: the same samples to the bit, scores to 1e-9, all files in place."""
     output = run(tmp_path, SCORES, "--cores", "1", config=[small_blocks, "shard=16", "batch_size=8"])
     ran = jobs(output)
     assert (ran["sample_shard"], ran["score_shard"], ran["join_scores"]) == (12, 18, 3) and "sample" not in ran
@@ -74,10 +74,8 @@ def test_a_study_in_shards_is_the_same_study(whole, small_blocks, tmp_path):
     run(tmp_path, "all", config=[small_blocks, "shard=16", "batch_size=8"])
     for solver, nfe in [("teacher", 12), ("ddim-logsnr", 3), ("s4s_alt", 3)]:
         for split in ("test~0", "test~1"):
-            ours, theirs = (
-                read_split(folder / f"results/samples/digits/{solver}/nfe~{nfe}.h5", "samples", split)
-                for folder in (tmp_path, whole)
-            )
+            path = f"results/samples/digits/{solver}/nfe~{nfe}.h5"
+            ours, theirs = (read_split(folder / path, "samples", split) for folder in (tmp_path, whole))
             assert np.array_equal(ours.y_0, theirs.y_0) and np.array_equal(ours.seeds, theirs.seeds)
     for split in ("train", "val", "test~1"):
         pairs = [read_split(folder / "results/teacher/digits/pairs.h5", "teacher-pairs", split) for folder in (tmp_path, whole)]

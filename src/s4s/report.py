@@ -46,6 +46,7 @@ The same numbers with all details: <a href="tables/scores.csv">tables/scores.csv
 def cost_table(logs: str | Path, run: str) -> dict[str, Any]:
     """What all jobs whose logs are there cost, by kind of job, and how many of them this run found done."""
     table = by_job(read_usage(logs), run)
+    shared = sum(path.is_symlink() for path in Path(logs).parent.glob("teacher/*/*/*.h5"))
     total = table.agg(dict.fromkeys(["jobs", "here", "reused", "evaluations", "seconds", "processor", "gpu_seconds"], "sum"))
     total = total.reindex(table.columns).fillna({"memory": table.memory.max(), "gpu_memory": table.gpu_memory.max()})
     table.loc["all"] = total
@@ -54,7 +55,10 @@ def cost_table(logs: str | Path, run: str) -> dict[str, Any]:
     return {
         "caption": "Jobs that the results rest on, up to this page: run now, or done before and found up to date (cache hits). "
         "Seconds are those of the jobs' own work, without start and imports; evaluations are states through the network of the "
-        "diffusion model, two for a step with guidance, and two more for a gradient.",
+        "diffusion model, two for a step with guidance, and two more for a gradient."
+        + (
+            f" {shared} shards of teacher pairs were taken from or put into a cache that other folders share." if shared else ""
+        ),
         "columns": columns,
         "rows": [[job, *(f"{value:,.0f}" for value in row)] for job, row in zip(table.index, table.to_numpy(), strict=True)],
     }

@@ -108,7 +108,7 @@ def merge(path: str | Path, kind: str, shards: Sequence[str | Path], keys: Seque
         differing = sorted(key for key in {*first, *other} if first.get(key) != other.get(key))
         if differing:
             raise S4SError(f"{shard} and {shards[0]} differ in {', '.join(differing)}; make both again")
-        relative = os.path.relpath(Path(shard).resolve(), path.parent.resolve())
+        relative = os.path.relpath(shard, path.parent)
         with _open(shard) as file:
             for name, group in file.items():
                 for key, dataset in group.items():
@@ -173,6 +173,10 @@ def read_rows(path: str | Path, kind: str, split: str, stop: int | None = None, 
         for source in {source.file_name for dataset in group.values() for source in _sources(dataset)}:
             with _open(Path(path).parent / source):  # HDF5 fills a virtual dataset with zeros where a shard is gone
                 pass
+            if stop is None:
+                _read_ahead(Path(path).parent / source)
+        if stop is None:
+            _read_ahead(path)
         end = min(len(group["seeds"]), len(group["seeds"]) if stop is None else stop)
         for start in range(0, end, size or max(1, end)):
             rows = slice(start, min(end, start + (size or end)))
@@ -181,6 +185,14 @@ def read_rows(path: str | Path, kind: str, split: str, stop: int | None = None, 
             except (OSError, TypeError) as error:
                 damaged = _damaged_source(path, group) or path
                 raise S4SError(f"{damaged}: split {split!r} cannot be read ({error}); delete the file and rerun") from error
+
+
+def _read_ahead(path: str | Path) -> None:
+    """Have the operating system fetch a file while its beginning is being checked."""
+    if hasattr(os, "posix_fadvise"):
+        handle = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+        os.close(handle)
 
 
 def _sources(dataset: h5py.Dataset) -> list[Any]:

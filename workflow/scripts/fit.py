@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> dict[str, int]:
         first_node=spec["first_node"],
         settings=FitSettings(**spec["settings"]),
         perceptual_network=load_perceptual(args.model, device),
-        batch_size=args.batch_size,
+        batch_size=denoiser.block,
         replicas=copies(args.model, device, args.embeddings),
         state_path=args.state,
         show_progress=True,
@@ -63,7 +63,6 @@ parser.add_argument("--base", required=True, help="tableau of the classical solv
 parser.add_argument("--warm-start", help="tableau of a learned solver, at another NFE or of another model, to start near")
 parser.add_argument("--train", nargs="+", required=True, help="teacher pairs to learn from: a file, or shards")
 parser.add_argument("--val", nargs="+", required=True, help="teacher pairs to validate on")
-parser.add_argument("--batch-size", type=int, default=4096, help="states at a time through the network")
 parser.add_argument("--state", required=True, help="resumable state, removed when the results are there")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True, help="the learned tableau")

@@ -16,7 +16,7 @@ def main(args: argparse.Namespace) -> None:
     levels = read_attributes(args.trajectories)["levels"]
     statistics = model_statistics(
         load_model(args.model, device, args.embeddings), levels, paths.trajectory, paths.outputs,
-        batch_size=args.batch_size, show_progress=True, condition=paths.condition,
+        batch_size=denoiser.block, show_progress=True, condition=paths.condition,
     )  # fmt: skip
     statistics.save(args.out)
 
@@ -25,7 +25,6 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
 parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--trajectories", required=True)
-parser.add_argument("--batch-size", type=int, default=64)
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True)
 run_script(main, parser)

@@ -15,7 +15,7 @@ def main(args: argparse.Namespace) -> dict[str, int]:
     spec = json.loads(args.spec)
     teacher = spec["solver"], spec["solver_options"], spec["levels"]
     denoiser = load_model(args.model, device, args.embeddings)
-    rows = convergence(denoiser, *teacher, args.steps, args.count, args.batch_size)
+    rows = convergence(denoiser, *teacher, args.steps, args.count, denoiser.block)
     lines = [f"{denoiser.name},{steps},{error:.8e}" for steps, error in rows]
     write_text(args.out, "\n".join(["model,steps,global_error", *lines]) + "\n")
     return {"evaluations": (4 * args.steps + sum(steps for steps, _ in rows)) * args.count * denoiser.passes}
@@ -27,7 +27,6 @@ parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for mode
 parser.add_argument("--spec", required=True, help="JSON: solver, solver_options, levels, level_options")
 parser.add_argument("--steps", type=int, required=True, help="the teacher's number of steps")
 parser.add_argument("--count", type=int, required=True, help="number of samples")
-parser.add_argument("--batch-size", type=int, default=512)
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True)
 run_script(main, parser)

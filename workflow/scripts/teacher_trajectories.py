@@ -20,7 +20,7 @@ def main(args: argparse.Namespace) -> dict[str, int]:
     grid = levels(spec["levels"], args.steps, denoiser, **spec["level_options"])
     teacher = solver(spec["solver"], grid, path=denoiser.path, **spec["solver_options"])
     seeds = sample_seeds("search", args.count)
-    paths = make_pairs(denoiser, teacher, seeds, args.batch_size, trajectory=True, show_progress=True)
+    paths = make_pairs(denoiser, teacher, seeds, denoiser.block, trajectory=True, show_progress=True)
     write_splits(args.out, KIND, {"search": paths}, attributes(denoiser, teacher))
     return {"evaluations": args.count * teacher.nfe * denoiser.passes}
 
@@ -31,7 +31,6 @@ parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for mode
 parser.add_argument("--spec", required=True, help="JSON: solver, solver_options, levels, level_options")
 parser.add_argument("--steps", type=int, required=True, help="steps of the trajectories")
 parser.add_argument("--count", type=int, required=True, help="number of trajectories")
-parser.add_argument("--batch-size", type=int, default=512)
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True)
 run_script(main, parser)
