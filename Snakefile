@@ -28,4 +28,5 @@ rule all:
         TABLES,
         FIGURES,
         JOINED,
+        expand("results/teacher/{model}/pairs.h5", model=CONFIG.models),
         "results/report.html",

@@ -3,9 +3,8 @@
 python benchmarks/store_throughput.py --shape 3 32 32 --rows 20000
 python benchmarks/store_throughput.py --shape 1 8 8 --rows 200000 --folder /somewhere/else
 
-"Disk": the write ends when the data are on the disk (fsync), the read begins with nothing of the file in memory. "Memory": reads of
-a file that was read just before, where there is no disk and a checksum's own time shows. Writes always end with fsync, for a file
-that may vanish is none.
+"Disk": a write ends when the data are on the disk (fsync), a read begins with nothing of the file in memory. "Memory": reads of
+a file that was read just before, where there is no disk and a checksum's own time shows.
 """
 
 import argparse
@@ -90,7 +89,7 @@ with tempfile.TemporaryDirectory(dir=args.folder) as folder:
     chosen = store.CHUNK_BYTES
     for exponent in (14, 16, 18, 20, 22):
         store.CHUNK_BYTES = 1 << exponent
-        mark = "**" if store.CHUNK_BYTES == chosen else ""
+        mark = "**" if exponent == chosen.bit_length() - 1 else ""
         name = f"{mark}checksums, chunks of {store.CHUNK_BYTES // 1024} KiB{mark}"
         row(name, lambda: store.write_splits(file, "teacher-pairs", {"train": split}, {}))
     chunk = {"chunks": True}

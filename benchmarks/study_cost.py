@@ -1,9 +1,9 @@
-"""What a large study costs on paper: GPU-hours and wall time on several numbers of GPUs, from the throughputs in the models' files.
+"""What a large study costs on paper: GPU-hours, and wall time on several numbers of GPUs, from the models' throughputs.
 
 python benchmarks/study_cost.py                 six models x 8 NFE x 40 solvers x 50,000 images
 python benchmarks/study_cost.py --gpus 8 64 512 --start 20 --plan 6
 
-Jobs are put on the GPUs longest first, stage after stage for each model: teacher, fits, then shards of samples with their scores.
+Jobs are put on the GPUs longest first, stage after stage for each model: teacher, fits, then shards of samples with scores.
 Every job also pays --start seconds (queue, imports, weights), groups of --group cells' shards together; planning pays --plan
 milliseconds a job before anything runs. Throughputs are estimates (docs/models.md), so all numbers are too.
 """

@@ -3,8 +3,8 @@
 python benchmarks/workflow_overhead.py                                      the default config
 python benchmarks/workflow_overhead.py --configfile tests/configs/tiny.yaml
 
-A job's own seconds, from the end of its imports to its last file, stand in its log. On C cores at best C jobs compute at a time,
-so the ratio is C x wall / sum; the wall time includes start, plan, waiting of one core for the last jobs, and figures.
+A job's own seconds, from its arguments to its last file, stand in its log. On C cores at best C jobs compute at a time, so the
+ratio is C x wall / sum; the wall time includes start, plan, waiting of one core for the last jobs, and figures.
 """
 
 import argparse

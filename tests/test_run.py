@@ -43,7 +43,14 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_is_gone(tmp_path):
     os.close(handle)
 
 
-WRITE = "import sys, time; from s4s.atomic import atomic_path\nwith atomic_path(sys.argv[1]) as t:\n t.write_text('half'); print(t, flush=True); time.sleep(60)"
+WRITE = """
+import sys, time
+from s4s.atomic import atomic_path
+with atomic_path(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print(temporary, flush=True)
+    time.sleep(60)
+"""
 
 
 def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_living_ones_is_not(tmp_path):

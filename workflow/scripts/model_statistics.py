@@ -14,8 +14,9 @@ def main(args: argparse.Namespace) -> None:
 
     paths = read_split(args.trajectories, KIND, "search")
     levels = read_attributes(args.trajectories)["levels"]
+    denoiser = load_model(args.model, device, args.embeddings)
     statistics = model_statistics(
-        load_model(args.model, device, args.embeddings), levels, paths.trajectory, paths.outputs,
+        denoiser, levels, paths.trajectory, paths.outputs,
         batch_size=denoiser.block, show_progress=True, condition=paths.condition,
     )  # fmt: skip
     statistics.save(args.out)
