@@ -123,4 +123,4 @@ rule code_fingerprint:
     conda:
         "../envs/s4s.yaml"
     shell:
-        "sha256sum {input} > {output} 2> {log}"
+        "(sha256sum {input} > {output}.partial && sync {output}.partial && mv {output}.partial {output}) 2> {log}"

@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import subprocess
+import sys
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -146,3 +148,14 @@ def test_a_folder_takes_its_place_when_it_is_whole(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     found = fetch(WeightFile(path=tmp_path / "folder", url="hf://owner/name@main"))
     assert (found / "model_index.json").read_text() == "owner/name main" and not (tmp_path / "folder.part").exists()
+
+
+def test_two_studies_that_want_the_same_file_fetch_it_once(server, tmp_path):
+    """The second waits for the first; nothing of the way is left."""
+    file = WeightFile(path=tmp_path / "m.pkl", url=f"{server}/model.pkl")
+    program = "import sys; from s4s.download import fetch; from s4s.models.files import WeightFile; "
+    program += "fetch(WeightFile.model_validate_json(sys.argv[1]))"
+    both = [subprocess.Popen([sys.executable, "-c", program, file.model_dump_json()]) for _ in range(2)]
+    assert [one.wait(60) for one in both] == [0, 0]
+    assert file.path.read_bytes() == CONTENT and [entry.name for entry in tmp_path.iterdir()] == [file.path.name]
+    assert len(Handler.asked) == 1

@@ -92,6 +92,30 @@ def test_samples_in_shards_can_be_deleted_after_use(small_blocks, tmp_path):
     assert (tmp_path / "results/figures/samples-digits.pdf").exists() and len(pd.read_csv(tmp_path / SCORES)) == 3
 
 
+PROBE = """
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+
+class LogHandler(LogHandlerBase):
+    writes_to_stream = writes_to_file = needs_rulegraph = False
+    has_filter = has_formatter = True
+
+    def emit(self, record):
+        with open("probe.log", "a") as file:
+            file.write(f"{getattr(record, 'event', None)}\\n")
+"""
+
+
+def test_plugins_for_logging_hear_of_everything_beside_our_own_progress(small_blocks, tmp_path):
+    plugin = tmp_path / "plugins/snakemake_logger_plugin_probe"
+    plugin.mkdir(parents=True)
+    (plugin / "__init__.py").write_text(PROBE.replace("\\\\n", "\\n"))
+    path = os.pathsep.join([str(plugin.parent), os.environ.get("PYTHONPATH", "")])
+    target = "results/tableaux/digits/ddim-logsnr/nfe~3.json"
+    run(tmp_path, target, "--logger", "probe", config=[small_blocks], PYTHONPATH=path)
+    heard = (tmp_path / "probe.log").read_text().split()
+    assert {"workflow_started", "job_info", "job_finished", "progress"} <= {*heard}
+
+
 @pytest.mark.parametrize("damaged", ["samples", "teacher"])
 def test_only_a_damaged_shard_is_made_again(small_blocks, tmp_path, damaged):
     """A flipped bit is found by the reader, which names the shard; after it is deleted, it alone is made again."""

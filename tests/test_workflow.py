@@ -72,6 +72,11 @@ def test_results_are_where_the_contract_says(study):
         assert (results / f"samples/{cell}.h5").exists() and (results / f"scores/{cell}.json").exists()
     for name in ("tables/fid.md", "tables/fid.tex", "tables/global_error.md", "report.html", "teacher/digits/pairs.h5"):
         assert (results / name).stat().st_size > 0
+    report = (results / "report.html").read_text()
+    assert (
+        all(f"<td>{job}</td>" in report for job in ("fit", "sample", "score", "teacher_shard", "all"))
+        and "cache hits" in report
+    )
     names = {path.name for path in (results / "figures").iterdir()}
     for figure in (
         "fid",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
 import time
@@ -33,6 +34,16 @@ def fetch(file: WeightFile, pause: float = 2.0) -> Path:
     if file.url.startswith("hf://"):
         return _fetch_folder(file)
     part = file.path.with_name(file.path.name + ".part")
+    with part.open("ab") as lock:  # another study may want the same file at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return file.path if file.path.exists() else _fetch_file(file, part, pause)
+        finally:
+            if part.exists() and part.stat().st_size == 0:
+                part.unlink()
+
+
+def _fetch_file(file: WeightFile, part: Path, pause: float) -> Path:
     _download(file, part, pause)
     if file.member is not None:
         part = _member(file, part)
