@@ -51,7 +51,9 @@ def lease_gpus(count: int, patience: float = 30.0) -> list[int]:
                 held[name] = handle
         if len(held) == count:
             if count:
-                os.environ.update(CUDA_VISIBLE_DEVICES=",".join(held), CUDA_DEVICE_ORDER="PCI_BUS_ID")
+                if "CUDA_VISIBLE_DEVICES" not in os.environ:
+                    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
             return list(held.values())
         release(held.values())
         if patience and time.monotonic() - waiting > patience:
