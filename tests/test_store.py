@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
-from s4s import S4SError
-from s4s.store import Split, merge, read_attributes, read_rows, read_split, split_sizes, write_rows, write_splits
+from s4s import S4SError, store
+from s4s.store import Split, joined, merge, read_attributes, read_rows, read_split, split_sizes, write_rows, write_splits
 
 
 def a_split(seed=0, n=50):
@@ -21,7 +21,7 @@ def test_round_trip(tmp_path):
     assert back.trajectory is None
     assert read_attributes(tmp_path / "a.h5") == {"kind": "teacher-pairs", "model": "m", "nfe": 7}
     with h5py.File(tmp_path / "a.h5") as file:
-        assert all(dataset.fletcher32 for dataset in file["train"].values())
+        assert all(len(dataset.attrs["xxh3_64"]) == 1 for dataset in file["train"].values())
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"], "no temporary file is left"
 
 
@@ -118,6 +118,29 @@ def test_damaged_files_give_one_clear_error(tmp_path, how):
     damage(path, how)
     with pytest.raises(S4SError, match=r"a\.h5.*delete"):
         read_split(path, "teacher-pairs", "train")
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64])
+def test_every_flipped_byte_of_the_data_is_found(tmp_path, monkeypatch, rows):
+    """Blocks of any number of rows; also when rows are read a few at a time, and in files with many blocks."""
+    monkeypatch.setattr(store, "BLOCK_BYTES", rows * 256)
+    monkeypatch.setattr(store, "CHECKSUMS", 200)
+    split, path = a_split(n=300), tmp_path / "a.h5"
+    write_splits(path, "samples", {"test~0": split}, {})
+    with h5py.File(path) as file:
+        blocks = [len(dataset.attrs["xxh3_64"]) for dataset in file["test~0"].values()]
+        places = [(dataset.id.get_offset(), dataset.nbytes) for dataset in file["test~0"].values()]
+    assert max(blocks) == {1: 150, 7: 43, 64: 5}[rows]
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in [start + int(rng.integers(length)) for start, length in places for _ in range(8)]:
+        content = bytearray(whole)
+        content[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+        with pytest.raises(S4SError, match=r"a\.h5: split 'test~0' cannot be read \(wrong checksum in "):
+            [*read_rows(path, "samples", "test~0", size=40)]
+    path.write_bytes(whole)
+    assert (joined([*read_rows(path, "samples", "test~0", size=40)]).y_0 == split.y_0).all()
 
 
 def test_foreign_files_give_one_clear_error(tmp_path):

@@ -4,6 +4,9 @@ A file has one group a split; a split holds `seeds` [n], `y_0` [n, *shape], of a
 teacher pairs `y_T` [n, *shape] and, on request, `trajectory` [n, steps + 1, *shape] and `outputs` [n, steps, *shape].
 Everything that is known of how it was made is an attribute of the file. Large splits are cut into shards, each a file of its
 own; one more file joins them by virtual datasets. Rows are written and can be read a few at a time.
+
+Datasets are contiguous and not compressed, each with XXH3 checksums of its rows in two attributes: `xxh3_64`, one for each
+`xxh3_64_rows` rows. The format's own metadata have checksums too. benchmarks/store_throughput.py compares with HDF5's filters.
 """
 
 from __future__ import annotations
@@ -16,11 +19,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+import xxhash
 
 from s4s.atomic import atomic_path
 from s4s.errors import S4SError
 
-CHUNK_BYTES = 1 << 18  # 256 KiB a chunk; benchmarks/store_throughput.py measures the alternatives
+CHECKSUMS = 4096  # of a dataset at most; an attribute holds no more than 64 KiB
+BLOCK_BYTES = 1 << 20  # rows under a checksum, unless there would be too many checksums
 Paths = str | Path | Sequence[str | Path]
 
 
@@ -37,6 +42,9 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.seeds)
+
+    def __getitem__(self, rows: slice) -> Split:
+        return Split(**{name: value[rows] for name, value in self.arrays().items()})
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {name: value for name, value in vars(self).items() if value is not None}
@@ -72,23 +80,48 @@ def write_rows(
     attributes: Mapping[str, Any],
 ) -> None:
     """As `write_splits`, from pieces of splits as they come, each after the last of its split; `sizes` are the splits' rows."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
         file.attrs.update({"kind": kind, **attributes})
         written = dict.fromkeys(sizes, 0)
+        checksums: dict[str, _Checksums] = {}
         for name, piece in pieces:
             start, stop = written[name], written[name] + len(piece)
             for key, array in piece.arrays().items():
-                dataset = file.get(f"{name}/{key}")
-                if dataset is None:
-                    row_bytes = max(1, array[0].nbytes)
-                    chunk = (min(sizes[name], max(1, CHUNK_BYTES // row_bytes)), *array.shape[1:])
-                    dataset = file.create_dataset(
-                        f"{name}/{key}", (sizes[name], *array.shape[1:]), array.dtype, chunks=chunk, fletcher32=True
-                    )
-                dataset[start:stop] = array
+                label = f"{name}/{key}"
+                if label not in checksums:
+                    checksums[label] = _Checksums.of(sizes[name], max(1, array[0].nbytes))
+                    file.create_dataset(label, (sizes[name], *array.shape[1:]), array.dtype)
+                file[label][start:stop] = array
+                checksums[label].add(array)
             written[name] = stop
         if written != dict(sizes):
             raise S4SError(f"{path}: rows {written} were made, expected {dict(sizes)}")
+        for label, found in checksums.items():
+            file[label].attrs.update({"xxh3_64": np.array(found.values, dtype=np.uint64), "xxh3_64_rows": found.rows})
+
+
+class _Checksums:
+    """XXH3 (64 bits) of every `rows` rows of an array that comes in pieces."""
+
+    def __init__(self, total: int, rows: int):
+        self.total, self.rows, self.seen, self.current = total, rows, 0, xxhash.xxh3_64()
+        self.values: list[int] = []
+
+    @classmethod
+    def of(cls, total: int, row_bytes: int) -> _Checksums:
+        return cls(total, max(1, BLOCK_BYTES // row_bytes, -(-total // CHECKSUMS)))
+
+    def add(self, array: np.ndarray) -> None:
+        """Take in the next rows."""
+        array, start = np.ascontiguousarray(array), 0
+        while start < len(array):
+            stop = min(len(array), start + self.rows - self.seen % self.rows)
+            self.current.update(array[start:stop].reshape(-1).view(np.uint8).data)
+            self.seen += stop - start
+            start = stop
+            if self.seen % self.rows == 0 or self.seen == self.total:
+                self.values.append(self.current.intdigest())
+                self.current.reset()
 
 
 def merge(path: str | Path, kind: str, shards: Sequence[str | Path], keys: Sequence[str] | None = None) -> None:
@@ -116,7 +149,7 @@ def merge(path: str | Path, kind: str, shards: Sequence[str | Path], keys: Seque
                         source = h5py.VirtualSource(relative, f"{name}/{key}", dataset.shape, dataset.dtype)
                         sources.setdefault(f"{name}/{key}", []).append(source)
                         kinds[f"{name}/{key}"] = dataset.dtype
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
         file.attrs.update({**first, "kind": kind})
         for dataset_name, parts in sources.items():
             layout = h5py.VirtualLayout((sum(part.shape[0] for part in parts), *parts[0].shape[1:]), kinds[dataset_name])
@@ -161,6 +194,19 @@ def read_rows(path: str | Path, kind: str, split: str, stop: int | None = None, 
     Raises:
         S4SError: as `read_split`.
     """
+    waiting: list[Split] = []
+    for piece in _read_pieces(Path(path), kind, split, stop, size):
+        waiting.append(piece)
+        while size is not None and sum(map(len, waiting)) >= size:  # pieces end where shards end
+            whole = joined(waiting)
+            yield whole[:size]
+            waiting = [whole[size:]] if len(whole) > size else []
+    if waiting:
+        yield joined(waiting)
+
+
+def _read_pieces(path: Path, kind: str, split: str, stop: int | None, size: int | None) -> Iterator[Split]:
+    """The rows of `read_rows`, of a joined file those of its shards one after another."""
     with _open(path) as file:
         found = file.attrs.get("kind")
         if found != kind:
@@ -170,21 +216,39 @@ def read_rows(path: str | Path, kind: str, split: str, stop: int | None = None, 
         if split not in file:
             raise S4SError(f"{path}: no split {split!r}; it has {', '.join(file)}")
         group = file[split]
-        for source in {source.file_name for dataset in group.values() for source in _sources(dataset)}:
-            with _open(Path(path).parent / source):  # HDF5 fills a virtual dataset with zeros where a shard is gone
-                pass
-            if stop is None:
-                _read_ahead(Path(path).parent / source)
-        if stop is None:
-            _read_ahead(path)
-        end = min(len(group["seeds"]), len(group["seeds"]) if stop is None else stop)
-        for start in range(0, end, size or max(1, end)):
-            rows = slice(start, min(end, start + (size or end)))
-            try:
-                yield Split(**{key: dataset[rows] for key, dataset in group.items()})
-            except (OSError, TypeError) as error:
-                damaged = _damaged_source(path, group) or path
-                raise S4SError(f"{damaged}: split {split!r} cannot be read ({error}); delete the file and rerun") from error
+        try:
+            end = min(len(group["seeds"]), len(group["seeds"]) if stop is None else stop)
+            if not group["seeds"].is_virtual:
+                yield from _read_checked(path, group, end, size)
+                return
+            keys, shards = list(group), [source.file_name for source in group["seeds"].virtual_sources()]
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise S4SError(f"{path}: split {split!r} cannot be read ({error}); delete the file and rerun") from error
+    for shard in shards:
+        source = path.parent / shard
+        with _open(source) as file:  # HDF5 itself would read zeros where a shard is gone
+            rows = len(file[split]["seeds"]) if split in file else 0
+            own = str(file.attrs.get("kind"))
+        for piece in _read_pieces(source, own, split, min(rows, end), size):
+            yield Split(**{key: value for key, value in piece.arrays().items() if key in keys})
+        end -= min(rows, end)
+        if not end:
+            return
+
+
+def _read_checked(path: Path, group: h5py.Group, end: int, size: int | None) -> Iterator[Split]:
+    """Rows of datasets with checksums. A block of rows at whose middle reading ends is not compared."""
+    if end == len(group["seeds"]):
+        _read_ahead(path)
+    sums = {key: _Checksums(len(dataset), int(dataset.attrs["xxh3_64_rows"])) for key, dataset in group.items()}
+    expected = {key: dataset.attrs["xxh3_64"].tolist() for key, dataset in group.items()}
+    for start in range(0, end, size or max(1, end)):
+        piece = Split(**{key: dataset[start : min(end, start + (size or end))] for key, dataset in group.items()})
+        for key, array in piece.arrays().items():
+            sums[key].add(array)
+            if sums[key].values != expected[key][: len(sums[key].values)]:
+                raise OSError(f"wrong checksum in {key}")
+        yield piece
 
 
 def _read_ahead(path: str | Path) -> None:
@@ -193,23 +257,6 @@ def _read_ahead(path: str | Path) -> None:
         handle = os.open(path, os.O_RDONLY)
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
         os.close(handle)
-
-
-def _sources(dataset: h5py.Dataset) -> list[Any]:
-    return dataset.virtual_sources() if dataset.is_virtual else []
-
-
-def _damaged_source(path: str | Path, group: h5py.Group) -> Path | None:
-    """The shard behind a virtual dataset whose rows cannot be read."""
-    for dataset in group.values():
-        for source in _sources(dataset):
-            shard = Path(path).parent / source.file_name
-            try:
-                with _open(shard) as file:
-                    file[source.dset_name][()]
-            except (OSError, S4SError):
-                return shard
-    return None
 
 
 def _open(path: str | Path) -> h5py.File:
