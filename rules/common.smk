@@ -1,12 +1,9 @@
 # The checked config, its cells, and what every rule needs. No torch, no network, no globbing here.
 import functools
-import itertools
 import json
 import os
 import re
-import socket
 import sys
-import time
 
 from snakemake.exceptions import WorkflowError
 
@@ -14,13 +11,10 @@ from s4s.config import read_config, resolve_models
 from s4s.definitions import Learned
 from s4s.errors import S4SError
 from s4s.families import FAMILIES
-from s4s.folder_lock import lock_folder, remove_stale_locks
 from s4s.levels import GRIDS
 from s4s.models.files import read_model_file
-from s4s.plan import fit_evaluations, summary
-from s4s.run_progress import watch
+from s4s.plan import fit_evaluations
 from s4s.solvers import SOLVERS
-from s4s.warm import start_server
 
 try:
     CONFIG, MODEL_FILES = resolve_models(read_config(config))
@@ -412,63 +406,3 @@ def shown_solvers(model, model_nfe):
         list(dict.fromkeys(tokens))
         or [token for token in own.solvers if model_nfe in own.nfe_of(token)][:8]
     )
-
-
-if workflow.is_main_process and {"-n", "--dry-run", "--dryrun"} & {*sys.argv}:
-    print(summary(STUDIES, WEIGHTS), file=sys.stderr)
-
-
-# What executes jobs holds the folder's lock; a lock of Snakemake's own is then one that a killed run left.
-PLANNING = {
-    "--dryrun",
-    "--lint",
-    "--unlock",
-    "--summary",
-    "--detailed-summary",
-    "--report",
-    "--rulegraph",
-    "--dag",
-    "--filegraph",
-    "--d3dag",
-    "--archive",
-    "--generate-unit-tests",
-    "--containerize",
-    "--print-compilation",
-    "--compilation",
-}
-ONLY_PLANS = any(
-    argument in PLANNING
-    or argument.startswith(("--dry", "--list", "--cleanup"))
-    or re.fullmatch("-[a-zA-Z]*[nSDl][a-zA-Z]*", argument)
-    for argument in sys.argv[1:]
-)
-if workflow.is_main_process and not ONLY_PLANS:
-    try:
-        FOLDER_LOCK = lock_folder(".")
-    except S4SError as error:
-        raise WorkflowError(str(error)) from None
-    watch(logger, "results/logs/progress.log")
-    if FOLDER_LOCK is not None and remove_stale_locks("."):
-        print("The last run here was killed; its locks are removed.", file=sys.stderr)
-
-TARGETS = (
-    sys.argv[sys.argv.index("--target-jobs") + 1 :]
-    if "--target-jobs" in sys.argv
-    else []
-)
-TARGETS = [*itertools.takewhile(lambda name: not name.startswith("--"), TARGETS)]
-WARM = []  # keeps a server's standard input open
-
-# A group of jobs on another machine has a warm server (s4s/warm.py) of its own.
-if not workflow.is_main_process and sum(":" in name for name in TARGETS) > 1:
-    WARM.append(start_server())
-
-
-# One process imports torch once and forks the short jobs. It ends with this one; without it jobs import torch themselves.
-onstart:
-    os.environ.update(
-        S4S_RUN=f"{socket.gethostname()}:{os.getpid()}",
-        S4S_STARTED=str(time.time()),
-    )
-    if not workflow.deployment_settings.deployment_method:
-        WARM.append(start_server())  # conda's jobs need their own interpreter

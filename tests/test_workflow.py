@@ -48,7 +48,7 @@ def study(tmp_path_factory):
 def planned(folder, *arguments):
     """Names of the rules that a dry run would run, with how often."""
     lines = snakemake(folder, "--dry-run", *arguments).splitlines()
-    starts = [line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))]
+    starts = [line.split()[1].rstrip(":") for line in lines if line.lstrip().startswith(("rule ", "localrule "))]
     return {name: starts.count(name) for name in starts if name != "all"}
 
 

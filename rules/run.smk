@@ -1,0 +1,68 @@
+# What goes on around the jobs: the plan of a dry run, the folder's lock, progress, the server that starts jobs.
+import itertools
+import socket
+import time
+
+from s4s.folder_lock import lock_folder, remove_stale_locks
+from s4s.plan import summary
+from s4s.run_progress import watch
+from s4s.warm import start_server
+
+DRY_RUN = "--dry-?run|-[npqFk]*n[npqFk]*"
+if workflow.is_main_process and any(re.fullmatch(DRY_RUN, word) for word in sys.argv):
+    print(summary(STUDIES, WEIGHTS), file=sys.stderr)
+
+
+# What executes jobs holds the folder's lock; a lock of Snakemake's own is then one that a killed run left.
+PLANNING = {
+    "--lint",
+    "--unlock",
+    "--summary",
+    "--detailed-summary",
+    "--report",
+    "--rulegraph",
+    "--dag",
+    "--filegraph",
+    "--d3dag",
+    "--archive",
+    "--generate-unit-tests",
+    "--containerize",
+    "--print-compilation",
+    "--compilation",
+}
+ONLY_PLANS = any(
+    argument in PLANNING
+    or argument.startswith(("--list", "--cleanup"))
+    or re.fullmatch(f"{DRY_RUN}|-[lSD]", argument)
+    for argument in sys.argv[1:]
+)
+if workflow.is_main_process and not ONLY_PLANS:
+    try:
+        FOLDER_LOCK = lock_folder(".")
+    except S4SError as error:
+        raise WorkflowError(str(error)) from None
+    watch(logger, "results/logs/progress.log")
+    if FOLDER_LOCK is not None and remove_stale_locks("."):
+        print("The last run here was killed; its locks are removed.", file=sys.stderr)
+
+TARGETS = (
+    sys.argv[sys.argv.index("--target-jobs") + 1 :]
+    if "--target-jobs" in sys.argv
+    else []
+)
+TARGETS = [*itertools.takewhile(lambda name: not name.startswith("--"), TARGETS)]
+WARM = []  # keeps a server's standard input open
+
+# A group of jobs on another machine has a warm server (s4s/warm.py) of its own.
+if not workflow.is_main_process and sum(":" in name for name in TARGETS) > 1:
+    WARM.append(start_server())
+
+
+# One process imports torch once and forks the short jobs. It ends with this one; without it jobs import torch themselves.
+onstart:
+    os.environ.update(
+        S4S_RUN=f"{socket.gethostname()}:{os.getpid()}",
+        S4S_STARTED=str(time.time()),
+    )
+    if not workflow.deployment_settings.deployment_method:
+        WARM.append(start_server())  # conda's jobs need their own interpreter
