@@ -23,6 +23,14 @@ include: "rules/tables.smk"
 include: "rules/figures.smk"
 
 
+onstart:
+    begin_run()
+
+
+onsuccess:
+    atexit.unregister(explain_failure)
+
+
 rule all:
     default_target: True
     input:

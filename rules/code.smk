@@ -95,6 +95,8 @@ STAGES = {
         f"{SCRIPTS}/score",
         f"{SCRIPTS}/reference_moments",
         "store",
+        "parts",
+        "sampling",
         "models/digits",
         *MODEL,
         *(f"metrics/{name}" for name in ("score", "features", "fid", "global_error")),

@@ -1,11 +1,15 @@
-# What goes on around the jobs: the plan of a dry run, the folder's lock, progress, the server that starts jobs.
+# What goes on around the jobs: the plan of a dry run, the folder's lock, progress, the server that starts jobs. Snakemake
+# hears onstart and onsuccess in the Snakefile only.
+import atexit
 import itertools
+import logging
 import socket
 import time
 
 from s4s.folder_lock import lock_folder, remove_stale_locks
 from s4s.plan import summary
 from s4s.run_progress import watch
+from s4s.storage import probe
 from s4s.warm import start_server
 
 DRY_RUN = "--dry-?run|-[npqFk]*n[npqFk]*"
@@ -36,12 +40,27 @@ ONLY_PLANS = any(
     or re.fullmatch(f"{DRY_RUN}|-[lSD]", argument)
     for argument in sys.argv[1:]
 )
+
+
+def explain_failure(folder=os.getcwd()):
+    """The last words of a failed run, where jobs could not write their own."""
+    words = probe(folder)
+    if words:
+        print(
+            f"error: {folder}: {words} and run the same command again; nothing finished is lost",
+            file=sys.stderr,
+        )
+
+
 if workflow.is_main_process and not ONLY_PLANS:
     try:
         FOLDER_LOCK = lock_folder(".")
     except S4SError as error:
         raise WorkflowError(str(error)) from None
     watch(logger, "results/logs/progress.log")
+    # a record that a full disk refuses gets no traceback of its own
+    logging.raiseExceptions = False
+    atexit.register(explain_failure)
     if FOLDER_LOCK is not None and remove_stale_locks("."):
         print("The last run here was killed; its locks are removed.", file=sys.stderr)
 
@@ -58,8 +77,8 @@ if not workflow.is_main_process and sum(":" in name for name in TARGETS) > 1:
     WARM.append(start_server())
 
 
-# One process imports torch once and forks the short jobs. It ends with this one; without it jobs import torch themselves.
-onstart:
+def begin_run():
+    """One process imports torch once and forks the short jobs. It ends with this one; without it jobs import torch themselves."""
     os.environ.update(
         S4S_RUN=f"{socket.gethostname()}:{os.getpid()}",
         S4S_STARTED=str(time.time()),

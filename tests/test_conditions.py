@@ -126,7 +126,7 @@ def test_a_fit_sees_the_conditions_of_its_pairs(pairs, settings):
 def test_conditions_are_kept_with_samples_and_pairs(tmp_path, pairs):
     denoiser = model(guidance=1.5)
     tableau = s4s.solver("ddim", s4s.levels("logsnr", 3, denoiser))
-    draw_samples(denoiser, tableau, [0], 5, 2, tmp_path / "samples.h5")
+    draw_samples(denoiser, tableau, {"test~0": sample_seeds("test", 5)}, 2, tmp_path / "samples.h5")
     kept = read_split(tmp_path / "samples.h5", "samples", "test~0")
     assert kept.condition.tolist() == denoiser.conditions(kept.seeds).tolist()
     write_splits(tmp_path / "pairs.h5", KIND, {"train": pairs.train, "val": pairs.val}, attributes(denoiser, tableau))

@@ -66,7 +66,7 @@ def jobs(output):
 
 
 def test_a_study_in_shards_is_the_same_study(whole, small_blocks, tmp_path):
-    """40 samples in 3 shards a seed, 1 core, 8 at a time: the same samples to the bit, scores to 1e-9, all files in place."""
+    """40 samples in 3 shards a seed, 1 core, 8 at a time: the same samples to the bit, scores to 1e-8, all files in place."""
     output = run(tmp_path, SCORES, "--cores", "1", config=[small_blocks, "shard=16", "batch_size=8"])
     ran = jobs(output)
     assert (ran["sample_shard"], ran["score_shard"], ran["join_scores"]) == (12, 18, 3) and "sample" not in ran
@@ -81,7 +81,7 @@ def test_a_study_in_shards_is_the_same_study(whole, small_blocks, tmp_path):
         pairs = [read_split(folder / "results/teacher/digits/pairs.h5", "teacher-pairs", split) for folder in (tmp_path, whole)]
         assert np.array_equal(pairs[0].y_0, pairs[1].y_0)
     numbers = [pd.read_csv(folder / SCORES).drop(columns="fit_seconds") for folder in (tmp_path, whole)]
-    pd.testing.assert_frame_equal(*numbers, rtol=1e-9)
+    pd.testing.assert_frame_equal(*numbers, rtol=1e-8)
     assert not [*tmp_path.glob("results/scores/**/*.npz")], "statistics of shards are temporary"
     assert jobs(run(tmp_path, "--dry-run", config=[small_blocks, "shard=16", "batch_size=8"])) == {}
 
@@ -181,12 +181,12 @@ def test_two_folders_share_a_cache_at_the_same_time(whole, small_blocks, tmp_pat
         pd.testing.assert_frame_equal(*scores, rtol=1e-9)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder on a file system of its own with little space."""
+@pytest.fixture(params=["200k", "400k"])
+def small_disk(request, tmp_path):
+    """A folder on a file system of its own with little space; the study needs about 600k."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=640k", "tmpfs", str(folder)], capture_output=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(folder)], capture_output=True)
     if done.returncode:
         pytest.skip("no right to mount a file system")
     yield folder
@@ -195,7 +195,9 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_one_clear_error_and_no_harm(whole, small_blocks, small_disk):
     output = run(small_disk, SCORES, config=[small_blocks], ok=False)
-    assert "the disk is full" in output or "No space left on device" in output
+    words = "the disk is full; free some space and run the same command again; nothing finished is lost"
+    assert not any(noise in output for noise in ("Traceback", "Exception ignored", "Logging error"))
+    assert output.rstrip().endswith(words)
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
     run(small_disk, SCORES, config=[small_blocks])
     scores = [pd.read_csv(folder / SCORES).drop(columns="fit_seconds") for folder in (small_disk, whole)]
@@ -203,24 +205,27 @@ def test_a_full_disk_is_one_clear_error_and_no_harm(whole, small_blocks, small_d
     assert not [path for path in (small_disk / "results").rglob("*") if kill.LEFT.fullmatch(path.name)]
 
 
+@pytest.mark.parametrize("small_disk", ["1m"], indirect=True)
 def test_a_read_only_folder_is_one_clear_error(small_blocks, small_disk):
     (small_disk / "results").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     output = run(small_disk, SCORES, config=[small_blocks], ok=False)
-    assert "Read-only file system" in output
+    assert f"{small_disk}: cannot write here (Read-only file system); nothing was changed; " in output
+    assert "Traceback" not in output
     subprocess.run(["mount", "-o", "remount,rw,size=100m", str(small_disk)], check=True)
     run(small_disk, SCORES, config=[small_blocks])
 
 
 MEMORY = """
-import resource, sys, torch
+import sys, torch
 from s4s.metrics.features import load_features
 from s4s.metrics.score import score_samples
 from s4s.models.load import load_model
+from s4s.script import peak_memory_mb
 torch.set_num_threads(2)
 model = load_model("digits")
 features = load_features(sys.argv[1])
-print(score_samples(model, features, sys.argv[2], sys.argv[3])["n_samples"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(score_samples(model, features, sys.argv[2], sys.argv[3])["n_samples"], peak_memory_mb())
 """
 
 
@@ -244,8 +249,8 @@ def test_50_000_samples_are_scored_within_a_gibibyte(tmp_path):
     done = subprocess.run([sys.executable, "-c", MEMORY, *arguments], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     count, peak = map(int, done.stdout.split())
-    print(f"peak {peak / 1024:.0f} MiB")
-    assert count == 50_000 and peak < 1 << 20
+    print(f"peak {peak} MiB")
+    assert count == 50_000 and peak < 1024
 
 
 @pytest.mark.suite

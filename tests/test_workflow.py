@@ -18,6 +18,7 @@ import yaml
 from s4s import Tableau
 from s4s.store import read_attributes, read_split
 from s4s.tables import COLUMNS, comparison
+from s4s.usage import read_usage
 from s4s.warm import start_server
 from tests.builders import edm, features, latent_diffusion, pipelines
 
@@ -72,6 +73,8 @@ def test_results_are_where_the_contract_says(study):
         assert (results / f"samples/{cell}.h5").exists() and (results / f"scores/{cell}.json").exists()
     for name in ("tables/fid.md", "tables/fid.tex", "tables/global_error.md", "report.html", "teacher/digits/pairs.h5"):
         assert (results / name).stat().st_size > 0
+    usage = read_usage(results / "logs")
+    assert len(usage) > 30 and (usage.run != "").all() and usage.run.nunique() == 1
     report = (results / "report.html").read_text()
     assert (
         all(f"<td>{job}</td>" in report for job in ("fit", "sample", "score", "teacher_shard", "all"))
@@ -415,11 +418,12 @@ def test_jobs_die_with_a_killed_server_with_their_shell_and_with_the_run(warm, t
     assert gone(pid)
     run = subprocess.Popen(["sleep", "600"])
     monkeypatch.setenv("S4S_RUN", f"{socket.gethostname()}:{run.pid}")
-    cold, (pid, _) = start("cold", env={**os.environ, "S4S_WARM": ""})
-    _, (warm_pid, _) = start("warm")
+    cold, (_, child) = start("cold", env={**os.environ, "S4S_WARM": ""})
+    _, (pid, _) = start("warm")
     run.kill()
     run.wait()
-    assert gone(pid) and gone(warm_pid) and cold.wait(10) == -signal.SIGKILL
+    assert cold.wait(10) == -signal.SIGKILL and gone(pid)
+    os.kill(child, signal.SIGKILL)
     monkeypatch.delenv("S4S_RUN")
     caller, (pid, _) = start("server")
     warm.kill()

@@ -108,12 +108,13 @@ def sample(
             rows = len(batch)
             own = None if condition is None else condition[start : start + size]
             if fill and rows < size:
-                batch, own = _filled(batch, size), None if own is None else _filled(own, size)
+                batch, own = filled(batch, size), None if own is None else filled(own, size)
             result[start : start + rows] = run(denoiser, batch, tableau, own, _watched(callback, bar, rows))[:rows]
     return result
 
 
-def _filled(rows: Tensor, size: int) -> Tensor:
+def filled(rows: Tensor, size: int) -> Tensor:
+    """Rows [n, ...] with copies of the last one up to `size` of them."""
     return torch.cat([rows, rows[-1:].expand(size - len(rows), *rows.shape[1:])])
 
 

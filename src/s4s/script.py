@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import resource
@@ -14,16 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from s4s.errors import S4SError
+from s4s.storage import remedy
 
 USAGE = "usage: "  # begins the last line of a log
 _ABOUT = ("model", "token", "solver", "tableau", "base", "teacher", "nfe", "split", "seeds", "shard", "samples")
-_STORAGE = {
-    errno.ENOSPC: "the disk is full; free some space",
-    errno.EDQUOT: "your disk quota is used up; free some space",
-    errno.EROFS: "this folder is read-only; mount it for writing, or choose another with --directory",
-    errno.EACCES: "no permission; change it, or choose another folder with --directory",
-    errno.EIO: "the disk gave an input/output error; check it",
-}
 
 
 def run_script(main: Callable[[argparse.Namespace], dict[str, Any] | None], parser: argparse.ArgumentParser) -> None:
@@ -36,18 +29,16 @@ def run_script(main: Callable[[argparse.Namespace], dict[str, Any] | None], pars
     about = {key: value for key in _ABOUT if (value := getattr(arguments, key, None)) is not None}
     name = Path(sys.argv[0]).stem
     print(f"{name}: {', '.join(f'{key} {_short(value)}' for key, value in about.items())}", file=sys.stderr, flush=True)
+    sys.unraisablehook = _quiet_about_storage
     started, processor = time.perf_counter(), time.process_time()
     try:
         facts = main(arguments) or {}
     except S4SError as error:
         _fail(str(error))
-    except OSError as error:
-        code = error.errno or next((number for number in _STORAGE if f"errno = {number}," in str(error)), None)
-        if code not in _STORAGE:
-            raise
-        where = error.filename or getattr(arguments, "out", "")
-        _fail(f"{where}: cannot write: {_STORAGE[code]} and run the same command again; nothing finished is lost")
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
+        if (words := remedy(error)) is not None:
+            where = getattr(error, "filename", None) or getattr(arguments, "out", "")
+            _fail(f"{where}: cannot write: {words} and run the same command again; nothing finished is lost")
         if "out of memory" not in str(error).lower():
             raise
         _fail(
@@ -58,11 +49,26 @@ def run_script(main: Callable[[argparse.Namespace], dict[str, Any] | None], pars
         "run": os.environ.get("S4S_STARTED", ""),
         "seconds": round(time.perf_counter() - started, 3),
         "processor_seconds": round(time.process_time() - processor, 3),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_memory_mb": peak_memory_mb(),
         **_gpu(),
         **facts,
     }
     print(USAGE + json.dumps(usage), file=sys.stderr)
+
+
+def _quiet_about_storage(unraisable: Any) -> None:
+    """HDF5 repeats an error of the disk for every object that it closes afterwards; it is said once, above."""
+    if remedy(unraisable.exc_value) is None:
+        sys.__unraisablehook__(unraisable)
+
+
+def peak_memory_mb() -> int:
+    """Largest resident memory of this process so far, in MiB. On Linux getrusage also counts what started the process."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # not Linux; macOS counts bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20
+    return int(status.partition("VmHWM:")[2].split()[0]) >> 10
 
 
 def _fail(message: str) -> None:

@@ -11,6 +11,7 @@ Datasets are contiguous and not compressed, each with XXH3 checksums of its rows
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,11 @@ import xxhash
 
 from s4s.atomic import atomic_path
 from s4s.errors import S4SError
+from s4s.storage import require_space
 
 CHECKSUMS = 4096  # of a dataset at most; an attribute holds no more than 64 KiB
 BLOCK_BYTES = 1 << 20  # rows under a checksum, unless there would be too many checksums
+OVERHEAD = 1 << 15  # bytes that a file has beside its rows, about
 Paths = str | Path | Sequence[str | Path]
 
 
@@ -80,8 +83,19 @@ def write_rows(
     attributes: Mapping[str, Any],
 ) -> None:
     """As `write_splits`, from pieces of splits as they come, each after the last of its split; `sizes` are the splits' rows."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
-        file.attrs.update({"kind": kind, **attributes})
+    pieces = iter(pieces)
+    first = [*itertools.islice(pieces, 1)]  # tells the size of a row
+    row = max((sum(array[0].nbytes for array in piece.arrays().values()) for _, piece in first), default=0)
+    with atomic_path(path) as temporary:
+        require_space(path, sum(sizes.values()) * row + OVERHEAD)
+        _write_rows(temporary, {"kind": kind, **attributes}, sizes, itertools.chain(first, pieces))
+
+
+def _write_rows(
+    path: Path, attributes: Mapping[str, Any], sizes: Mapping[str, int], pieces: Iterable[tuple[str, Split]]
+) -> None:
+    with h5py.File(path, "w", libver="v110") as file:
+        file.attrs.update(attributes)
         written = dict.fromkeys(sizes, 0)
         checksums: dict[str, _Checksums] = {}
         for name, piece in pieces:
@@ -98,6 +112,7 @@ def write_rows(
             raise S4SError(f"{path}: rows {written} were made, expected {dict(sizes)}")
         for label, found in checksums.items():
             file[label].attrs.update({"xxh3_64": np.array(found.values, dtype=np.uint64), "xxh3_64_rows": found.rows})
+        file.flush()  # closing would not raise what goes wrong
 
 
 class _Checksums:
@@ -158,6 +173,7 @@ def merge(path: str | Path, kind: str, shards: Sequence[str | Path], keys: Seque
                 layout[start : start + part.shape[0]] = part
                 start += part.shape[0]
             file.create_virtual_dataset(dataset_name, layout)
+        file.flush()
 
 
 def read_attributes(path: str | Path) -> dict[str, Any]:

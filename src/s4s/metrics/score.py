@@ -19,11 +19,13 @@ from s4s.metrics.fid import Moments, RunningMoments, frechet_distance
 from s4s.metrics.global_error import distances
 from s4s.models.conditions import ClassLabels
 from s4s.models.denoiser import Denoiser
+from s4s.parts import whole_blocks
 from s4s.samples import KIND
+from s4s.sampling import filled
 from s4s.store import Paths, as_list, read_attributes, read_rows, split_sizes
 from s4s.teacher import KIND as PAIRS
 
-ROWS = 1024  # samples in memory at a time; fixed, for the last bits of features depend on it
+ROWS = 1024  # samples in memory at a time, up to whole blocks
 
 
 class SplitStatistics:
@@ -46,7 +48,8 @@ class SplitStatistics:
 def statistics_of(denoiser: Denoiser, features: Features, samples: str | Path, pairs: Paths) -> dict[str, SplitStatistics]:
     """Statistics of each test split of a file of samples, or of teacher pairs taken as samples.
 
-    States are read, decoded and looked at a few at a time.
+    States are read a few at a time, then decoded and looked at in blocks of `denoiser.block` rows, the last one filled up: so
+    features are the same, to the bit, for all shards of whole blocks.
 
     Args:
         pairs: the teacher's pairs of the same noise: pairs.h5, or the shards of these very rows.
@@ -66,12 +69,15 @@ def statistics_of(denoiser: Denoiser, features: Features, samples: str | Path, p
             raise S4SError(f"{samples} and {taught[0]}: split {name} is of different noise; make both again")
         own = found[name] = SplitStatistics()
         kind = PAIRS if known.get("kind") == PAIRS else KIND
+        size = whole_blocks(ROWS, denoiser.block)
         for drawn, pair in zip(
-            read_rows(samples, kind, name, size=ROWS), read_rows(theirs, PAIRS, name, size=ROWS), strict=True
+            read_rows(samples, kind, name, size=size), read_rows(theirs, PAIRS, name, size=size), strict=True
         ):
             if not np.array_equal(drawn.seeds, pair.seeds):
                 raise S4SError(f"{samples} and {theirs}: split {name} is of different noise; make both again")
-            own.features.add(features.of([denoiser.decode(torch.from_numpy(drawn.y_0).to(denoiser.device))]))
+            blocks = torch.from_numpy(drawn.y_0).to(denoiser.device).split(denoiser.block)
+            found_features = features.of(denoiser.decode(filled(block, denoiser.block)) for block in blocks)
+            own.features.add(found_features[: len(drawn)])
             own.distance += float(distances(drawn.y_0, pair.y_0).sum())
     return found
 

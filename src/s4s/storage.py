@@ -1,0 +1,48 @@
+"""Plain words for a full disk, a used-up quota, a folder that cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "your disk quota is used up; free some space",
+    errno.EROFS: "this folder is read-only; mount it for writing, or choose another with --directory",
+    errno.EACCES: "no permission; change it, or choose another folder with --directory",
+    errno.EIO: "the disk gave an input/output error; check it",
+}
+
+
+def remedy(error: BaseException | None) -> str | None:
+    """What is wrong with the storage and what to do, if an error is about that; HDF5's errors have their number in the text."""
+    number = getattr(error, "errno", None)
+    if number is None and (found := re.search(r"errno = (\d+)", str(error))):
+        number = int(found[1])
+    return REMEDIES.get(number or 0)
+
+
+def require_space(path: str | Path, size: int) -> None:
+    """Check that `size` bytes fit beside `path`, before anything is written.
+
+    Raises:
+        OSError: if they do not, as the write itself would.
+    """
+    if shutil.disk_usage(Path(path).absolute().parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def probe(folder: str | Path, size: int = 1 << 16) -> str | None:
+    """What is wrong with a folder, by writing `size` bytes there that nobody sees; None if that works."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(size))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return remedy(error)
+    return None
