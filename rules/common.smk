@@ -287,10 +287,22 @@ def weights_mb(model):
     return sum(path.stat().st_size for path in paths if path.is_file()) / 2**20
 
 
+# MB of activations for a state, times states a second: docs/models.md counts about 0.35 MB a GFLOP, and throughputs assume
+# 20 TFLOP/s
+ACTIVATIONS = 0.35 * 20_000
+
+
+def activations_mb(model):
+    """Activations of one call of a model's network, as far as its throughput tells its size."""
+    own = WEIGHTS[model]
+    return own.block * passes(model) * ACTIVATIONS / (own.throughput or float("inf"))
+
+
 def memory(beside):
-    """Memory of a job in MB: what it needs beside three copies of the weights. Grows with each retry."""
+    """Memory of a job in MB: what it needs beside three copies of the weights and a block's activations. Grows with each retry."""
     return lambda wildcards, attempt: round(
-        attempt * (beside + 3 * weights_mb(wildcards.model))
+        attempt
+        * (beside + 3 * weights_mb(wildcards.model) + activations_mb(wildcards.model))
     )
 
 

@@ -10,7 +10,7 @@ from s4s.folder_lock import lock_folder, remove_stale_locks
 from s4s.plan import summary
 from s4s.run_progress import watch
 from s4s.storage import probe
-from s4s.warm import start_server
+from s4s.warm import has_server, start_server
 
 DRY_RUN = "--dry-?run|-[npqFk]*n[npqFk]*"
 if workflow.is_main_process and any(re.fullmatch(DRY_RUN, word) for word in sys.argv):
@@ -72,8 +72,12 @@ TARGETS = (
 TARGETS = [*itertools.takewhile(lambda name: not name.startswith("--"), TARGETS)]
 WARM = []  # keeps a server's standard input open
 
-# A group of jobs on another machine has a warm server (s4s/warm.py) of its own.
-if not workflow.is_main_process and sum(":" in name for name in TARGETS) > 1:
+# A group of jobs on another machine has a warm server (s4s/warm.py) of its own, which groups within it share.
+if (
+    not workflow.is_main_process
+    and sum(":" in name for name in TARGETS) > 1
+    and not has_server()
+):
     WARM.append(start_server())
 
 

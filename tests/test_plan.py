@@ -1,6 +1,7 @@
 """The paper's comparison: its files, its plan, and what a plan says of the work."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,8 @@ def test_the_papers_plan_is_built_without_any_weights(tmp_path):
     done = dry_run(tmp_path, "--configfile", str(ROOT / "config/paper.yaml"), "--quiet", "rules")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "GPU-hours in all: about" in done.stderr and all(model in done.stderr for model in PAPER["models"])
+    jobs = int(re.findall(r"^total +(\d+)", done.stdout + done.stderr, re.M)[-1])
+    assert jobs < 6000, "at 3 ms a job (benchmarks/planning_time.py) half a minute is 10,000"
 
 
 def test_absent_files_are_fetched_and_those_without_a_url_named(tmp_path):

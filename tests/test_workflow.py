@@ -19,7 +19,7 @@ from s4s import Tableau
 from s4s.store import read_attributes, read_split
 from s4s.tables import COLUMNS, comparison
 from s4s.usage import read_usage
-from s4s.warm import start_server
+from s4s.warm import has_server, start_server
 from tests.builders import edm, features, latent_diffusion, pipelines
 
 ROOT = Path(__file__).parents[1]
@@ -355,7 +355,7 @@ def warm(monkeypatch):
 
 def test_a_warm_server_whose_caller_ended_early_says_nothing(tmp_path):
     program = (
-        "from s4s.warm import start_server; import os; server = start_server(); os.write(1, b'%d' % server.pid); os._exit(0)"
+        "from s4s.warm import has_server, start_server; import os; server = start_server(); os.write(1, b'%d' % server.pid); os._exit(0)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
@@ -431,7 +431,9 @@ def test_jobs_die_with_a_killed_server_with_their_shell_and_with_the_run(warm, t
 
 
 def test_a_server_of_another_batch_job_is_not_asked(warm, tmp_path, monkeypatch):
+    assert has_server()
     monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert not has_server()
     (tmp_path / "job.py").write_text("import sys\nsys.exit('torch' in sys.modules)\n")
     assert ask(tmp_path / "job.py").wait(60) == 0
 

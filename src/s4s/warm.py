@@ -115,17 +115,40 @@ def _same_user(connection: socket.socket) -> bool:
     return bool(struct.unpack("3i", found)[1] == os.getuid())
 
 
-def _ask(arguments: list[str], leases: list[int]) -> int | None:
-    """Run a script on the server; None if there is none, or none of this machine and batch job."""
+def _connect() -> socket.socket | None:
+    """A connection to the server that S4S_WARM names; None if there is none, or none of this machine, user and batch job."""
     job, _, server = os.environ.get("S4S_WARM", "").partition(":")
     if not server or job != os.environ.get("SLURM_JOB_ID", ""):
         return None
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            connection.connect(f"\0{server}")
-        except OSError:
-            return None
-        if not _same_user(connection) or connection.recv(1) != b"+":
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(f"\0{server}")
+        if _same_user(connection):
+            return connection
+    except OSError:
+        pass
+    connection.close()
+    return None
+
+
+def has_server() -> bool:
+    """Whether jobs that this process starts would find a server."""
+    connection = _connect()
+    if connection is not None:
+        connection.close()
+    return connection is not None
+
+
+def _ask(arguments: list[str], leases: list[int]) -> int | None:
+    """Run a script on the server; None if there is none."""
+    connection = _connect()
+    if connection is None:
+        return None
+    with connection:
+        greeting = b""
+        with suppress(OSError):  # it may end before it is ready
+            greeting = connection.recv(1)
+        if not greeting:
             return None
         request = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
         try:
