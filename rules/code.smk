@@ -110,10 +110,9 @@ STAGES = {
 rule code_fingerprint:
     """Checksums of the scripts and package files that a stage uses: one small input for its jobs instead of many."""
     input:
-        lambda wildcards: [
-            os.path.normpath(f"{REPOSITORY}/src/s4s/{name}.py")
-            for name in STAGES[wildcards.stage]
-        ],
+        lambda wildcards: on_this_machine(
+            *(f"{REPOSITORY}/src/s4s/{name}.py" for name in STAGES[wildcards.stage])
+        ),
     output:
         "results/code/{stage}.sha256",
     log:

@@ -70,10 +70,15 @@ def code(stage):
     return f"results/code/{stage}.sha256"
 
 
+def on_this_machine(*paths):
+    """Files of the repository and of the user, which lie where they are, also with --default-storage-provider."""
+    return [local(os.path.relpath(path)) for path in paths]
+
+
 def model_files(wildcards):
     """A model's description and its weights."""
     own = WEIGHTS[wildcards.model].own_files()
-    return [MODEL_FILES[wildcards.model], *(os.path.relpath(file.path) for file in own)]
+    return on_this_machine(MODEL_FILES[wildcards.model], *(file.path for file in own))
 
 
 def has_prompts(model):
@@ -94,13 +99,13 @@ def embedding_option(wildcards, input):
 
 def model_yaml(wildcards):
     """A model's description."""
-    return [MODEL_FILES[wildcards.model]]
+    return on_this_machine(MODEL_FILES[wildcards.model])
 
 
 def feature_files(wildcards):
     """The feature network that a model is scored with, and the statistics of the real data."""
     own = WEIGHTS[wildcards.model].features.own_files()
-    return [os.path.relpath(file.path) for file in own]
+    return on_this_machine(*(file.path for file in own))
 
 
 def reference_files(wildcards):
@@ -112,7 +117,7 @@ def reference_files(wildcards):
 def perceptual_files(wildcards):
     """The weights of a model's perceptual network, if it has one."""
     perceptual = WEIGHTS[wildcards.model].perceptual
-    return [os.path.relpath(perceptual.path)] if perceptual else []
+    return on_this_machine(perceptual.path) if perceptual else []
 
 
 TEACHER_SPLITS = ["train", "val", *TEST_SPLITS]
@@ -269,7 +274,7 @@ def warm_start(wildcards):
     """The learned solver that a fit starts near: the one at the next smaller NFE, a file, or none."""
     named, nfe = CONFIG.definition(wildcards.solver).warm_start, int(wildcards.nfe)
     if named != "previous":
-        return [named.replace("{nfe}", str(nfe))] if named else []
+        return on_this_machine(named.replace("{nfe}", str(nfe))) if named else []
     smaller = [n for n in study(wildcards).nfe_of(wildcards.solver) if n < nfe]
     cell = f"{wildcards.model}/{wildcards.solver}"
     return [f"results/tableaux/{cell}/nfe~{max(smaller)}.json"] if smaller else []
@@ -355,10 +360,15 @@ def states_of_convergence(wildcards):
     return 10 * study(wildcards).teacher.steps * 128
 
 
+def not_empty(path):
+    """An output that must have content. Snakemake 9.27 looks for it in storage before it is stored there, so not with storage."""
+    remote = workflow.storage_settings.default_storage_provider
+    return path if remote else ensure(path, non_empty=True)
+
+
 def sample_file(path):
     """An output of samples, kept or not."""
-    checked = ensure(path, non_empty=True)
-    return checked if CONFIG.keep_samples else temp(checked)
+    return not_empty(path) if CONFIG.keep_samples else temp(not_empty(path))
 
 
 def figure_model(wildcards):
@@ -367,10 +377,9 @@ def figure_model(wildcards):
     latent = ("latent_diffusion", "diffusers", "stable_diffusion")
     if kind != "samples" or WEIGHTS[model].kind not in latent:
         return []
-    return [
-        MODEL_FILES[model],
-        *(os.path.relpath(file.path) for file in WEIGHTS[model].own_files()),
-    ]
+    return on_this_machine(
+        MODEL_FILES[model], *(file.path for file in WEIGHTS[model].own_files())
+    )
 
 
 def schedule_of(model, token):

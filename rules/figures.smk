@@ -63,8 +63,9 @@ rule figure:
     params:
         script=program("figure"),
         figure=lambda wildcards: wildcards.name.partition("-")[0],
-        named=lambda wildcards: [
-            f"{name}={path}" for name, path in FIGURE_FILES[wildcards.name].items()
+        named=lambda wildcards, input: [
+            f"{name}={path}"
+            for name, path in zip(FIGURE_FILES[wildcards.name], input.files)
         ],
         scores=lambda wildcards, input: (
             f"--scores {input.scores}" if input.scores else ""

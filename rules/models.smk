@@ -16,7 +16,7 @@ for path, file in ABSENT.items():
         name:
             f"fetch_{os.path.basename(path)}"
         output:
-            directory(path) if file.url.startswith("hf://") else path,
+            local(directory(path) if file.url.startswith("hf://") else path),
         log:
             f"results/logs/fetch/{os.path.basename(path)}.log",
         localrule: True

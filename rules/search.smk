@@ -8,7 +8,7 @@ rule teacher_trajectories:
         embeddings=embedding_files,
         code=code("trajectories"),
     output:
-        ensure("results/search/{model}/trajectories.h5", non_empty=True),
+        not_empty("results/search/{model}/trajectories.h5"),
     log:
         "results/logs/search/{model}/trajectories.log",
     benchmark:

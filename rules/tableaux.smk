@@ -25,8 +25,8 @@ rule tableau:
         family=lambda wildcards: CONFIG.definition(wildcards.solver).family,
         spec=lambda wildcards: classical_spec(wildcards, wildcards.solver),
         searched=lambda wildcards, input: " ".join(
-            f"--{option} {path}"
-            for option, path in sorted(searched_files(wildcards).items())
+            f"--{option} {input[option]}"
+            for option in sorted(searched_files(wildcards))
         ),
     shell:
         "python -m s4s.warm {params.script} --model {params.model} --token {wildcards.solver} --nfe {wildcards.nfe} "

@@ -8,7 +8,7 @@ rule text_embeddings:
         model=model_files,
         code=code("embeddings"),
     output:
-        ensure("results/teacher/{model}/embeddings.h5", non_empty=True),
+        not_empty("results/teacher/{model}/embeddings.h5"),
     log:
         "results/logs/teacher/{model}/embeddings.log",
     priority: 40
@@ -38,7 +38,7 @@ rule teacher_shard:
         teacher=teacher_tableau,
         code=code("teacher"),
     output:
-        ensure("results/teacher/{model}/shards/{split}-{shard}.h5", non_empty=True),
+        not_empty("results/teacher/{model}/shards/{split}-{shard}.h5"),
     log:
         "results/logs/teacher/{model}/{split}-{shard}.log",
     priority: 30
@@ -72,7 +72,7 @@ use rule teacher_shard as student_teacher_shard with:
         teacher="results/tableaux/{model}/teacher/nfe~{nfe}.json",
         code=code("teacher"),
     output:
-        ensure("results/teacher/{model}/steps~{nfe}/{split}-{shard}.h5", non_empty=True),
+        not_empty("results/teacher/{model}/steps~{nfe}/{split}-{shard}.h5"),
     log:
         "results/logs/teacher/{model}/steps~{nfe}/{split}-{shard}.log",
 

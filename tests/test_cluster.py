@@ -63,6 +63,24 @@ def test_the_generic_executor_with_a_stand_in_for_a_batch_system(tmp_path):
     pd.testing.assert_frame_equal(scores(tmp_path / "cluster"), scores(tmp_path / "local"))
 
 
+@pytest.mark.skipif(not shutil.which("rsync"), reason="the storage plugin needs rsync")
+def test_a_study_whose_files_are_all_in_storage(tmp_path):
+    """Everything that is computed goes to storage and comes from there, shards and joined files too; the same scores."""
+    study = ["--configfile", str(ROOT / "tests/configs/tiny.yaml"), "--config", "nfe=[3]", "solvers=[ddim-logsnr,s4s_alt]"]
+    study += ["samples=264", "shard=256", "--cores", "2"]  # two shards a seed
+    storage = ["--default-storage-provider", "fs", "--default-storage-prefix", str(tmp_path / "storage")]
+    storage += ["--shared-fs-usage", "persistence", "software-deployment", "sources", "source-cache"]
+    for folder in ("storage", "here", "local"):
+        (tmp_path / folder).mkdir()
+    run(tmp_path / "here", *study, *storage)
+    run(tmp_path / "local", SCORES, *study)
+    assert {path.name for path in (tmp_path / "here/results").rglob("*") if path.is_file()} == {"progress.log"}
+    for name in ("report.html", "figures/samples-digits.pdf", "teacher/digits/pairs.h5"):
+        assert (tmp_path / "storage/results" / name).stat().st_size > 0
+    pd.testing.assert_frame_equal(scores(tmp_path / "storage"), scores(tmp_path / "local"))
+    assert "Nothing to be done" in run(tmp_path / "here", "--dry-run", *study, *storage)
+
+
 @pytest.fixture
 def slurm():
     """A cluster of one node; its packages must be installed (tests/slurm_cluster.sh install)."""

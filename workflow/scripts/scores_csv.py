@@ -7,5 +7,6 @@ from s4s.atomic import write_text
 from s4s.tables import gather
 
 job = snakemake  # noqa: F821  (put here by Snakemake)
-scores = gather(job.input.scores, job.params.descriptions, dict(zip(job.params.fitted, job.input.fits, strict=True)))
+fits = {job.input.scores[i]: fit for i, fit in zip(job.params.fitted, job.input.fits, strict=True)}
+scores = gather(job.input.scores, job.params.descriptions, fits)
 write_text(job.output[0], scores.to_csv(index=False))
