@@ -1,7 +1,7 @@
 """What a large study costs on paper: GPU-hours, and wall time on several numbers of GPUs, from the models' throughputs.
 
 python benchmarks/study_cost.py                 six models x 8 NFE x 40 solvers x 50,000 images
-python benchmarks/study_cost.py --gpus 8 64 512 --start 20 --plan 6
+python benchmarks/study_cost.py --gpus 8 64 512 --start 20 --plan 4
 
 Jobs are put on the GPUs longest first, stage after stage for each model: teacher, fits, then shards of samples with scores.
 Every job also pays --start seconds (queue, imports, weights), groups of --group cells' shards together; planning pays --plan
@@ -22,11 +22,11 @@ parser.add_argument("--nfe", type=int, nargs="+", default=[*range(3, 11)])
 parser.add_argument("--classical", type=int, default=30, help="solvers without a fit")
 parser.add_argument("--learned", type=int, default=10)
 parser.add_argument("--images", type=int, default=50_000)
-parser.add_argument("--shard", type=int, default=10_000)
+parser.add_argument("--shard", type=int, nargs="+", default=[50_000, 10_000, 2_000], help="samples of one job")
 parser.add_argument("--gpus", type=int, nargs="+", default=[8, 64, 512])
 parser.add_argument("--start", type=float, default=20.0, help="seconds that a job pays before it computes")
 parser.add_argument("--group", type=int, default=1, help="shards that one job of a cluster makes, one after another")
-parser.add_argument("--plan", type=float, default=6.0, help="milliseconds of planning a job (benchmarks/planning_time.py)")
+parser.add_argument("--plan", type=float, default=4.0, help="milliseconds of planning a job (benchmarks/planning_time.py)")
 parser.add_argument("--score", type=float, default=500.0, help="images a second through the feature network")
 args = parser.parse_args()
 
@@ -66,7 +66,7 @@ def makespan(stages, gpus):
     return max(free)
 
 
-stages = {name: tasks(name, args.shard) for name in args.models}
+stages = {name: tasks(name, args.shard[0]) for name in args.models}
 print("| model | GPU-hours: teacher | fits | samples and scores |\n|:---|---:|---:|---:|")
 for name, own in stages.items():
     print(f"| {name} | " + " | ".join(f"{sum(jobs) / 3600:,.1f}" for jobs in own.values()) + " |")
@@ -76,7 +76,7 @@ cells = len(args.models) * len(args.nfe) * (args.classical + args.learned)
 print(f"\n{cells:,} cells, {jobs:,} GPU jobs, {work / 3600:,.0f} GPU-hours of work\n")
 print("| GPUs | shard | wall time (h) | of the GPUs' time used | planning (min) |\n|---:|---:|---:|---:|---:|")
 for gpus in args.gpus:
-    for shard in sorted({args.shard, args.shard // 5}, reverse=True):
+    for shard in args.shard:
         cut = {name: tasks(name, shard) for name in args.models}
         count = sum(len(jobs) for own in cut.values() for jobs in own.values())
         count += sum(len(own["samples"]) for own in cut.values())  # a score for each shard of samples
