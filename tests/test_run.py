@@ -10,13 +10,15 @@ import sys
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from s4s import S4SError, run_progress
+from s4s import S4SError, run_progress, storage
 from s4s.atomic import atomic_path, write_text
 from s4s.folder_lock import lock_folder, remove_stale_locks
 from s4s.run_progress import RunProgress
 from s4s.script import run_script
+from s4s.store import OVERHEAD, Split, write_splits
 from s4s.usage import by_job, read_usage
 
 HOLD = """
@@ -83,6 +85,7 @@ def script(monkeypatch, action, *arguments):
     parser.add_argument("--nfe", type=int)
     parser.add_argument("--out", default="there/nfe~3.h5")
     monkeypatch.setattr(sys, "argv", ["somewhere/sample.py", *arguments])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     run_script(action, parser)
 
 
@@ -95,6 +98,7 @@ def script(monkeypatch, action, *arguments):
         ),
         (OSError(errno.EROFS, "Read-only"), "error: there/nfe~3.h5: cannot write: this folder is read-only"),
         (OSError("Can't write data (file write failed: errno = 28, error message = '')"), "the disk is full"),
+        (RuntimeError("Can't decrement id ref count (file write failed: errno = 122, ...)"), "your disk quota is used up"),
         (S4SError("a wrong thing"), "error: a wrong thing"),
         (RuntimeError("CUDA out of memory. Tried to allocate\nmore"), "error: out of memory (CUDA out of memory. Tried to"),
     ],
@@ -107,6 +111,27 @@ def test_what_a_user_can_mend_is_one_line(monkeypatch, capsys, error, message):
         script(monkeypatch, fail)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and message in lines[1]
+
+
+def test_rows_that_do_not_fit_on_the_disk_are_refused_before_any_is_written(monkeypatch, tmp_path):
+    """8 rows of 6 x 4 bytes and their seeds, beside what every file has."""
+    rows = Split(np.arange(8, dtype=np.uint64), np.zeros((8, 6), dtype=np.float32))
+    needed = 8 * (8 + 6 * 4) + OVERHEAD
+
+    def free(size):
+        monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: SimpleNamespace(total=1 << 40, free=size))
+
+    free(needed - 1)
+    with pytest.raises(OSError, match="No space left on device.*a.h5"):
+        write_splits(tmp_path / "a.h5", "samples", {"test~0": rows}, {})
+    assert not [*tmp_path.iterdir()]
+    free(needed)
+    write_splits(tmp_path / "a.h5", "samples", {"test~0": rows}, {})
+    assert (tmp_path / "a.h5").stat().st_size < needed
+
+
+def test_a_folder_is_probed_by_writing(tmp_path):
+    assert storage.probe(tmp_path) is None and not [*tmp_path.iterdir()]
 
 
 def test_other_errors_keep_their_traceback(monkeypatch):
@@ -156,7 +181,7 @@ def test_progress_of_a_study_with_the_time_left(monkeypatch, tmp_path, capsys):
             progress.emit(record(event="job_finished", job_id=number))
     assert progress.left(clock.now) == pytest.approx((2 * 30 + 16 * 3) / 2)
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line == "study: 1 of 24 jobs done, 1 running, 00:30 gone, about 05:45 left" or " of 24 jobs done" in line
+    assert line == "study: 1 of 24 jobs done, 1 running, 00:30 gone, about 05:30 left"
     progress.show(clock.now)
     assert "study: 6 of 24 jobs done, 0 running, 00:36 gone, about 00:54 left" in (tmp_path / "logs/progress.log").read_text()
     progress.emit(record(event=None))

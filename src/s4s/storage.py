@@ -32,7 +32,8 @@ def require_space(path: str | Path, size: int) -> None:
     Raises:
         OSError: if they do not, as the write itself would.
     """
-    if shutil.disk_usage(Path(path).absolute().parent).free < size:
+    disk = shutil.disk_usage(Path(path).absolute().parent)
+    if disk.total and disk.free < size:  # some network file systems do not tell
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
