@@ -122,7 +122,7 @@ def test_rows_that_do_not_fit_on_the_disk_are_refused_before_any_is_written(monk
         monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: SimpleNamespace(total=1 << 40, free=size))
 
     free(needed - 1)
-    with pytest.raises(OSError, match="No space left on device.*a.h5"):
+    with pytest.raises(OSError, match=r"No space left on device.*a\.h5"):
         write_splits(tmp_path / "a.h5", "samples", {"test~0": rows}, {})
     assert not [*tmp_path.iterdir()]
     free(needed)

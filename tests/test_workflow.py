@@ -355,7 +355,7 @@ def warm(monkeypatch):
 
 def test_a_warm_server_whose_caller_ended_early_says_nothing(tmp_path):
     program = (
-        "from s4s.warm import has_server, start_server; import os; server = start_server(); os.write(1, b'%d' % server.pid); os._exit(0)"
+        "from s4s.warm import start_server; import os; server = start_server(); os.write(1, b'%d' % server.pid); os._exit(0)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
