@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -258,13 +259,17 @@ def _read_checked(path: Path, group: h5py.Group, end: int, size: int | None) -> 
         _read_ahead(path)
     sums = {key: _Checksums(len(dataset), int(dataset.attrs["xxh3_64_rows"])) for key, dataset in group.items()}
     expected = {key: dataset.attrs["xxh3_64"].tolist() for key, dataset in group.items()}
-    for start in range(0, end, size or max(1, end)):
-        piece = Split(**{key: dataset[start : min(end, start + (size or end))] for key, dataset in group.items()})
-        for key, array in piece.arrays().items():
-            sums[key].add(array)
-            if sums[key].values != expected[key][: len(sums[key].values)]:
-                raise OSError(f"wrong checksum in {key}")
-        yield piece
+    with ThreadPoolExecutor(1) as other:  # compares one dataset while the next is read
+        for start in range(0, end, size or max(1, end)):
+            arrays, added = {}, []
+            for key, dataset in group.items():
+                arrays[key] = dataset[start : min(end, start + (size or end))]
+                added.append(other.submit(sums[key].add, arrays[key]))
+            for key, future in zip(arrays, added, strict=True):
+                future.result()
+                if sums[key].values != expected[key][: len(sums[key].values)]:
+                    raise OSError(f"wrong checksum in {key}")
+            yield Split(**arrays)
 
 
 def _read_ahead(path: str | Path) -> None:
