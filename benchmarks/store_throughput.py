@@ -9,7 +9,6 @@ a file that was read just before, where there is no disk and a checksum's own ti
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -18,8 +17,6 @@ import h5py
 import numpy as np
 
 from s4s import store
-
-REPEATS = 5
 
 
 def flushed(path, write):
@@ -38,15 +35,17 @@ def forget(path):
     os.close(handle)
 
 
-def seconds(action, before=lambda: None):
-    """Median of some runs."""
-    times = []
-    for _ in range(REPEATS):
-        before()
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def ratio(theirs, ours, before=lambda: None, repeats=7):
+    """How fast `ours` is with `theirs` as 1, and theirs in seconds: the fastest of runs that take turns."""
+    times = {theirs: [], ours: []}
+    for _ in range(repeats):
+        for action in times:
+            before()
+            start = time.perf_counter()
+            action()
+            times[action].append(time.perf_counter() - start)
+    own, other = (min(times[action]) for action in (ours, theirs))
+    return other / own, other
 
 
 def alternative(path, split, **options):
@@ -69,23 +68,27 @@ split = store.Split(np.arange(args.rows, dtype=np.uint64), y_0, y_T)
 with tempfile.TemporaryDirectory(dir=args.folder) as folder:
     plain, file = Path(folder) / "plain.npy", Path(folder) / "pairs.h5"
     both = np.stack([y_T, y_0])
-    write = seconds(lambda: flushed(plain, lambda: np.save(plain, both)))
-    cold, warm = seconds(lambda: np.load(plain), lambda: forget(plain)), seconds(lambda: np.load(plain))
-    speeds = ", ".join(
-        f"{name} {both.nbytes / 1e6 / s:.0f} MB/s" for name, s in [("write", write), ("read", cold), ("memory", warm)]
-    )
-    print(f"{both.nbytes / 1e6:.0f} MB in states of {args.shape}; numpy: {speeds}\n")
-    print("| settings | write (disk) | read (disk) | read (memory) | size |\n|:---|---:|---:|---:|---:|")
 
-    def row(name, make):
-        times = [seconds(make)]
-        read = lambda: store.read_split(file, "teacher-pairs", "train")  # noqa: E731
-        if "kind" not in h5py.File(file).attrs:
-            read = lambda: {key: dataset[()] for key, dataset in h5py.File(file)["train"].items()}  # noqa: E731
-        times += [seconds(read, lambda: forget(file)), seconds(read)]
-        ratios = " | ".join(f"{numpy / ours:.2f}" for numpy, ours in zip((write, cold, warm), times, strict=True))
-        print(f"| {name} | {ratios} | {file.stat().st_size / both.nbytes:.2f} |", flush=True)
+    def checked():
+        return store.read_split(file, "teacher-pairs", "train")
 
+    def unchecked():
+        with h5py.File(file) as opened:
+            return {key: dataset[()] for key, dataset in opened["train"].items()}
+
+    def row(name, make, repeats=7):
+        found = [ratio(lambda: flushed(plain, lambda: np.save(plain, both)), make, repeats=repeats)]
+        read = checked if "kind" in h5py.File(file).attrs else unchecked
+        found += [ratio(lambda: np.load(plain), read, lambda: [forget(path) for path in (plain, file)], repeats)]
+        found += [ratio(lambda: np.load(plain), read, repeats=repeats)]
+        if not lines:
+            speeds = zip(("write", "read", "memory"), (both.nbytes / 1e6 / seconds for _, seconds in found), strict=True)
+            print(f"{both.nbytes / 1e6:.0f} MB in states of {args.shape}; numpy:", *(f"{n} {v:.0f} MB/s" for n, v in speeds))
+            print("\n| settings | write (disk) | read (disk) | read (memory) | size |\n|:---|---:|---:|---:|---:|")
+        lines.append(f"| {name} | {' | '.join(f'{r:.2f}' for r, _ in found)} | {file.stat().st_size / both.nbytes:.2f} |")
+        print(lines[-1], flush=True)
+
+    lines = []
     row("**ours: contiguous, XXH3 beside the data**", lambda: store.write_splits(file, "teacher-pairs", {"train": split}, {}))
     row("contiguous, no checksums", lambda: flushed(file, lambda: alternative(file, split)))
     for kibibytes in (64, 256, 1024, 4096):
@@ -97,4 +100,8 @@ with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         )
     for name, options in [("gzip 1", {"compression": 1}), ("lzf", {"compression": "lzf"})]:
         made = {"chunks": chunk, "fletcher32": True, "shuffle": True, **options}
-        row(f"the same, {name} with byte shuffle", lambda made=made: flushed(file, lambda: alternative(file, split, **made)))
+        row(
+            f"the same, {name} with byte shuffle",
+            lambda made=made: flushed(file, lambda: alternative(file, split, **made)),
+            repeats=2,
+        )
