@@ -42,7 +42,7 @@ rule scores_csv:
             }
             for model in STUDIES
         },
-        fitted=[CELLS.index(cell) for cell in FITS],
+        fitted=[i for i, cell in enumerate(CELLS) if cell.solver in LEARNED],
     script:
         "../workflow/scripts/scores_csv.py"
 
