@@ -1,6 +1,6 @@
 """Kill a run again and again at random moments, then run once more, and compare with a run that nobody disturbed.
 
-    python -m tests.kill --kills 50 --seed 0                    about 15 minutes on 2 cores
+    python -m tests.kill --kills 50 --seed 0                    about 7 minutes on 2 cores
     python -m tests.kill --kills 5 --jobs-only
 
 Each round starts `snakemake` on the tiny config in one folder and, after a random time, sends SIGKILL to Snakemake itself or to
