@@ -78,7 +78,7 @@ with tempfile.TemporaryDirectory(dir=args.folder) as folder:
 
     def row(name, make, repeats=7):
         found = [ratio(lambda: flushed(plain, lambda: np.save(plain, both)), make, repeats=repeats)]
-        read = checked if "kind" in h5py.File(file).attrs else unchecked
+        read = checked if "kind" in store.read_attributes(file) else unchecked
         found += [ratio(lambda: np.load(plain), read, lambda: [forget(path) for path in (plain, file)], repeats)]
         found += [ratio(lambda: np.load(plain), read, repeats=repeats)]
         if not lines:

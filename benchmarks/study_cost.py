@@ -14,7 +14,7 @@ import itertools
 
 from s4s.fitting.settings import FitSettings
 from s4s.models.files import read_model_file
-from s4s.plan import fit_evaluations
+from s4s.plan import fit_evaluations, passes
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--models", nargs="+", default=["cifar10", "ffhq", "afhqv2", "lsun_bedrooms", "imagenet256", "sd14"])
@@ -34,8 +34,7 @@ args = parser.parse_args()
 def tasks(name, shard):
     """Seconds of each GPU job of a model, by stage."""
     model = read_model_file(name)
-    passes = 2 if getattr(model, "guidance", 1.0) != 1.0 else 1
-    rate = model.throughput / passes  # evaluations a second
+    rate = model.throughput / passes(model)  # evaluations a second
     study = {**model.study.get("teacher", {})}
     steps, train, val = study.get("steps", 64), study.get("train", 512), study.get("val", 128)
     cuts = [min(shard, args.images - start) for start in range(0, args.images, shard)]

@@ -317,7 +317,7 @@ def search_evaluations(model, token):
     if token == "teacher":
         return 0
     search = STUDIES[model].search
-    size = search.trajectories * search.steps * passes(model)
+    size = search.trajectories * search.steps * passes(WEIGHTS[model])
     files = CONFIG.classical(token).files
     return size * (len(files) > 0) + 3 * size * ("statistics" in files)
 

@@ -1,12 +1,7 @@
 # Memory and time that jobs ask a cluster for, from the work that they do.
 import functools
 
-from s4s.plan import fit_evaluations
-
-
-def passes(model):
-    """States through the network for an evaluation."""
-    return 2 if getattr(WEIGHTS[model], "guidance", 1.0) != 1.0 else 1
+from s4s.plan import fit_evaluations, passes
 
 
 @functools.cache
@@ -24,7 +19,7 @@ ACTIVATIONS = 0.35 * 20_000
 def activations_mb(model):
     """Activations of one call of a model's network, as far as its throughput tells its size."""
     own = WEIGHTS[model]
-    return own.block * passes(model) * ACTIVATIONS / (own.throughput or float("inf"))
+    return own.block * passes(own) * ACTIVATIONS / (own.throughput or float("inf"))
 
 
 def memory(beside):
@@ -41,7 +36,7 @@ def minutes(states):
     def estimate(wildcards, attempt):
         own = WEIGHTS[wildcards.model]
         throughput = own.throughput or (1000 if own.kind == "embedded" else 50)
-        seconds = states(wildcards) * passes(wildcards.model) / throughput
+        seconds = states(wildcards) * passes(own) / throughput
         return round(attempt * (5 + 3 * seconds / 60))
 
     return estimate

@@ -46,10 +46,7 @@ def explain_failure(folder=os.getcwd()):
     """The last words of a failed run, where jobs could not write their own."""
     words = probe(folder)
     if words:
-        print(
-            f"error: {folder}: {words} and run the same command again; nothing finished is lost",
-            file=sys.stderr,
-        )
+        print(f"error: {folder}: {words}", file=sys.stderr)
 
 
 if workflow.is_main_process and not ONLY_PLANS:

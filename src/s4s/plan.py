@@ -12,6 +12,11 @@ from s4s.models.files import Model
 CONVERGENCE = 128  # samples that the teacher's own error is measured on
 
 
+def passes(model: Model) -> int:
+    """States through the network for an evaluation: two with guidance."""
+    return 2 if getattr(model, "guidance", 1.0) != 1.0 else 1
+
+
 def fit_evaluations(settings: FitSettings, nfe: int, val: int) -> int:
     """About how many states a fit takes through the network; it may stop earlier.
 
@@ -45,8 +50,7 @@ def summary(studies: Mapping[str, Config], models: Mapping[str, Model]) -> str:
     rows, hours, unknown = [], 0.0, []
     for name, config in studies.items():
         model = models[name]
-        passes = 2 if getattr(model, "guidance", 1.0) != 1.0 else 1
-        parts = {key: passes * value for key, value in evaluations(config).items()}
+        parts = {key: passes(model) * value for key, value in evaluations(config).items()}
         own = sum(parts.values()) / model.throughput / 3600 if model.throughput else None
         hours += own or 0.0
         unknown += [] if own is not None else [name]

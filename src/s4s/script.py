@@ -38,7 +38,7 @@ def run_script(main: Callable[[argparse.Namespace], dict[str, Any] | None], pars
     except (OSError, RuntimeError) as error:
         if (words := remedy(error)) is not None:
             where = getattr(error, "filename", None) or getattr(arguments, "out", "")
-            _fail(f"{where}: cannot write: {words} and run the same command again; nothing finished is lost")
+            _fail(f"{where}: cannot write: {words}")
         if "out of memory" not in str(error).lower():
             raise
         _fail(

@@ -23,7 +23,8 @@ def remedy(error: BaseException | None) -> str | None:
     number = getattr(error, "errno", None)
     if number is None and (found := re.search(r"errno = (\d+)", str(error))):
         number = int(found[1])
-    return REMEDIES.get(number or 0)
+    words = REMEDIES.get(number or 0)
+    return words and f"{words} and run the same command again; nothing finished is lost"
 
 
 def require_space(path: str | Path, size: int) -> None:

@@ -148,7 +148,7 @@ def _ask(arguments: list[str], leases: list[int]) -> int | None:
         greeting = b""
         with suppress(OSError):  # it may end before it is ready
             greeting = connection.recv(1)
-        if not greeting:
+        if greeting != b"+":
             return None
         request = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
         try:
