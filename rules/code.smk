@@ -50,6 +50,7 @@ FITTING += ["levels/clock", "models/accelerated"]
 STAGES = {
     "tableau": [
         f"{SCRIPTS}/tableau",
+        "provenance",
         "tableau",
         *MODEL,
         *CLASSICAL_CODE,

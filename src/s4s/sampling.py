@@ -42,31 +42,49 @@ def run(
 ) -> Tensor:
     """Carry states y [B, *shape] from the first level of `tableau` to its last; differentiable.
 
-    `callback(n, y_n, D_n)` is called after each evaluation. A state or output is dropped after its last use. With `recompute`
-    the activations inside the denoiser are not kept for the gradient but computed again, so that the peak of memory is that of
-    one evaluation, and a forward with its backward pass costs one evaluation more.
+    `callback(n, y_n, D_n)` is called after each evaluation. With `recompute` the activations inside the denoiser are not kept for
+    the gradient but computed again, so that the peak of memory is that of one evaluation, and a forward with its backward pass
+    costs one evaluation more.
     """
-    weights_a, weights_b = _weights(tableau.A), _weights(tableau.B)
     eval_levels = tableau.eval_levels.unbind() if tableau.eval_levels.requires_grad else tableau.eval_levels.tolist()
-    last_a, last_b = _last_uses(weights_a), _last_uses(weights_b)
-    states: dict[int, Tensor] = {0: y}
-    outputs: dict[int, Tensor] = {}
+    steps = Steps(tableau)
     for n in range(tableau.nfe):
         scaled = n == 0 and (isinstance(tableau.kappa, Tensor) or tableau.kappa != 1)
-        argument = states[n] * tableau.kappa if scaled else states[n]
+        argument = y * tableau.kappa if scaled else y
         if recompute:
-            outputs[n] = checkpoint(denoiser, argument, eval_levels[n], condition, use_reentrant=False)
+            output = checkpoint(denoiser, argument, eval_levels[n], condition, use_reentrant=False)
         else:
-            outputs[n] = denoiser(argument, eval_levels[n], condition)
+            output = denoiser(argument, eval_levels[n], condition)
         if callback is not None:
-            callback(n, states[n], outputs[n])
-        terms = [(weight, states[j]) for j, weight in weights_a[n]] + [(weight, outputs[j]) for j, weight in weights_b[n]]
-        states[n + 1] = _weighted_sum(terms, y)
-        for j in [j for j in states if j <= n and last_a.get(j, -1) <= n]:
-            del states[j]
-        for j in [j for j in outputs if last_b.get(j, -1) <= n]:
-            del outputs[j]
-    return states[tableau.nfe]
+            callback(n, y, output)
+        y = steps.next_state(y, output)
+    return y
+
+
+class Steps:
+    """What a tableau makes of states and outputs, one evaluation after the other; a schedule of memory as well as of sums.
+
+    A state or output is kept until the last row of the tableau that weighs it.
+    """
+
+    def __init__(self, tableau: Tableau):
+        self.weights_a, self.weights_b = _weights(tableau.A), _weights(tableau.B)
+        self.last_a, self.last_b = _last_uses(self.weights_a), _last_uses(self.weights_b)
+        self.states: dict[int, Tensor] = {}
+        self.outputs: dict[int, Tensor] = {}
+        self.n = 0
+
+    def next_state(self, y: Tensor, output: Tensor) -> Tensor:
+        """y_{n+1} from y_n and D_n, both [B, *shape]; n counts the calls."""
+        n, states, outputs = self.n, self.states, self.outputs
+        states[n], outputs[n] = y, output
+        terms = [(weight, states[j]) for j, weight in self.weights_a[n]]
+        terms += [(weight, outputs[j]) for j, weight in self.weights_b[n]]
+        for kept, last in ((states, self.last_a), (outputs, self.last_b)):
+            for j in [j for j in kept if last.get(j, -1) <= n]:
+                del kept[j]
+        self.n += 1
+        return _weighted_sum(terms, y)
 
 
 def sample(

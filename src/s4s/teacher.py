@@ -18,7 +18,7 @@ from s4s.metrics.global_error import global_error
 from s4s.models.denoiser import Denoiser
 from s4s.parts import whole_blocks, write_resumable
 from s4s.progress import progress
-from s4s.provenance import provenance
+from s4s.provenance import in_words, provenance
 from s4s.sampling import initial_noise, sample
 from s4s.seeds import sample_seeds
 from s4s.solvers import solver
@@ -35,12 +35,14 @@ class TeacherPairs:
     Attributes:
         model: name of the model that they were made with, if known.
         levels: the teacher's schedule [steps + 1], float64, if known.
+        teacher: what the teacher is, in words, if known.
     """
 
     train: Split
     val: Split
     model: str | None = None
     levels: Tensor | None = None
+    teacher: str | None = None
 
     @classmethod
     def load(cls, paths: Paths, val_paths: Paths | None = None) -> TeacherPairs:
@@ -58,12 +60,13 @@ class TeacherPairs:
                     raise S4SError(f"{first} and {file} were made with another {key}; make both again")
         levels = known.get("levels")
         train, val = (read_split(listed, KIND, name) for name, listed in files.items())
-        return cls(train, val, known.get("model"), None if levels is None else torch.tensor(levels, dtype=torch.float64))
+        levels = None if levels is None else torch.tensor(levels, dtype=torch.float64)
+        return cls(train, val, known.get("model"), levels, known.get("teacher"))
 
 
 def attributes(denoiser: Denoiser, teacher: Tableau) -> dict[str, Any]:
     """What a file of teacher pairs says of how it was made."""
-    return {**provenance(denoiser.name, teacher), "levels": teacher.levels.tolist()}
+    return {**provenance(denoiser.name, teacher), "levels": teacher.levels.tolist(), "teacher": in_words(teacher)}
 
 
 def make_pairs(

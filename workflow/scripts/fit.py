@@ -46,9 +46,8 @@ def main(args: argparse.Namespace) -> dict[str, int]:
         state_path=args.state,
         show_progress=True,
     )
-    evaluations = result.evaluations * denoiser.passes
-    meta = {"model": denoiser.name, "token": args.token, "fit": spec, "start": start.meta, "evaluations": evaluations}
-    result.tableau.with_meta(**meta).save(args.out)
+    result.tableau.with_meta(token=args.token, fit=spec).save(args.out)
+    evaluations = result.tableau.meta["evaluations"]
     write_json(args.history, {"evaluations": evaluations, "seconds": result.seconds, "history": result.history})
     Path(args.state).unlink(missing_ok=True)
     return {"evaluations": evaluations}

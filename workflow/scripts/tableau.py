@@ -9,6 +9,7 @@ from s4s.script import run_script
 def main(args: argparse.Namespace) -> None:
     from s4s.levels import levels
     from s4s.models.load import load_outline
+    from s4s.provenance import made_for
     from s4s.solvers import solver
 
     spec = json.loads(args.spec)
@@ -18,7 +19,7 @@ def main(args: argparse.Namespace) -> None:
     steps = args.nfe + solver_options.get("analytic_first_step", False)
     grid = levels(spec["levels"], steps, model, **level_options)
     tableau = solver(spec["solver"], grid, start=model.s_max, path=model.path, **solver_options)
-    tableau.with_meta(model=model.name, token=args.token, family=args.family, schedule=spec["levels"]).save(args.out)
+    tableau.with_meta(**made_for(model), token=args.token, family=args.family, schedule=spec["levels"]).save(args.out)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

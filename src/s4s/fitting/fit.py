@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from s4s.fitting.tangents import Counter
 from s4s.models.accelerated import accelerated
 from s4s.models.denoiser import Denoiser
 from s4s.progress import progress
+from s4s.provenance import made_for
 from s4s.solvers import solver
 from s4s.tableau import Tableau
 from s4s.teacher import TeacherPairs
@@ -71,7 +73,8 @@ def fit(
         state_path: where to keep a state from which an interrupted fit goes on, and a finished one is there at once; remove it
             when the result is stored.
     Returns:
-        The solver whose validation error was smallest, iteration 0 included: never worse than `base` there.
+        The solver whose validation error was smallest, iteration 0 included: never worse than `base` there. Its meta says the
+        model, its parametrisation, the teacher, the numbers of pairs, the evaluations and what it started from.
     Raises:
         S4SError: if the settings contradict each other, the pairs do not belong to the model, the family cannot represent
             `base`, or losses are not finite again and again.
@@ -134,7 +137,10 @@ def fit(
             if state_path and (loop.finished() or time.perf_counter() - last_saved > STATE_SECONDS):
                 save_state(state_path, {"identity": name, "seconds": seconds(), **loop.state()})
                 last_saved = time.perf_counter()
-    return FitResult(parameters.tableau(loop.best).detach(), loop.history, loop.evaluations, seconds())
+    about = {**made_for(denoiser), "start": base.meta, "evaluations": loop.evaluations * denoiser.passes,
+             "teacher": pairs.teacher, "pairs": {"train": len(train), "val": len(val)}}  # fmt: skip
+    tableau = replace(parameters.tableau(loop.best).detach(), meta=about)
+    return FitResult(tableau, loop.history, loop.evaluations, seconds())
 
 
 def _distance(settings: FitSettings, network: LayeredNetwork | None, denoiser: Denoiser) -> Distance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ class Denoiser(ABC):
         s_min, s_max: the range of noise levels that the model is sampled over, s_min > 0.
         device, dtype: where its states live, and their type.
         path: the Gaussian path whose time the time schedules count in; the VP path with linear beta unless it has its own.
+        parametrisation: what the network takes and gives, as plain values: its `path`, which need not be the one above, and its
+            `prediction`; empty where it is not known. Solvers made for the model carry it along.
         passes: states through the network for each evaluation: 2 with classifier-free guidance.
         block: rows in one call of the network when samples are drawn for files; the last bits of a row depend on it.
     """
@@ -32,6 +35,7 @@ class Denoiser(ABC):
     device: torch.device
     dtype: torch.dtype = torch.float32
     path: Path = VPLinear()
+    parametrisation: dict[str, Any] = {}  # noqa: RUF012  # replaced, never changed
     passes: int = 1
     block: int = 64
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,10 @@ class EDMPreconditioning:
     def __call__(self, s: Tensor) -> Scales:
         total = s**2 + self.sigma_data**2
         return self.sigma_data**2 / total, s * self.sigma_data * total.rsqrt(), total.rsqrt(), s.log() / 4
+
+    def description(self) -> dict[str, Any]:
+        """The parametrisation of a denoiser, as plain values."""
+        return {"path": "edm", "sigma_data": self.sigma_data, "prediction": "edm"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class EDMDenoiser(Denoiser):
         self.network, self.preconditioning, self.conditioning = network, preconditioning, conditioning
         self.name, self.shape, self.s_min, self.s_max = name, tuple(shape), s_min, s_max
         self.device = next(network.parameters()).device
+        if isinstance(preconditioning, EDMPreconditioning):
+            self.parametrisation = preconditioning.description()
 
     def conditions(self, seeds: Sequence[int] | np.ndarray) -> Tensor | None:
         return None if self.conditioning is None else self.conditioning.of_seeds(seeds)

@@ -35,10 +35,10 @@ def load_denoiser(model: EmbeddedModel, device: torch.device) -> EDMDenoiser:
     return EDMDenoiser(network, EDMPreconditioning(record["sigma_data"]), name=model.name, **known)
 
 
-def outline(model: EmbeddedModel) -> tuple[float, float, GaussianPath]:
-    """s_min, s_max and the path."""
+def outline(model: EmbeddedModel) -> tuple[float, float, GaussianPath, dict[str, Any]]:
+    """s_min, s_max, the path and the parametrisation."""
     record = _read(model)[1]
-    return record["s_min"], record["s_max"], EDMDenoiser.path
+    return record["s_min"], record["s_max"], EDMDenoiser.path, EDMPreconditioning(record["sigma_data"]).description()
 
 
 def load_classifier(weights: WeightFile, device: torch.device) -> Classifier:

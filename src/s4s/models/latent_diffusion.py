@@ -52,7 +52,7 @@ def load_denoiser(model: LatentDiffusionModel, device: torch.device) -> Predicti
     def decoder(latents: Tensor) -> Tensor:
         return stage.decode(latents.to(dtype) / model.scale_factor).sample.clamp(-1, 1)
 
-    s_min, s_max, path = outline(model)
+    s_min, s_max, path, _ = outline(model)
     labels = None
     if model.classes is not None and embedding is not None:
         labels = ClassLabels(model.classes, argument="encoder_hidden_states", embedding=embedding.to(device, dtype))
@@ -63,11 +63,11 @@ def load_denoiser(model: LatentDiffusionModel, device: torch.device) -> Predicti
     )  # fmt: skip
 
 
-def outline(model: LatentDiffusionModel) -> tuple[float, float, VPDiscrete]:
-    """s_min, s_max and the path."""
+def outline(model: LatentDiffusionModel) -> tuple[float, float, VPDiscrete, dict[str, Any]]:
+    """s_min, s_max, the path and the parametrisation."""
     path = VPDiscrete.scaled_linear(model.linear_start, model.linear_end, model.timesteps)
     first, last = path.s_of_t(torch.tensor([0.0, model.timesteps - 1.0], dtype=torch.float64)).tolist()
-    return model.s_min or first, model.s_max or last, path
+    return model.s_min or first, model.s_max or last, path, {**path.description(), "prediction": "epsilon"}
 
 
 def empty_unet(c: LatentUNet) -> UNet2DModel | UNet2DConditionModel:

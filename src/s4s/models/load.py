@@ -27,12 +27,13 @@ ADAPTERS = {
 
 
 class Outline(NamedTuple):
-    """What schedules and solvers need to know of a model; had without its weights."""
+    """What schedules and solvers need to know of a model; had without its weights, but for the parametrisation of EDM's pickles."""
 
     name: str
     s_min: float
     s_max: float
     path: Any
+    parametrisation: dict[str, Any] = {}  # noqa: RUF012
 
 
 def load_model(name_or_path: str | Path, device: str | torch.device = "cpu", embeddings: str | Path | None = None) -> Denoiser:

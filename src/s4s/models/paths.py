@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,9 +20,11 @@ class Path(ABC):
     """A path is known by its noise level s(t), its inverse, and alpha as a function of s.
 
     Attributes:
+        kind: its name in the files of solvers that were made for it.
         times: number of discrete times 0 ... times - 1 that the leading, trailing and linspace schedules count in.
     """
 
+    kind: ClassVar[str]
     times: int = 1000
 
     @abstractmethod
@@ -35,6 +38,10 @@ class Path(ABC):
     def alpha_of_s(self, s: Tensor) -> Tensor:
         """alpha at noise level s; on a variance-preserving path alpha^2 + sigma^2 = 1."""
         return (1 + s**2).rsqrt()
+
+    def description(self) -> dict[str, Any]:
+        """Plain values by which a path is told from another."""
+        return {"path": self.kind}
 
     def to_ys(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """(y, s) of a state x [B, ...] at time t, a scalar or [B]."""
@@ -56,8 +63,13 @@ class VPLinear(Path):
     s(t)^2 = exp(beta_min t + (beta_max - beta_min) t^2 / 2) - 1 (Song et al. 2021, arXiv 2011.13456, appendix C).
     """
 
+    kind = "vp_linear"
+
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0):
         self.beta_min, self.beta_max = beta_min, beta_max
+
+    def description(self) -> dict[str, Any]:
+        return {"path": self.kind, "beta_min": self.beta_min, "beta_max": self.beta_max}
 
     def s_of_t(self, t: Tensor) -> Tensor:
         return torch.expm1(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2).sqrt()
@@ -79,6 +91,8 @@ class VPDiscrete(Path):
         S4SError: if not exactly one table is given or it is no such table.
     """
 
+    kind = "vp_discrete"
+
     def __init__(self, betas: Sequence[float] | Tensor | None = None, alphas_cumprod: Sequence[float] | Tensor | None = None):
         if (betas is None) == (alphas_cumprod is None):
             raise S4SError("a discrete path needs either betas or alphas_cumprod")
@@ -97,6 +111,11 @@ class VPDiscrete(Path):
         """Stable Diffusion's table: square roots of betas evenly spaced (Rombach et al. 2022, arXiv 2112.10752)."""
         return cls(torch.linspace(beta_start**0.5, beta_end**0.5, times, dtype=torch.float64) ** 2)
 
+    def description(self) -> dict[str, Any]:
+        """The number of times, and the levels at the first, a middle and the last."""
+        levels = self.log_s[[0, self.times // 2, -1]].exp().tolist()
+        return {"path": self.kind, "times": self.times, "levels": [float(f"{level:.6g}") for level in levels]}
+
     def s_of_t(self, t: Tensor) -> Tensor:
         left = t.detach().floor().long().clamp(0, self.times - 2)
         log_s = self.log_s.to(t.device)
@@ -114,9 +133,14 @@ class VPCosine(Path):
     a(t) = pi/2 (t + offset)/(1 + offset) (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17).
     """
 
+    kind = "vp_cosine"
+
     def __init__(self, offset: float = 0.008):
         self.offset = offset
         self.first = math.pi / 2 * offset / (1 + offset)
+
+    def description(self) -> dict[str, Any]:
+        return {"path": self.kind, "offset": self.offset}
 
     def s_of_t(self, t: Tensor) -> Tensor:
         turn = math.pi / 2 * t / (1 + self.offset)  # cos^2 a(0) - cos^2 a(t), in a form without cancellation
@@ -130,6 +154,8 @@ class VPCosine(Path):
 class VE(Path):
     """The variance-exploding path, alpha = 1 and s = sigma = t (EDM: Karras et al. 2022, arXiv 2206.00364)."""
 
+    kind = "ve"
+
     def s_of_t(self, t: Tensor) -> Tensor:
         return t
 
@@ -142,6 +168,8 @@ class VE(Path):
 
 class FlowMatching(Path):
     """Rectified flow, x_t = (1 - t) x_0 + t n, t in [0, 1): s = t/(1 - t) (Liu et al. 2022, arXiv 2209.03003)."""
+
+    kind = "flow"
 
     def s_of_t(self, t: Tensor) -> Tensor:
         return t / (1 - t)

@@ -53,9 +53,22 @@ def load_denoiser(model: PipelineModel, device: torch.device, embeddings: Path |
     return assemble(model, parts, _scheduler(model), model.prediction, device, embeddings, model.null_class)
 
 
-def outline(model: PipelineModel) -> tuple[float, float, GaussianPath]:
-    """s_min, s_max and the path, from the scheduler's configuration alone."""
-    return range_of(model, _scheduler(model))
+def outline(model: PipelineModel) -> tuple[float, float, GaussianPath, dict[str, Any]]:
+    """s_min, s_max, the path and the parametrisation, from the scheduler's configuration alone."""
+    return outline_of(model, _scheduler(model), model.prediction)
+
+
+def outline_of(
+    model: PipelineModel | StableDiffusionModel, scheduler: dict[str, Any], prediction: Prediction | None
+) -> tuple[float, float, GaussianPath, dict[str, Any]]:
+    """The same, from a scheduler's configuration."""
+    s_min, s_max, path = range_of(model, scheduler)
+    return s_min, s_max, path, {**path.description(), "prediction": prediction_of(prediction, path, scheduler)}
+
+
+def prediction_of(given: Prediction | None, path: GaussianPath, scheduler: dict[str, Any]) -> Prediction:
+    """What a network predicts: what the model's file says, or a scheduler's configuration."""
+    return given or ("flow" if isinstance(path, FlowMatching) else scheduler.get("prediction_type", "epsilon"))
 
 
 def assemble(
@@ -72,7 +85,7 @@ def assemble(
     _check(model, parts.network)
     nn.Module.to(parts.network, device, dtype).eval().requires_grad_(False)  # diffusers' own `to` warns
     s_min, s_max, path = range_of(model, scheduler)
-    kind = prediction or ("flow" if isinstance(path, FlowMatching) else scheduler.get("prediction_type", "epsilon"))
+    kind = prediction_of(prediction, path, scheduler)
     size, channels = config.sample_size, config.in_channels
     scale = FLOW_TIMES if isinstance(path, FlowMatching) else 1
     sizes = _sizes(parts)

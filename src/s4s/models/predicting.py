@@ -56,6 +56,7 @@ class PredictingDenoiser(Denoiser):
         decode_batch: int = 8,
     ):
         self.network, self.path, self.prediction = network, path, prediction
+        self.parametrisation = {**path.description(), "prediction": prediction}
         self.name, self.shape, self.s_min, self.s_max, self.device = name, tuple(shape), s_min, s_max, device
         self.weights, self.conditioning, self.guidance = weights, conditioning, guidance
         self.decoder, self.decode_batch = decoder, decode_batch

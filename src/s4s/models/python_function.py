@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import torch
 
@@ -39,7 +40,7 @@ def load_denoiser(model: PythonModel, device: torch.device) -> Denoiser:
     return made
 
 
-def outline(model: PythonModel) -> tuple[float, float, Path]:
-    """s_min, s_max and the path, of the loaded model."""
+def outline(model: PythonModel) -> tuple[float, float, Path, dict[str, Any]]:
+    """s_min, s_max, the path and the parametrisation, of the loaded model."""
     made = load_denoiser(model, torch.device("cpu"))
-    return made.s_min, made.s_max, made.path
+    return made.s_min, made.s_max, made.path, made.parametrisation

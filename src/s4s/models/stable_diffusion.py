@@ -12,7 +12,7 @@ from s4s.errors import S4SError, one_line
 from s4s.models.checkpoint import read_checkpoint
 from s4s.models.files import StableDiffusionModel
 from s4s.models.paths import Path as GaussianPath
-from s4s.models.pipeline import LOCAL, Parts, assemble, range_of, read_scheduler
+from s4s.models.pipeline import LOCAL, Parts, assemble, outline_of, read_scheduler
 from s4s.models.predicting import PredictingDenoiser
 from s4s.models.prompts import Encode
 from s4s.models.text_encoders import encoder, read_part
@@ -36,9 +36,9 @@ def load_denoiser(model: StableDiffusionModel, device: torch.device, embeddings:
     return assemble(model, parts, read_scheduler(model.config / "scheduler"), None, device, embeddings)
 
 
-def outline(model: StableDiffusionModel) -> tuple[float, float, GaussianPath]:
-    """s_min, s_max and the path, from the scheduler's configuration alone."""
-    return range_of(model, read_scheduler(model.config / "scheduler"))
+def outline(model: StableDiffusionModel) -> tuple[float, float, GaussianPath, dict[str, Any]]:
+    """s_min, s_max, the path and the parametrisation, from the scheduler's configuration alone."""
+    return outline_of(model, read_scheduler(model.config / "scheduler"), None)
 
 
 def text_encoder(model: StableDiffusionModel, device: torch.device, state: dict[str, Tensor] | None = None) -> Encode:

@@ -1,0 +1,121 @@
+"""What a network takes and gives at a noise level, in numbers: between its own (x, t, output) and (y, s, D)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from s4s.errors import S4SError
+from s4s.models.paths import FlowMatching, VPDiscrete
+from s4s.tableau import Tableau
+
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow_prediction", "edm"]
+
+
+class Factors(NamedTuple):
+    """At a level s: x = scale y is fed at `time`, and D = of_input x + of_output times the network's output."""
+
+    scale: float
+    time: float
+    of_input: float
+    of_output: float
+
+
+class Coordinates(NamedTuple):
+    """The parametrisation of a network.
+
+    Attributes:
+        factors: of a noise level.
+        level_of_time: the noise level at a time that the network is told.
+        s_min, s_max: the levels of its first and its last time.
+        about: plain values, as in Denoiser.parametrisation.
+    """
+
+    factors: Callable[[float], Factors]
+    level_of_time: Callable[[float], float]
+    s_min: float
+    s_max: float
+    about: dict[str, Any]
+
+
+def on_path(path: VPDiscrete | FlowMatching, prediction: str) -> Coordinates:
+    """Of a network on a Gaussian path that predicts `prediction`; flow matching counts its times in thousandths.
+
+    Raises:
+        S4SError: if networks on this path do not predict that.
+    """
+    flow = isinstance(path, FlowMatching)
+    known = ("flow_prediction", "sample") if flow else ("epsilon", "v_prediction", "sample")
+    if prediction not in known:
+        raise S4SError(f"a network on the path {path.kind} predicts {' or '.join(known)}, not {prediction}")
+    unit = path.times if flow else 1
+
+    def factors(s: float) -> Factors:
+        level = torch.tensor(s, dtype=torch.float64)
+        alpha, time = float(path.alpha_of_s(level)), float(path.t_of_s(level))
+        of_input, of_output = {
+            "epsilon": (1 / alpha, -s),
+            "v_prediction": (alpha, -alpha * s),
+            "sample": (0.0, 1.0),
+            "flow_prediction": (1.0, -time),
+        }[prediction]
+        return Factors(alpha, unit * time, of_input, of_output)
+
+    def level_of_time(time: float) -> float:
+        return float(path.s_of_t(torch.tensor(time / unit, dtype=torch.float64)))
+
+    ends = (0.0, float("inf")) if flow else (level_of_time(0.0), level_of_time(path.times - 1.0))
+    about = {**path.description(), "prediction": "flow" if prediction == "flow_prediction" else prediction}
+    return Coordinates(factors, level_of_time, *ends, about)
+
+
+def preconditioned(sigma_data: float) -> Coordinates:
+    """Of a raw network F with EDM's preconditioning (Karras et al. 2022, arXiv 2206.00364, table 1), told ln(s)/4."""
+
+    def factors(s: float) -> Factors:
+        total = s**2 + sigma_data**2
+        c_in = total**-0.5
+        return Factors(c_in, float(torch.tensor(s, dtype=torch.float64).log()) / 4, sigma_data**2 * c_in, s * sigma_data * c_in)
+
+    about = {"path": "edm", "sigma_data": sigma_data, "prediction": "edm"}
+    return Coordinates(factors, lambda time: float(torch.tensor(4 * time, dtype=torch.float64).exp()), 0.0, float("inf"), about)
+
+
+def check(tableau: Tableau, coordinates: Coordinates, whose: str) -> None:
+    """Raise S4SError where a tableau was made for another parametrisation, or its levels leave the network's range.
+
+    A tableau whose meta does not say what it was made for is held against the range alone.
+    """
+    made_for: Mapping[str, Any] = tableau.meta.get("parametrisation", {})
+    own = coordinates.about
+    what = f"the solver with {tableau.nfe} evaluations"
+    model = f" (model {tableau.meta['model']})" if "model" in tableau.meta else ""
+    for key in ("path", "prediction", "times", "levels", "sigma_data"):
+        if key in made_for and not _same(made_for[key], own.get(key)):
+            raise S4SError(
+                f"{what} was made for a network with {key} {_text(made_for[key])}{model}, but {whose} has {key} "
+                f"{_text(own.get(key))}; fit a solver for it, or drop what the tableau says of its model: "
+                "s4s convert TABLEAU --any-model"
+            )
+    highest, lowest = float(tableau.levels[0]), float(tableau.levels[tableau.levels > 0][-1])
+    slack = 1 + 1e-4
+    if highest > coordinates.s_max * slack or lowest * slack < coordinates.s_min:
+        raise S4SError(
+            f"{what} runs over noise levels {highest:.6g} to {lowest:.6g}{model}, but {whose} covers {coordinates.s_max:.6g} to "
+            f"{coordinates.s_min:.6g} only; fit a solver for it, or take the noise schedule of the tableau's model"
+        )
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, float | int) and isinstance(other, float | int):
+        return abs(one - other) <= 1e-4 * abs(one)
+    return bool(one == other)
+
+
+def _text(value: Any) -> str:
+    return " / ".join(f"{level:.4g}" for level in value) if isinstance(value, list) else str(value)
+
