@@ -42,9 +42,9 @@ def run(
 ) -> Tensor:
     """Carry states y [B, *shape] from the first level of `tableau` to its last; differentiable.
 
-    `callback(n, y_n, D_n)` is called after each evaluation. With `recompute` the activations inside the denoiser are not kept for
-    the gradient but computed again, so that the peak of memory is that of one evaluation, and a forward with its backward pass
-    costs one evaluation more.
+    `callback(n, y_n, D_n)` is called after each evaluation. With `recompute` the activations inside the denoiser are not kept
+    for the gradient but computed again, so that the peak of memory is that of one evaluation, and a forward with its backward
+    pass costs one evaluation more.
     """
     eval_levels = tableau.eval_levels.unbind() if tableau.eval_levels.requires_grad else tableau.eval_levels.tolist()
     steps = Steps(tableau)

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import ConfigDict, Field, FiniteFloat
+from pydantic import ConfigDict, Field, FiniteFloat, ValidationError
 from torch import Tensor
 
 from s4s.atomic import write_json
-from s4s.errors import S4SError
+from s4s.errors import S4SError, explain
 from s4s.json_file import JsonFile
 
 
@@ -118,10 +118,12 @@ class Tableau:
 
     def digest(self) -> str:
         """Hash of the numbers (not of the meta), the same on every machine."""
-        numbers = {key: value for key, value in self._as_json().items() if key != "meta"}
+        numbers = {key: value for key, value in self.as_json().items() if key != "meta"}
         return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:16]
 
-    def _as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as in the file that `save` writes."""
+
         def lower(table: Tensor) -> list[list[float]]:
             return [row[: n + 1] for n, row in enumerate(table.tolist())]
 
@@ -133,7 +135,7 @@ class Tableau:
 
     def save(self, path: str | Path) -> None:
         """Write the JSON form; Python prints floats so that they read back bit for bit."""
-        write_json(path, self.detach()._as_json())
+        write_json(path, self.detach().as_json())
 
     @classmethod
     def load(cls, path: str | Path) -> Tableau:
@@ -142,11 +144,23 @@ class Tableau:
         Raises:
             S4SError: if the file is missing, is not JSON, or its numbers do not form a solver.
         """
-        data = _TableauFile.load(path)
+        data = TableauFile.load(path)
         try:
             return data.tableau()
         except S4SError as error:
             raise S4SError(f"{path}: {error}; make the tableau again or restore it") from error
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], where: str = "tableau") -> Tableau:
+        """Read what `as_json` gave; `where` names it in errors.
+
+        Raises:
+            S4SError: as `load`.
+        """
+        try:
+            return TableauFile.model_validate(values).tableau()
+        except ValidationError as error:
+            raise S4SError(explain(error, where)) from error
 
 
 def check_levels(levels: Tensor) -> None:
@@ -156,7 +170,7 @@ def check_levels(levels: Tensor) -> None:
         raise S4SError(f"noise levels must decrease strictly and end at or above 0, got {values}")
 
 
-class _TableauFile(JsonFile):
+class TableauFile(JsonFile):
     """The JSON form; rows of A and B are the lower triangle, row n with n+1 numbers."""
 
     model_config = ConfigDict(strict=True)

@@ -88,24 +88,28 @@ def check(tableau: Tableau, coordinates: Coordinates, whose: str) -> None:
 
     A tableau whose meta does not say what it was made for is held against the range alone.
     """
-    made_for: Mapping[str, Any] = tableau.meta.get("parametrisation", {})
-    own = coordinates.about
+    made_for = tableau.meta.get("parametrisation") or {}
     what = f"the solver with {tableau.nfe} evaluations"
     model = f" (model {tableau.meta['model']})" if "model" in tableau.meta else ""
-    for key in ("path", "prediction", "times", "levels", "sigma_data"):
-        if key in made_for and not _same(made_for[key], own.get(key)):
+    for key, value in made_for.items():
+        if not describes({key: value}, coordinates.about):
             raise S4SError(
-                f"{what} was made for a network with {key} {_text(made_for[key])}{model}, but {whose} has {key} "
-                f"{_text(own.get(key))}; fit a solver for it, or drop what the tableau says of its model: "
+                f"{what} was made for a network with {key} {_text(value)}{model}, but {whose} has {key} "
+                f"{_text(coordinates.about.get(key))}; fit one for it, or, if you know better, forget what it was made for: "
                 "s4s convert TABLEAU --any-model"
             )
     highest, lowest = float(tableau.levels[0]), float(tableau.levels[tableau.levels > 0][-1])
     slack = 1 + 1e-4
     if highest > coordinates.s_max * slack or lowest * slack < coordinates.s_min:
         raise S4SError(
-            f"{what} runs over noise levels {highest:.6g} to {lowest:.6g}{model}, but {whose} covers {coordinates.s_max:.6g} to "
-            f"{coordinates.s_min:.6g} only; fit a solver for it, or take the noise schedule of the tableau's model"
+            f"{what} runs over noise levels {highest:.6g} to {lowest:.6g}{model}, but {whose} covers "
+            f"{coordinates.s_max:.6g} to {coordinates.s_min:.6g} only; fit a solver for it, or give it that model's noise schedule"
         )
+
+
+def describes(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether all values of one parametrisation are those of the other, numbers to 1e-4."""
+    return all(_same(value, other.get(key)) for key, value in one.items())
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -118,4 +122,3 @@ def _same(one: Any, other: Any) -> bool:
 
 def _text(value: Any) -> str:
     return " / ".join(f"{level:.4g}" for level in value) if isinstance(value, list) else str(value)
-

@@ -27,7 +27,7 @@ ADAPTERS = {
 
 
 class Outline(NamedTuple):
-    """What schedules and solvers need to know of a model; had without its weights, but for the parametrisation of EDM's pickles."""
+    """What schedules and solvers need to know of a model; had without its weights (EDM's pickles: no parametrisation)."""
 
     name: str
     s_min: float

@@ -1,0 +1,84 @@
+"""What the configs of diffusers' own schedulers, and a tableau's meta, say of a network, as settings of S4SScheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from s4s.errors import S4SError, one_line
+from s4s.export.coordinates import describes
+from s4s.models.paths import VPDiscrete
+from s4s.tableau import Tableau
+from s4s.torchvision_operators import declare_missing_operators
+
+declare_missing_operators()
+from diffusers import DDPMScheduler  # noqa: E402
+
+FLOW = {"path_type": "flow", "prediction_type": "flow_prediction", "use_flow_sigmas": True}
+KNOWN_BETAS: tuple[dict[str, Any], ...] = (
+    {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},  # Stable Diffusion
+    {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},  # DDPM, DiT, PixArt
+    {"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195},  # latent diffusion: faces, bedrooms, ImageNet
+    {"beta_schedule": "squaredcos_cap_v2"},
+)
+
+
+def path_of_betas(*schedule: Any, **named: Any) -> VPDiscrete:
+    """The path of diffusers' num_train_timesteps, beta_start, beta_end, beta_schedule and trained_betas.
+
+    Raises:
+        S4SError: if there is no such schedule.
+    """
+    try:
+        return VPDiscrete(DDPMScheduler(*schedule, **named).betas)  # type: ignore[attr-defined]
+    except NotImplementedError as error:
+        raise S4SError(f"the noise schedule is not supported: {one_line(error)}") from error
+
+
+def translated(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be set otherwise than a scheduler's config has it.
+
+    Raises:
+        S4SError: if its noise schedule is not supported.
+    """
+    name = str(config.get("_class_name", ""))
+    if name == "S4SScheduler" or not config:
+        return {}
+    unsupported = [key for key in ("rescale_betas_zero_snr", "invert_sigmas") if config.get(key)]
+    if config.get("snr_shift_scale", 1.0) not in (None, 1.0):
+        unsupported.append("snr_shift_scale")
+    if unsupported:
+        raise S4SError(f"the noise schedule of this {name} is not supported: it has {' and '.join(unsupported)}")
+    if name.startswith("FlowMatch") or config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
+        return FLOW
+    if name.startswith("EDM"):
+        if config.get("prediction_type", "epsilon") != "epsilon":
+            raise S4SError(f"an {name} with prediction_type {config['prediction_type']} is not supported; epsilon is")
+        return {"path_type": "edm"}
+    if name and not {"beta_schedule", "trained_betas"} & set(config):
+        raise S4SError(f"the noise schedule of a {name} is not supported: no betas")
+    return {}
+
+
+def config_of_tableau(tableau: Tableau, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings for the network that a tableau says it was made for; none of `given` but these where it says nothing.
+
+    Raises:
+        S4SError: if neither says what the network is.
+    """
+    about = tableau.meta.get("parametrisation") or {}
+    if about.get("path") == "flow":
+        return {**FLOW, "prediction_type": "flow_prediction" if about["prediction"] == "flow" else about["prediction"]}
+    if about.get("path") == "edm":
+        return {"path_type": "edm", "sigma_data": about["sigma_data"]}
+    if about.get("path") == "vp_discrete":
+        for betas in KNOWN_BETAS:
+            path = path_of_betas(about["times"], **betas)
+            if describes(about, {**path.description(), "prediction": about["prediction"]}):
+                return {**betas, "num_train_timesteps": about["times"], "prediction_type": about["prediction"]}
+    if given:
+        return {}
+    known = f"a path {about['path']} that is none of the usual ones" if about else "nothing of its network"
+    raise S4SError(
+        f"the tableau says {known}; pass the scheduler that the pipeline has: from_tableau(file, like=pipe.scheduler)"
+    )

@@ -1,0 +1,91 @@
+"""A sampler for k-diffusion and what is built on it: `sample_s4s(model, x, sigmas, tableau=file)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s4s.errors import S4SError
+from s4s.export.collection import Source, pick, read_tableaux, restarted
+from s4s.progress import progress
+from s4s.sampling import run
+from s4s.tableau import Tableau
+
+
+def sigmas_of(tableau: Tableau, flow: bool = False) -> Tensor:
+    """What to pass as sigmas, float32 [N + 1]: the solver's levels s, or their times t = s/(1 + s) for flow matching."""
+    levels = tableau.levels
+    return (levels / (1 + levels) if flow else levels).float()
+
+
+@torch.no_grad()
+def sample_s4s(
+    model: Callable[..., Tensor],
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Mapping[str, Any] | None = None,
+    callback: Callable[[dict[str, Any]], Any] | None = None,
+    disable: bool | None = None,
+    tableau: Source | None = None,
+    flow: bool = False,
+) -> Tensor:
+    """Run a learned solver, with the signature of k-diffusion's samplers (Crowson, github.com/crowsonkb/k-diffusion).
+
+    Args:
+        model: model(x, sigma [B], **extra_args) returns the denoised state, as k-diffusion's wrappers do.
+        x: the start, sigmas[0] times unit noise, [B, *shape]; with `flow` noise at time sigmas[0].
+        sigmas: the solver's own levels, as `sigmas_of` gives them, [N + 1]. The last of them alone, [n + 1] with n < N, begin in
+            the middle: DPM-Solver++ then runs on them, for a learned solver's weights are for whole runs.
+        extra_args: passed to the model.
+        callback: called after each evaluation with x, i, sigma, sigma_hat and denoised, as k-diffusion's samplers do.
+        disable: true hides the progress bar.
+        tableau: a tableau, its file, a folder of files for several numbers of steps, or several of these.
+        flow: the model's states are (1 - t) x_0 + t noise and its sigmas are t, as ComfyUI has them for rectified flow.
+    Returns:
+        The state at sigmas[-1], [B, *shape].
+    Raises:
+        S4SError: if no tableau is given, or sigmas are not those of one of them.
+    """
+    if tableau is None:
+        raise S4SError("sample_s4s needs a solver: pass tableau=, a tableau or its file")
+    whole, begin = _matching(read_tableaux(tableau), sigmas.double().cpu(), flow)
+    solver = restarted(whole.levels[begin:]) if begin else whole
+    extra = dict(extra_args or {})
+
+    def to_state(value: Tensor | float) -> Any:  # x = alpha y; on the path of k-diffusion alpha is 1
+        return 1 / (1 + value) if flow else 1.0
+
+    def denoiser(y: Tensor, s: float, condition: None) -> Tensor:
+        told = s / (1 + s) if flow else s
+        return model(y * to_state(s), x.new_full((len(y),), told), **extra)
+
+    ends = solver.levels.tolist()
+    with progress(total=solver.nfe, desc="sample", unit="evaluation", disable=bool(disable)) as bar:
+
+        def step(i: int, y: Tensor, denoised: Tensor) -> None:
+            bar.update()
+            if callback is not None:
+                callback({"x": y * to_state(ends[i]), "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
+
+        y = run(denoiser, x / to_state(ends[0]), solver, None, step)  # type: ignore[arg-type]
+    return y * to_state(ends[-1])
+
+
+def _matching(tableaux: Mapping[int, Tableau], sigmas: Tensor, flow: bool) -> tuple[Tableau, int]:
+    """The tableau whose last levels are `sigmas`, and how many of its steps come before them."""
+    whole = len(sigmas) - 1
+    if sigmas.ndim != 1 or whole < 1:
+        raise S4SError(f"sigmas must be a list of at least 2 levels, got shape {list(sigmas.shape)}")
+    for tableau in sorted(tableaux.values(), key=lambda tableau: tableau.nfe != whole):
+        begin = tableau.nfe - whole
+        if begin >= 0 and torch.allclose(sigmas_of(tableau, flow)[begin:].double(), sigmas, rtol=1e-3, atol=1e-6):
+            return tableau, begin
+    tableau = pick(tableaux, whole, "take sigmas from sigmas_of(tableau)")
+    shown = ", ".join(f"{level:.6g}" for level in sigmas_of(tableau, flow).tolist())
+    raise S4SError(
+        f"sigmas are {', '.join(f'{level:.6g}' for level in sigmas.tolist())}, but the solver is fitted to {shown}; "
+        "take them from sigmas_of(tableau)"
+    )

@@ -1,0 +1,319 @@
+"""A diffusers scheduler that runs tableaux: `pipe.scheduler = S4SScheduler.from_tableau(file, pipe.scheduler)`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from s4s.errors import S4SError
+from s4s.export.collection import Source, pick, read_tableaux, restarted
+from s4s.export.coordinates import check, on_path, preconditioned
+from s4s.export.foreign_config import config_of_tableau, path_of_betas, translated
+from s4s.export.network_run import NetworkRun
+from s4s.models.paths import FlowMatching
+from s4s.tableau import Tableau
+from s4s.torchvision_operators import declare_missing_operators
+
+declare_missing_operators()
+from diffusers import ConfigMixin, SchedulerMixin  # noqa: E402
+from diffusers.configuration_utils import register_to_config  # noqa: E402
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerOutput  # noqa: E402
+
+log = logging.getLogger(__name__)
+UNIT = 0.01  # a start within this of unit noise is taken for it, as by diffusers' own schedulers
+
+
+class S4SScheduler(SchedulerMixin, ConfigMixin):
+    """Learned solvers, and any other linear ones, in diffusers' pipelines; one network evaluation a step.
+
+    Between steps a sample is what the network is fed next, on a Gaussian path x = alpha(s~) y. The last step returns the
+    solver's clean estimate y_N, so that images are those of `s4s.sample`. The corrector of a predictor-corrector is part of the
+    next row of its tableau, and so of the next step: it adds no evaluation.
+
+    Args:
+        tableaux: solvers in their JSON form, one for each number of steps; `from_tableau` reads files.
+        path_type: "vp" (its noise schedule given by betas), "flow" (rectified flow, times in thousandths) or "edm" (a raw
+            network with EDM's preconditioning).
+        num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas: of path "vp", as in diffusers' schedulers.
+        prediction_type: "epsilon", "v_prediction" or "sample"; with path "flow" "flow_prediction" or "sample".
+        sigma_data: of path "edm".
+        use_flow_sigmas: true makes pipelines such as Flux leave the levels to the scheduler.
+    Raises:
+        S4SError: if a tableau is none, was made for a network of another kind, or leaves the network's range of levels.
+    """
+
+    _compatibles = [scheduler.name for scheduler in KarrasDiffusionSchedulers]  # noqa: RUF012
+    order = 1
+
+    @register_to_config
+    def __init__(
+        self,
+        tableaux: Sequence[Mapping[str, Any]] = (),
+        path_type: str = "vp",
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: Sequence[float] | None = None,
+        prediction_type: str = "epsilon",
+        sigma_data: float = 0.5,
+        use_flow_sigmas: bool = False,
+    ):
+        if path_type == "flow":
+            self.coordinates = on_path(FlowMatching(), prediction_type)
+        elif path_type == "edm":
+            self.coordinates = preconditioned(sigma_data)
+        elif path_type == "vp":
+            path = path_of_betas(num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas)
+            self.coordinates = on_path(path, prediction_type)
+        else:
+            raise S4SError(f"path_type must be vp, flow or edm, got {path_type!r}")
+        self.path_type, self.num_train_timesteps = path_type, num_train_timesteps
+        given = [Tableau.from_json(dict(values)) for values in tableaux]
+        self.tableaux = read_tableaux(given) if given else {}
+        for tableau in given:
+            check(tableau, self.coordinates, "the network of this pipeline")
+        self.num_inference_steps: int | None = None
+        self.timesteps = self.sigmas = torch.zeros(0)
+        self._run: NetworkRun | None = None
+        self._skipped = 0  # steps before the first that is made
+        self._begin_index: int | None = None
+        self._step_index: int | None = None
+        self._start: float | None = None  # what was last given as init_noise_sigma
+        self._scales_first_input = False
+
+    @classmethod
+    def from_tableau(
+        cls, path_or_tableau: Source, like: SchedulerMixin | Mapping[str, Any] | None = None, **config: Any
+    ) -> Self:
+        """A scheduler with one or several solvers.
+
+        Args:
+            path_or_tableau: a tableau, its file, a folder of files for several numbers of steps, or several of these.
+            like: the scheduler that the pipeline has, or its config: its noise schedule and prediction type are taken over.
+                Without it they are those of the network that the tableau says it was made for.
+            config: settings that differ, as in the constructor.
+        Raises:
+            S4SError: as the constructor, or if neither `like` nor the tableau nor `config` say what the network is.
+        """
+        tableaux = read_tableaux(path_or_tableau)
+        if like is None:
+            base = config_of_tableau(next(iter(tableaux.values())), config)
+        else:
+            base = dict(like if isinstance(like, Mapping) else like.config)  # type: ignore[attr-defined]
+        made: Self = cls.from_config(base, tableaux=[tableau.as_json() for tableau in tableaux.values()], **config)
+        return made
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """As in diffusers; configs of its schedulers for flow matching and for EDM are understood too."""
+        if isinstance(config, Mapping):
+            kwargs = {**translated(config), **kwargs}
+        return super().from_config(config, return_unused_kwargs=return_unused_kwargs, **kwargs)
+
+    @property
+    def available_steps(self) -> list[int]:
+        """The values of num_inference_steps for which there is a solver."""
+        return list(self.tableaux)
+
+    @property
+    def init_noise_sigma(self) -> float:
+        """What unit noise is multiplied by to start from. With several solvers it depends on set_timesteps."""
+        if self._scales_first_input:
+            return 1.0
+        run = self._run or NetworkRun(self._solver(next(iter(self.tableaux), 0)), self.coordinates)
+        self._start = run.start
+        return self._start
+
+    @property
+    def begin_index(self) -> int | None:
+        """The step that the run begins with, if the pipeline has set it."""
+        return self._begin_index
+
+    @property
+    def step_index(self) -> int | None:
+        """The step that comes next; None before the first."""
+        return self._step_index
+
+    def _solver(self, steps: int) -> Tableau:
+        if not self.tableaux:
+            raise S4SError("this scheduler holds no solver; make it with S4SScheduler.from_tableau(file, like=pipe.scheduler)")
+        return pick(self.tableaux, steps, "pass one of these as num_inference_steps")
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+        mu: float | None = None,
+    ) -> None:
+        """Take the solver with this many steps; its levels are part of it.
+
+        `timesteps` and `sigmas` may be given where they are the solver's own, and sigmas evenly spaced from 1 down, as
+        pipelines of flow matching give them unasked. `mu`, a pipeline's shift of levels, changes nothing.
+
+        Raises:
+            S4SError: if there is no such solver, or the levels are others than its own.
+        """
+        given = timesteps if timesteps is not None else sigmas
+        steps = num_inference_steps if given is None else len(given)
+        tableau = self._solver(steps or 0)
+        self._run, self._skipped = NetworkRun(tableau, self.coordinates), 0
+        self._begin_index = self._step_index = None
+        self.num_inference_steps = steps
+        self.timesteps = torch.tensor(self._run.times, dtype=torch.float32, device=device)
+        levels = torch.cat([tableau.eval_levels, tableau.levels[-1:]])
+        self.sigmas = (levels / (1 + levels) if self.path_type == "flow" else levels).float()
+        if given is None:
+            return
+        values, own = np.asarray(given, dtype=np.float64), (self.timesteps if timesteps is not None else self.sigmas[:-1])
+        even = timesteps is None and values[0] == 1 and np.allclose(np.diff(values, 2), 0, atol=1e-6)
+        rounded = 0.5 if timesteps is not None and self.path_type != "edm" else 0.0
+        if not even and not np.allclose(values, own.tolist(), rtol=1e-3, atol=rounded):
+            what, shown = "sigmas" if timesteps is None else "timesteps", ", ".join(f"{value:.6g}" for value in own.tolist())
+            raise S4SError(f"{what} must be the solver's own, {shown}, for it is fitted to them; leave out {what}")
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Begin the run in the middle, as pipelines from image to image do.
+
+        From step `begin_index` on, DPM-Solver++ runs on the levels that remain, those that the network is told. A learned
+        solver's weights of a step weigh the outputs of all steps before it, which such a run does not have.
+
+        Raises:
+            S4SError: if the told levels do not decrease from there on.
+        """
+        self._begin_index = begin_index
+        if not begin_index:
+            return
+        full = self._solver(len(self.timesteps))
+        levels = torch.cat([full.eval_levels[begin_index:], full.levels[-1:]])
+        if not bool((levels[:-1] > levels[1:]).all()):
+            raise S4SError(
+                f"no run can begin at step {begin_index + 1} of this solver, whose told levels do not decrease from there on; "
+                "use another strength or solver"
+            )
+        log.warning(
+            "The run begins at step %d of %d. A learned solver's weights are for whole runs: DPM-Solver++ runs on its levels.",
+            begin_index + 1, full.nfe,
+        )  # fmt: skip
+        self._run, self._skipped = NetworkRun(restarted(levels), self.coordinates), begin_index
+
+    def index_for_timestep(self, timestep: float | Tensor) -> int:
+        """The step whose entry of `timesteps` is nearest."""
+        return int((self.timesteps - float(timestep)).abs().argmin())
+
+    def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:
+        """The sample itself, which is what the network is fed."""
+        return sample
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: float | Tensor,
+        sample: Tensor,
+        generator: Any = None,
+        return_dict: bool = True,
+    ) -> SchedulerOutput | tuple[Tensor]:
+        """The sample of the next step.
+
+        Args:
+            model_output: of the network, [B, C, ...]; channels after the first C, a learned variance, are not used.
+            timestep: the entry of `timesteps` that the network was told; read at the first step only.
+            sample: what the network was fed, [B, C, ...].
+            generator: not used; no noise is drawn.
+            return_dict: false for a tuple.
+        Raises:
+            S4SError: if set_timesteps has not been called, the run is over, or it did not start from the right noise.
+        """
+        if self._step_index is None:
+            if self._begin_index is None:
+                self.set_begin_index(self.index_for_timestep(timestep) if len(self.timesteps) else 0)
+            self._step_index = self._begin_index or 0
+        if self._run is None or self._step_index >= len(self.timesteps):
+            raise S4SError("the run is over or has not begun; call set_timesteps(num_inference_steps) before each run")
+        x = sample.to(torch.promote_types(sample.dtype, torch.float32))
+        if self._step_index == 0:
+            x = x * self._run.start if self._scales_first_input else self._checked_start(x)
+        output = model_output[:, : sample.shape[1]].to(x.dtype)
+        previous = self._run.next_input(x, output).to(sample.dtype)
+        self._step_index += 1
+        return SchedulerOutput(prev_sample=previous) if return_dict else (previous,)
+
+    def _checked_start(self, x: Tensor) -> Tensor:
+        assert self._run is not None
+        wanted, found = self._run.start, self._start or 1.0
+        if abs(found / wanted - 1) > (UNIT if self._start is None else 1e-6):
+            raise S4SError(
+                f"this solver starts from {wanted:.4g} times unit noise, but the pipeline started from {found:.4g} times; "
+                "call pipe.scheduler.attach(pipe.transformer), or pipe.unet, once, or set_timesteps before taking "
+                "init_noise_sigma"
+            )
+        return x
+
+    def attach(self, network: nn.Module) -> RemovableHandle:
+        """Let the network's first input of each run be scaled on its way, for pipelines that start from unit noise always.
+
+        Most solvers need it in no pipeline, and none does in those that multiply by init_noise_sigma, as Stable Diffusion's do.
+        Those for flow matching and DDPMPipeline do not, and a solver with a learned first node may want other noise.
+
+        Args:
+            network: the pipeline's UNet or transformer, called with the sample as its first argument, or by the name `sample`
+                or `hidden_states`.
+        Returns:
+            A handle whose `remove` undoes it.
+        """
+        self._scales_first_input = True
+
+        def scale(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if self._run is None or self._skipped or self._step_index:
+                return None
+            if args:
+                return (args[0] * self._run.start, *args[1:]), kwargs
+            name = next(name for name in ("sample", "hidden_states") if name in kwargs)
+            return args, {**kwargs, name: kwargs[name] * self._run.start}
+
+        return network.register_forward_pre_hook(scale, with_kwargs=True)
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the network is fed of clean samples with noise at given times.
+
+        At an entry of `timesteps` it is what this run expects there; elsewhere it is on the network's path.
+
+        Args:
+            original_samples, noise: [B, *shape].
+            timesteps: [B] or [1].
+        """
+        times = timesteps.flatten().tolist()
+        clean, noise = original_samples, noise.to(original_samples)
+        rows = [
+            self._noised(clean[i : i + 1] if len(times) > 1 else clean, noise[i : i + 1] if len(times) > 1 else noise, time)
+            for i, time in enumerate(times)
+        ]
+        return torch.cat(rows)
+
+    def _noised(self, clean: Tensor, noise: Tensor, time: float) -> Tensor:
+        if self._run is not None:
+            n = self.index_for_timestep(time)
+            running = self._step_index is not None or n == self._skipped
+            if running and n >= self._skipped and abs(float(self.timesteps[n]) - time) < 1e-4 * (1 + abs(time)):
+                x = self._run.noised(clean, noise, n - self._skipped)
+                if n == 0:
+                    self._start = self._run.start
+                    x = x / self._run.start if self._scales_first_input else x
+                return x
+        s = self.coordinates.level_of_time(time)
+        return (clean + noise * s) * self.coordinates.factors(s).scale
+
+    def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
+        """`add_noise` as pipelines of flow matching call it."""
+        return self.add_noise(sample, noise, timestep)
+
+    def __len__(self) -> int:
+        return self.num_train_timesteps
