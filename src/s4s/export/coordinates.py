@@ -103,7 +103,7 @@ def check(tableau: Tableau, coordinates: Coordinates, whose: str) -> None:
     if highest > coordinates.s_max * slack or lowest * slack < coordinates.s_min:
         raise S4SError(
             f"{what} runs over noise levels {highest:.6g} to {lowest:.6g}{model}, but {whose} covers "
-            f"{coordinates.s_max:.6g} to {coordinates.s_min:.6g} only; fit a solver for it, or give it that model's noise schedule"
+            f"{coordinates.s_max:.6g} to {coordinates.s_min:.6g} only; fit a solver for it, or take that model's schedule"
         )
 
 

@@ -37,7 +37,7 @@ def sample_s4s(
     Args:
         model: model(x, sigma [B], **extra_args) returns the denoised state, as k-diffusion's wrappers do.
         x: the start, sigmas[0] times unit noise, [B, *shape]; with `flow` noise at time sigmas[0].
-        sigmas: the solver's own levels, as `sigmas_of` gives them, [N + 1]. The last of them alone, [n + 1] with n < N, begin in
+        sigmas: the solver's own levels, as `sigmas_of` gives them, [N + 1]. The last n + 1 of them alone begin in
             the middle: DPM-Solver++ then runs on them, for a learned solver's weights are for whole runs.
         extra_args: passed to the model.
         callback: called after each evaluation with x, i, sigma, sigma_hat and denoised, as k-diffusion's samplers do.
