@@ -19,7 +19,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import ConfigDict, Field, FiniteFloat, ValidationError
@@ -170,19 +170,25 @@ def check_levels(levels: Tensor) -> None:
         raise S4SError(f"noise levels must decrease strictly and end at or above 0, got {values}")
 
 
+Level = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class TableauFile(JsonFile):
     """The JSON form; rows of A and B are the lower triangle, row n with n+1 numbers."""
 
     model_config = ConfigDict(strict=True)
     what = "this tableau"
     format: Literal["s4s-tableau/1"]
-    nfe: int = Field(ge=1)
-    levels: list[FiniteFloat]
-    eval_levels: list[FiniteFloat]
-    kappa: FiniteFloat
-    A: list[list[FiniteFloat]]
-    B: list[list[FiniteFloat]]
-    meta: dict[str, Any]
+    nfe: int = Field(ge=1, description="number N of network evaluations")
+    levels: list[Level] = Field(
+        min_length=2, description="noise levels s_0 > ... > s_N of the nodes, sigma/alpha (EDM's sigma)"
+    )
+    eval_levels: list[Positive] = Field(min_length=1, description="levels that the network is told at nodes 0 ... N-1")
+    kappa: Positive = Field(description="factor on y_0 in the first evaluation")
+    A: list[list[FiniteFloat]] = Field(min_length=1, description="row n: weights of y_0 ... y_n in y_{n+1}")
+    B: list[list[FiniteFloat]] = Field(min_length=1, description="row n: weights of D_0 ... D_n in y_{n+1}")
+    meta: dict[str, Any] = Field(description="where the numbers come from; no sampler needs it")
 
     def tableau(self) -> Tableau:
         if len(self.levels) != self.nfe + 1:

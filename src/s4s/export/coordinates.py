@@ -95,8 +95,8 @@ def check(tableau: Tableau, coordinates: Coordinates, whose: str) -> None:
         if not describes({key: value}, coordinates.about):
             raise S4SError(
                 f"{what} was made for a network with {key} {_text(value)}{model}, but {whose} has {key} "
-                f"{_text(coordinates.about.get(key))}; fit one for it, or, if you know better, forget what it was made for: "
-                "s4s convert TABLEAU --any-model"
+                f"{_text(coordinates.about.get(key))}; fit one for it, or, to use this one nonetheless, take "
+                "tableau.with_meta(parametrisation=None)"
             )
     highest, lowest = float(tableau.levels[0]), float(tableau.levels[tableau.levels > 0][-1])
     slack = 1 + 1e-4
