@@ -1,0 +1,32 @@
+"""The command `s4s`: look at solvers, compare them, make them from published schedules."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from s4s.cli.compare import compare
+from s4s.cli.convert import convert
+from s4s.cli.show import show
+from s4s.errors import S4SError
+
+app = typer.Typer(
+    name="s4s",
+    help="Learned solvers for diffusion models. A solver is one JSON file, a tableau; `s4s show FILE` explains one.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+for command in (show, compare, convert):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command; wrong input is one message and exit code 2."""
+    try:
+        app()
+    except S4SError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,53 @@
+"""s4s convert: schedules that others have published become tableaux."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from s4s.errors import S4SError
+
+
+def convert(
+    schedule: Annotated[Path, typer.Argument(help="LD3's .pt file, or a text or JSON file with lists of levels or times.")],
+    model: Annotated[str, typer.Option(help="The model: a name in config/models, or a path of its YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tableaux, nfe~N.json each.")],
+    solver: Annotated[str, typer.Option(help="Classical solver to run on the levels; docs/solvers.md has them.")] = "dpmpp",
+    order: Annotated[int | None, typer.Option(help="Its order, where it has one.")] = None,
+    form: Annotated[str | None, typer.Option(help="ld3, levels or times; by default what the file looks like.")] = None,
+    pick: Annotated[str | None, typer.Option(help="Of several named lists, the one with this name.")] = None,
+) -> None:
+    """Make solvers of a schedule that its authors have published: LD3, GITS, Align Your Steps, or a list of your own.
+
+    Examples:
+
+    `s4s convert best_v2.pt --model cifar10 --solver unipc --order 3 --out ld3`
+
+    `s4s convert ays.txt --model stable_diffusion --order 2 --out ays`, with a line [999, 850, 736, ...] in ays.txt
+    """
+    from s4s.levels.imported import read_schedule
+    from s4s.models.load import load_outline
+    from s4s.provenance import made_for
+    from s4s.solvers import solver as make
+
+    outline = load_outline(model)
+    options: dict[str, Any] = {} if order is None else {"order": order}
+    found = read_schedule(schedule, form, outline.path)
+    chosen = [entry for entry in found if pick in (None, entry.name)]
+    if not chosen:
+        raise S4SError(f"{schedule}: no list named {pick!r}; there are {', '.join(entry.name for entry in found)}")
+    tableaux = {}
+    for entry in chosen:
+        tableau = make(solver, entry.levels, start=outline.s_max, path=outline.path, **options)
+        if entry.told is not None:
+            tableau = replace(tableau, eval_levels=entry.told)
+        if tableau.nfe in tableaux:
+            names = ", ".join(repr(entry.name) for entry in found)
+            raise S4SError(f"{schedule}: several lists with {tableau.nfe} evaluations; --pick one of {names}")
+        tableaux[tableau.nfe] = tableau.with_meta(**made_for(outline), token=f"{solver}-{schedule.stem}")
+    for nfe, tableau in tableaux.items():
+        tableau.save(out / f"nfe~{nfe}.json")
+        print(out / f"nfe~{nfe}.json")
