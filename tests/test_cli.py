@@ -6,11 +6,16 @@ import sys
 
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 import s4s
 from s4s.cli import app
+from s4s.export import S4SScheduler
 from s4s.models.load import load_outline
+from s4s.models.paths import VPDiscrete
+
+from diffusers import PNDMScheduler  # isort: skip
 
 LEVELS = torch.tensor([80.0, 5.0, 0.6, 0.002], dtype=torch.float64)
 AYS = "[999, 850, 736, 645, 545, 455, 343, 233, 124, 24]"
@@ -64,6 +69,47 @@ def test_convert_makes_solvers_of_published_times(tmp_path):
     assert tableau.same_as(expected, 1e-6) and tableau.meta["parametrisation"]["path"] == "vp_discrete"
 
 
+SCORES = (
+    "model,solver,family,base,schedule,nfe,evaluations,n_samples,n_seeds,fid_mean,fid_std,features,global_error,"
+    "global_error_std,fit_evaluations,fit_seconds\n"
+    "sd,learned,joint,x,y,3,3,256,3,1.25,0.03,digits-classifier,0.0512,0.0011,100,1.5\n"
+    "sd,other,joint,x,y,3,3,256,3,9.99,0.03,digits-classifier,0.9,0.0011,100,1.5\n"
+)
+
+
+def test_export_writes_a_scheduler_and_its_card(tmp_path):
+    path = VPDiscrete.scaled_linear()
+    levels = path.s_of_t(torch.tensor([999.0, 600.0, 200.0, 0.0], dtype=torch.float64))
+    about = {**path.description(), "prediction": "epsilon"}
+    tableau = s4s.solver("ddim", levels).with_meta(
+        model="sd", token="learned", parametrisation=about, teacher="unipc, 64 evaluations", pairs={"train": 512, "val": 128}
+    )
+    tableau.save(tmp_path / "solver/nfe~3.json")
+    (tmp_path / "scores.csv").write_text(SCORES)
+    options = ("--out", tmp_path / "out", "--scores", tmp_path / "scores.csv", "--licence", "cc0-1.0")
+    result = run("export", "diffusers", tmp_path / "solver", *options)
+    assert result.exit_code == 0, result.output
+    scheduler = S4SScheduler.from_pretrained(tmp_path / "out")
+    assert scheduler.tableaux[3].digest() == tableau.digest() and scheduler.config.beta_start == 0.00085
+    page = (tmp_path / "out/README.md").read_text()
+    assert yaml.safe_load(page.split("---")[1])["license"] == "cc0-1.0"
+    for words in (
+        "unipc, 64 evaluations",
+        "512 and 128",
+        "1.25 ± 0.03",
+        "0.0512 ± 0.0011",
+        tableau.digest(),
+        "digits-classifier",
+    ):
+        assert words in page
+    assert "9.99" not in page
+    (tmp_path / "like/scheduler").mkdir(parents=True)
+    PNDMScheduler(beta_schedule="linear").save_pretrained(tmp_path / "like/scheduler")
+    refused = run("export", "diffusers", tmp_path / "solver", "--out", tmp_path / "no", "--like", tmp_path / "like")
+    assert isinstance(refused.exception, s4s.S4SError) and "was made for a network with levels" in str(refused.exception)
+    assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -82,6 +128,6 @@ def test_wrong_input_is_one_line(files, arguments, message):
     assert len(done.stderr.splitlines()) == 1 and not (files / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["show", "compare", "convert"])
+@pytest.mark.parametrize("command", ["show", "compare", "convert", "export diffusers"])
 def test_help_teaches(command):
-    assert "Example" in run(command, "--help").output
+    assert "Example" in run(*command.split(), "--help").output

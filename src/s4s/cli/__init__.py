@@ -1,4 +1,4 @@
-"""The command `s4s`: look at solvers, compare them, make them from published schedules."""
+"""The command `s4s`: look at solvers, compare them, make them from published schedules, export them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from s4s.cli.compare import compare
 from s4s.cli.convert import convert
+from s4s.cli.export import export
 from s4s.cli.show import show
 from s4s.errors import S4SError
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 for command in (show, compare, convert):
     app.command()(command)
+app.add_typer(export, name="export")
 
 
 def main() -> None:

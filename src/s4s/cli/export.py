@@ -1,0 +1,63 @@
+"""s4s export: a folder that other programs load a solver from, with its card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s4s.errors import S4SError
+
+export = typer.Typer(no_args_is_help=True, help="Write a solver as other programs load it.", rich_markup_mode="markdown")
+
+
+@export.callback()
+def _group() -> None:
+    """Write a solver as other programs load it."""
+
+
+@export.command()
+def diffusers(
+    tableaux: Annotated[list[Path], typer.Argument(help="Files of one solver, or its folder results/tableaux/MODEL/SOLVER.")],
+    out: Annotated[Path, typer.Option(help="The folder to write: scheduler_config.json and README.md, the card.")],
+    like: Annotated[
+        Path | None, typer.Option(help="The model's own scheduler, or its whole pipeline: a folder of diffusers.")
+    ] = None,
+    scores: Annotated[Path | None, typer.Option(help="results/tables/scores.csv, for the card.")] = None,
+    licence: Annotated[
+        str, typer.Option(help="The solver's licence, as model hubs spell it: apache-2.0, cc0-1.0, ...")
+    ] = "unknown",
+) -> None:
+    """Write a scheduler for diffusers' pipelines, with a card for a model hub.
+
+    Without **--like** noise schedule and prediction type are those that the tableau says its model has.
+
+    Example: `s4s export diffusers results/tableaux/sd15/s4s_alt --like stable-diffusion-v1-5 --out s4s-sd15`,
+    then `pipe.scheduler = S4SScheduler.from_pretrained("s4s-sd15")`
+    """
+    from s4s.atomic import write_text
+    from s4s.export.card import card
+    from s4s.export.collection import read_tableaux
+    from s4s.export.scheduler import S4SScheduler
+
+    found = read_tableaux(tableaux)
+    scheduler = S4SScheduler.from_tableau(list(found.values()), like=None if like is None else _config(like))
+    page = card(found, str(out), licence, scores)
+    scheduler.save_pretrained(out)
+    write_text(out / "README.md", page)
+    print(f"{out}: {', '.join(map(str, found))} steps")
+
+
+def _config(folder: Path) -> dict[str, object]:
+    for path in (folder / "scheduler_config.json", folder / "scheduler" / "scheduler_config.json"):
+        if path.is_file():
+            try:
+                values: dict[str, object] = json.loads(path.read_text())
+                return values
+            except ValueError as error:
+                raise S4SError(f"{path}: not JSON ({error})") from error
+    raise S4SError(
+        f"{folder}: no scheduler_config.json there, nor in its folder scheduler; give a scheduler's or a pipeline's folder"
+    )

@@ -1,0 +1,94 @@
+"""A solver's card: a Markdown page for a model hub, written from what the tableaux and the table of scores say."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from s4s.errors import S4SError
+from s4s.export.collection import listed
+from s4s.tableau import Tableau
+
+USE = """```python
+from s4s.export import S4SScheduler
+
+pipe.scheduler = S4SScheduler.from_pretrained("{folder}")
+images = pipe(..., num_inference_steps={steps}).images
+```"""
+
+
+def card(tableaux: Mapping[int, Tableau], folder: str, licence: str, scores: str | Path | None = None) -> str:
+    """The page, with metadata of the hub at its head.
+
+    Args:
+        tableaux: one solver at several numbers of evaluations, as `read_tableaux` gives them.
+        folder: where it will be loaded from, a path or a name on the hub.
+        licence: identifier of the licence, as the hub spells it.
+        scores: results/tables/scores.csv, whose rows on this model and solver are shown.
+    Raises:
+        S4SError: if the tableaux are not of one model and solver, or the scores cannot be read or hold none of it.
+    """
+    model, token = (_common(tableaux, key) for key in ("model", "token"))
+    head = yaml.safe_dump({"license": licence, "library_name": "s4s", "tags": ["diffusion", "solver", "s4s"]}, sort_keys=False)
+    parts = [
+        f"---\n{head}---\n\n# {token}: a solver for {model} in {listed(tableaux)} steps",
+        "A solver for a pre-trained diffusion model: coefficients and noise levels with which it samples in few evaluations of "
+        f"its network. It was made for {model} and belongs to no other model, whose weights are not part of it.",
+        _table(
+            ["evaluations", "teacher", "pairs to learn from and to validate on", "evaluations of the fit", "digest"],
+            [_made(tableau) for tableau in tableaux.values()],
+        ),
+    ]
+    if scores is not None:
+        parts += ["## Scores", *_scores(Path(scores), model, token, tableaux)]
+    parts += ["## Use", USE.format(folder=folder, steps=next(iter(tableaux)))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _common(tableaux: Mapping[int, Tableau], key: str) -> str:
+    found = {str(tableau.meta.get(key) or "unknown") for tableau in tableaux.values()}
+    if len(found) > 1:
+        raise S4SError(f"tableaux of different {key}s cannot share a card: {', '.join(sorted(found))}; export each on its own")
+    return found.pop()
+
+
+def _made(tableau: Tableau) -> list[Any]:
+    meta = tableau.meta
+    pairs = meta.get("pairs") or {}
+    counts = f"{pairs['train']} and {pairs['val']}" if pairs else "-"
+    fit = f"{meta['evaluations']:,}" if "evaluations" in meta else "-"
+    return [tableau.nfe, meta.get("teacher") or "-", counts, fit, f"`{tableau.digest()}`"]
+
+
+def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau]) -> list[str]:
+    try:
+        with file.open(newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if (row.get("model"), row.get("solver")) == (model, token)]
+        rows = [row for row in rows if int(row["nfe"]) in tableaux]
+        found = [
+            [row["nfe"], *(f"{float(row[mean]):.4g} ± {float(row[std]):.2g}" if row[mean] else "-" for mean, std in _COLUMNS)]
+            for row in rows
+        ]
+    except (OSError, KeyError, ValueError) as error:
+        raise S4SError(f"{file}: not a table of scores that the workflow wrote ({error})") from error
+    if not rows:
+        raise S4SError(f"{file}: no scores of solver {token} on model {model} for {listed(tableaux)} evaluations")
+    first = rows[0]
+    words = (
+        f"Mean ± standard deviation over {first['n_seeds']} sampling seeds of {first['n_samples']} samples. The Fréchet "
+        f"distance is on the features of {first['features']}; the global error is the root-mean-square difference from the "
+        "teacher's end point for the same noise. Both are lower for better solvers."
+    )
+    return [words, _table(["evaluations", "Fréchet distance", "global error"], found)]
+
+
+_COLUMNS = (("fid_mean", "fid_std"), ("global_error", "global_error_std"))
+
+
+def _table(head: list[str], rows: list[list[Any]]) -> str:
+    lines = [head, ["---:"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
