@@ -49,14 +49,20 @@ def translated(config: Mapping[str, Any]) -> dict[str, Any]:
         unsupported.append("snr_shift_scale")
     if unsupported:
         raise S4SError(f"the noise schedule of this {name} is not supported: it has {' and '.join(unsupported)}")
-    if name.startswith("FlowMatch") or config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
+    betas = {"beta_schedule", "trained_betas"} & set(config)
+    if (
+        name.startswith("FlowMatch")
+        or ("shift" in config and not betas)
+        or config.get("use_flow_sigmas")
+        or config.get("prediction_type") == "flow_prediction"
+    ):
         return FLOW
     if name.startswith("EDM"):
         if config.get("prediction_type", "epsilon") != "epsilon":
             raise S4SError(f"an {name} with prediction_type {config['prediction_type']} is not supported; epsilon is")
         return {"path_type": "edm"}
-    if name and not {"beta_schedule", "trained_betas"} & set(config):
-        raise S4SError(f"the noise schedule of a {name} is not supported: no betas")
+    if not betas:
+        raise S4SError(f"the noise schedule of a {name or 'scheduler without a name'} is not supported: no betas")
     return {}
 
 

@@ -104,9 +104,10 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         """
         tableaux = read_tableaux(path_or_tableau)
         if like is None:
-            base = config_of_tableau(next(iter(tableaux.values())), config)
+            base = {"_class_name": cls.__name__, **config_of_tableau(next(iter(tableaux.values())), config)}
         else:
-            base = dict(like if isinstance(like, Mapping) else like.config)  # type: ignore[attr-defined]
+            named = {} if isinstance(like, Mapping) else {"_class_name": type(like).__name__}
+            base = {**(like if isinstance(like, Mapping) else like.config), **named}  # type: ignore[attr-defined]
         made: Self = cls.from_config(base, tableaux=[tableau.as_json() for tableau in tableaux.values()], **config)
         return made
 
