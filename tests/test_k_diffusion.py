@@ -1,0 +1,90 @@
+"""sample_s4s: k-diffusion's signature, our samples."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import s4s
+from s4s import S4SError
+from s4s.export import sample_s4s, sigmas_of
+from s4s.export.collection import restarted
+from s4s.models.mixture import MixtureDenoiser
+
+LEVELS = torch.tensor([20.0, 6.0, 2.0, 0.7, 0.05], dtype=torch.float64)
+MODEL = MixtureDenoiser(torch.tensor([[1.0, -1.0], [-0.5, 2.0]]).double(), torch.tensor([0.4, 0.6]).double(), std=0.3)
+
+
+def told_otherwise():
+    tableau = s4s.solver("unipc", LEVELS, order=3)
+    return replace(tableau, eval_levels=tableau.eval_levels * torch.tensor([0.9, 1.1, 1.0, 0.95]).double(), kappa=0.8)
+
+
+TABLEAUX = {
+    "dpmpp": lambda: s4s.solver("dpmpp", LEVELS, order=3),
+    "heun": lambda: s4s.solver("heun", LEVELS),
+    "to zero": lambda: s4s.solver("unipc", torch.cat([LEVELS, LEVELS.new_zeros(1)]), order=2),
+    "told otherwise": told_otherwise,
+}
+
+
+def wrapped(flow, calls=None):
+    """The model as k-diffusion's wrappers present it: sigma for each row, extra arguments by name."""
+
+    def model(x, sigma, *, shift):
+        assert sigma.shape == x.shape[:1]
+        if calls is not None:
+            calls.append(float(sigma[0]))
+        s = sigma / (1 - sigma) if flow else sigma
+        return MODEL(x * (1 + s[:, None]) if flow else x, s) + shift
+
+    return model
+
+
+def start(tableau):
+    return torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * tableau.levels[0]
+
+
+@pytest.mark.parametrize("flow", [False, True])
+@pytest.mark.parametrize("make", TABLEAUX.values(), ids=TABLEAUX)
+def test_samples_are_ours(tmp_path, make, flow):
+    tableau = make()
+    tableau.save(tmp_path / "nfe.json")
+    y, calls, seen = start(tableau), [], []
+    sigmas = sigmas_of(tableau, flow)
+    factors = 1 / (1 + tableau.levels) if flow else torch.ones_like(tableau.levels)
+    found = sample_s4s(
+        wrapped(flow, calls), y * factors[0], sigmas, {"shift": 0.25}, seen.append, True, tableau=tmp_path, flow=flow
+    )
+    expected = s4s.sampling.run(lambda y, s, _: MODEL(y, s) + 0.25, y, tableau)
+    assert torch.allclose(found, expected * factors[-1], rtol=1e-9, atol=1e-12)
+    told = tableau.eval_levels / (1 + tableau.eval_levels) if flow else tableau.eval_levels
+    assert calls == pytest.approx(told.tolist())
+    assert [info["i"] for info in seen] == list(range(tableau.nfe))
+    assert torch.equal(torch.stack([info["sigma"] for info in seen]), sigmas[:-1])
+    assert torch.allclose(seen[0]["x"], y * factors[0]) and all("denoised" in info for info in seen)
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_the_last_sigmas_begin_in_the_middle(flow):
+    tableau = TABLEAUX["told otherwise"]()
+    y = start(tableau) / 10
+    factors = 1 / (1 + LEVELS) if flow else torch.ones_like(LEVELS)
+    sigmas = sigmas_of(tableau, flow)[2:]
+    found = sample_s4s(wrapped(flow), y * factors[2], sigmas, {"shift": 0.0}, tableau=tableau, flow=flow, disable=True)
+    expected = s4s.sampling.run(lambda y, s, _: MODEL(y, s), y, restarted(LEVELS[2:]))
+    assert torch.allclose(found, expected * factors[-1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "sigmas", "message"),
+    [
+        (None, LEVELS, "sample_s4s needs a solver"),
+        (TABLEAUX["dpmpp"](), LEVELS * 1.1, "sigmas are 22, .* but the solver is fitted to 20, "),
+        (TABLEAUX["dpmpp"](), torch.linspace(20, 1, 9), "no solver for 8 steps; there are solvers for 4: take sigmas from"),
+        (TABLEAUX["dpmpp"](), LEVELS[:1], "at least 2 levels"),
+    ],
+)
+def test_wrong_input_is_refused(given, sigmas, message):
+    with pytest.raises(S4SError, match=message):
+        sample_s4s(wrapped(False), torch.zeros(1, 2), sigmas, tableau=given)
