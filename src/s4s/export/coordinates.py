@@ -40,8 +40,8 @@ class Coordinates(NamedTuple):
     about: dict[str, Any]
 
 
-def on_path(path: VPDiscrete | FlowMatching, prediction: str) -> Coordinates:
-    """Of a network on a Gaussian path that predicts `prediction`; flow matching counts its times in thousandths.
+def on_path(path: VPDiscrete | FlowMatching, prediction: str, flow_times: int = 1000) -> Coordinates:
+    """Of a network on a Gaussian path that predicts `prediction`; one for flow matching is told `flow_times` times t.
 
     Raises:
         S4SError: if networks on this path do not predict that.
@@ -50,7 +50,7 @@ def on_path(path: VPDiscrete | FlowMatching, prediction: str) -> Coordinates:
     known = ("flow_prediction", "sample") if flow else ("epsilon", "v_prediction", "sample")
     if prediction not in known:
         raise S4SError(f"a network on the path {path.kind} predicts {' or '.join(known)}, not {prediction}")
-    unit = path.times if flow else 1
+    unit = flow_times if flow else 1
 
     def factors(s: float) -> Factors:
         level = torch.tensor(s, dtype=torch.float64)

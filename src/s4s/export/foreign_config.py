@@ -42,7 +42,7 @@ def translated(config: Mapping[str, Any]) -> dict[str, Any]:
         S4SError: if its noise schedule is not supported.
     """
     name = str(config.get("_class_name", ""))
-    if name == "S4SScheduler" or not config:
+    if name == "S4SScheduler" or not config or (not name and "path_type" in config):
         return {}
     unsupported = [key for key in ("rescale_betas_zero_snr", "invert_sigmas") if config.get(key)]
     if config.get("snr_shift_scale", 1.0) not in (None, 1.0):
@@ -57,9 +57,10 @@ def translated(config: Mapping[str, Any]) -> dict[str, Any]:
         or config.get("prediction_type") == "flow_prediction"
     ):
         return FLOW
-    if name.startswith("EDM"):
+    if name.startswith("EDM") or (not name and "sigma_data" in config and not betas):
         if config.get("prediction_type", "epsilon") != "epsilon":
-            raise S4SError(f"an {name} with prediction_type {config['prediction_type']} is not supported; epsilon is")
+            what = f"an {name or 'EDM scheduler'} with prediction_type {config['prediction_type']}"
+            raise S4SError(f"{what} is not supported; epsilon is")
         return {"path_type": "edm"}
     if not betas:
         raise S4SError(f"the noise schedule of a {name or 'scheduler without a name'} is not supported: no betas")

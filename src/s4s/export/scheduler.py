@@ -38,9 +38,10 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
 
     Args:
         tableaux: solvers in their JSON form, one for each number of steps; `from_tableau` reads files.
-        path_type: "vp" (its noise schedule given by betas), "flow" (rectified flow, times in thousandths) or "edm" (a raw
-            network with EDM's preconditioning).
-        num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas: of path "vp", as in diffusers' schedulers.
+        path_type: "vp" (its noise schedule given by betas), "flow" (rectified flow) or "edm" (a raw network with
+            EDM's preconditioning).
+        num_train_timesteps: as in diffusers' schedulers; for flow matching what the network is told at t = 1.
+        beta_start, beta_end, beta_schedule, trained_betas: of path "vp", as in diffusers' schedulers.
         prediction_type: "epsilon", "v_prediction" or "sample"; with path "flow" "flow_prediction" or "sample".
         sigma_data: of path "edm".
         use_flow_sigmas: true makes pipelines such as Flux leave the levels to the scheduler.
@@ -66,7 +67,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         use_flow_sigmas: bool = False,
     ):
         if path_type == "flow":
-            self.coordinates = on_path(FlowMatching(), prediction_type)
+            self.coordinates = on_path(FlowMatching(), prediction_type, num_train_timesteps)
         elif path_type == "edm":
             self.coordinates = preconditioned(sigma_data)
         elif path_type == "vp":
@@ -86,7 +87,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         self._begin_index: int | None = None
         self._step_index: int | None = None
         self._start: float | None = None  # what was last given as init_noise_sigma
-        self._scales_first_input = False
+        self._attached: RemovableHandle | None = None
 
     @classmethod
     def from_tableau(
@@ -133,6 +134,11 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         return self._start
 
     @property
+    def _scales_first_input(self) -> bool:
+        handle = self._attached
+        return handle is not None and handle.id in (handle.hooks_dict_ref() or {})
+
+    @property
     def begin_index(self) -> int | None:
         """The step that the run begins with, if the pipeline has set it."""
         return self._begin_index
@@ -157,8 +163,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
     ) -> None:
         """Take the solver with this many steps; its levels are part of it.
 
-        `timesteps` and `sigmas` may be given where they are the solver's own, and sigmas evenly spaced from 1 down, as
-        pipelines of flow matching give them unasked. `mu`, a pipeline's shift of levels, changes nothing.
+        `timesteps` and `sigmas` may be given where they are the solver's own, and for flow matching 1, 1 - 1/N, ..., 1/N as
+        sigmas, which its pipelines give unasked. `mu`, a pipeline's shift of levels, changes nothing.
 
         Raises:
             S4SError: if there is no such solver, or the levels are others than its own.
@@ -175,9 +181,11 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         if given is None:
             return
         values, own = np.asarray(given, dtype=np.float64), (self.timesteps if timesteps is not None else self.sigmas[:-1])
-        even = timesteps is None and values[0] == 1 and np.allclose(np.diff(values, 2), 0, atol=1e-6)
-        rounded = 0.5 if timesteps is not None and self.path_type != "edm" else 0.0
-        if not even and not np.allclose(values, own.tolist(), rtol=1e-3, atol=rounded):
+        even = np.linspace(1, 1 / len(values), len(values))
+        unasked = timesteps is None and self.path_type == "flow" and np.allclose(values, even)
+        whole = {"vp": 0.5, "flow": 5e-4 * self.num_train_timesteps, "edm": 0.0}[self.path_type]
+        rounded = 0.0 if timesteps is None else whole
+        if not unasked and not np.allclose(values, own.tolist(), rtol=1e-3, atol=rounded):
             what, shown = "sigmas" if timesteps is None else "timesteps", ", ".join(f"{value:.6g}" for value in own.tolist())
             raise S4SError(f"{what} must be the solver's own, {shown}, for it is fitted to them; leave out {what}")
 
@@ -194,6 +202,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         if not begin_index:
             return
         full = self._solver(len(self.timesteps))
+        if begin_index >= full.nfe:
+            raise S4SError(f"none of the {full.nfe} steps is left to be made from this image; use more strength")
         levels = torch.cat([full.eval_levels[begin_index:], full.levels[-1:]])
         if not bool((levels[:-1] > levels[1:]).all()):
             raise S4SError(
@@ -207,8 +217,11 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         self._run, self._skipped = NetworkRun(restarted(levels), self.coordinates), begin_index
 
     def index_for_timestep(self, timestep: float | Tensor) -> int:
-        """The step whose entry of `timesteps` is nearest."""
-        return int((self.timesteps - float(timestep)).abs().argmin())
+        """The step whose entry of `timesteps` is nearest; of several, the one that comes next if it is among them."""
+        distances = (self.timesteps - float(timestep)).abs().tolist()
+        following = self._step_index or self._skipped
+        nearest = min(distances)
+        return following if distances[following : following + 1] == [nearest] else distances.index(nearest)
 
     def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:
         """The sample itself, which is what the network is fed."""
@@ -268,9 +281,10 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             network: the pipeline's UNet or transformer, called with the sample as its first argument, or by the name `sample`
                 or `hidden_states`.
         Returns:
-            A handle whose `remove` undoes it.
+            A handle whose `remove` undoes it. Another call of `attach` takes the place of the one before.
         """
-        self._scales_first_input = True
+        if self._attached is not None:
+            self._attached.remove()
 
         def scale(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if self._run is None or self._skipped or self._step_index:
@@ -280,7 +294,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             name = next(name for name in ("sample", "hidden_states") if name in kwargs)
             return args, {**kwargs, name: kwargs[name] * self._run.start}
 
-        return network.register_forward_pre_hook(scale, with_kwargs=True)
+        self._attached = network.register_forward_pre_hook(scale, with_kwargs=True)
+        return self._attached
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the network is fed of clean samples with noise at given times.
@@ -292,12 +307,13 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             timesteps: [B] or [1].
         """
         times = timesteps.flatten().tolist()
-        clean, noise = original_samples, noise.to(original_samples)
+        clean = original_samples.to(torch.promote_types(original_samples.dtype, torch.float32))
+        noise = noise.to(clean)
         rows = [
             self._noised(clean[i : i + 1] if len(times) > 1 else clean, noise[i : i + 1] if len(times) > 1 else noise, time)
             for i, time in enumerate(times)
         ]
-        return torch.cat(rows)
+        return torch.cat(rows).to(original_samples.dtype)
 
     def _noised(self, clean: Tensor, noise: Tensor, time: float) -> Tensor:
         if self._run is not None:

@@ -1,0 +1,867 @@
+"""S4SScheduler in diffusers' own pipelines: their samples are those of `s4s.sample` from the same noise."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, wraps
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+
+import s4s
+from s4s import S4SError, Tableau
+from s4s.export import S4SScheduler
+from s4s.export.collection import restarted
+from s4s.families import make_family
+from s4s.models.denoiser import Denoiser
+from s4s.models.edm import EDMDenoiser, EDMPreconditioning
+from s4s.models.paths import FlowMatching
+from s4s.models.predicting import PredictingDenoiser
+from s4s.provenance import made_for
+from s4s.seeds import sample_seeds
+from tests.builders import pipelines as builder
+from tests.builders.weights import fill
+
+import diffusers  # isort: skip
+
+# diffusers reads tensors in NumPy's old way, and announces what it means to drop
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
+
+NFE = 5
+# Largest difference over largest value. A network is told 1000 t rounded to float32, which may be 6e-5 from what the model
+# takes; what is not that rounding is held to 2e-6 in float64 below.
+TOLERANCE = 2e-5
+
+
+class Case(NamedTuple):
+    """A model of ours and diffusers' pipeline of the same network.
+
+    Attributes:
+        call: runs the pipeline, (number of steps, unit noise, options), and returns what it returns.
+        scales: whether the pipeline multiplies its noise by init_noise_sigma.
+        clean: what the pipeline returns, of the last state.
+        own: the scheduler that the pipeline had.
+    """
+
+    model: Denoiser
+    condition: Tensor | None
+    pipe: Any
+    network: nn.Module
+    call: Callable[..., Tensor]
+    scales: bool
+    clean: Callable[[Tensor], Tensor]
+    own: Any
+
+
+class Raw(nn.Module):
+    """A network called as network(x, time)."""
+
+    def __init__(self):
+        super().__init__()
+        self.unet = builder.pixel_unet()
+
+    def forward(self, sample, time):
+        return self.unet(sample, time).sample
+
+
+class Loop:
+    """The loop of diffusers' own examples for a network without a pipeline, with guidance where there are labels."""
+
+    def __init__(self, network, scheduler, labels=None, null=None, guidance=1.0):
+        self.network, self.scheduler, self.labels, self.null, self.guidance = network, scheduler, labels, null, guidance
+
+    @torch.no_grad()
+    def __call__(self, num_inference_steps, latents):
+        self.scheduler.set_timesteps(num_inference_steps)
+        sample = latents * self.scheduler.init_noise_sigma
+        for t in self.scheduler.timesteps:
+            output = self._predict(self.scheduler.scale_model_input(sample, t), t)
+            sample = self.scheduler.step(output, t, sample).prev_sample
+        return sample
+
+    def _predict(self, fed, t):
+        if self.labels is None:
+            return self.network(fed, t.expand(len(fed)))
+        null, own = (self.network(fed, t, class_labels=labels).sample for labels in (self.null, self.labels))
+        return null + self.guidance * (own - null)
+
+
+def unit_noise(model, count=2):
+    """What pipelines that draw their own noise draw with this seed."""
+    return torch.randn(count, *model.shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """Makes the case of a kind once."""
+    folder = tmp_path_factory.mktemp("export")
+
+    def load(values):
+        path = folder / f"{values['name']}.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return s4s.load_model(path)
+
+    @cache
+    def make(kind):
+        return CASES[kind](folder / kind / "folder", load)
+
+    yield make
+
+
+def of_text(kind, scales, network, **options):
+    """One of the pipelines with prompts, guidance and latents."""
+
+    def make(folder, load):
+        values = builder.write(kind, folder)
+        model, pipe = load(values), quiet(diffusers.DiffusionPipeline.from_pretrained(values["path"]))
+
+        def call(steps, noise, **more):
+            given = {"guidance_scale": 7.5, "latents": noise, "output_type": "latent", **options, **more}
+            return pipe(builder.CAPTIONS[: len(noise)], num_inference_steps=steps, **given).images
+
+        condition = model.conditions(sample_seeds("test", 2))
+        return Case(model, condition, pipe, getattr(pipe, network), call, scales, lambda y: y, pipe.scheduler)
+
+    return make
+
+
+def ddpm(folder, load):
+    values = builder.write("pixel_pipeline", folder)
+    model, pipe = load(values), quiet(diffusers.DDPMPipeline.from_pretrained(values["path"]))
+
+    def call(steps, noise):
+        return pipe(len(noise), torch.Generator().manual_seed(0), num_inference_steps=steps, output_type="pt").images
+
+    return Case(model, None, pipe, pipe.unet, call, False, lambda y: (y / 2 + 0.5).clamp(0, 1), pipe.scheduler)
+
+
+def class_transformer(folder, load):
+    """DiT, whose pipeline takes 1000 for the class that stands for none; half of its output is a variance."""
+    network = builder.dit(num_embeds_ada_norm=1000, in_channels=4, out_channels=8)
+    pipe = quiet(diffusers.DiTPipeline(network, builder.autoencoder(), builder.scheduler()))
+    pipe.save_pretrained(folder)
+    model = load({"name": "dit", "kind": "diffusers", "path": str(folder), "classes": 1000, "guidance": 4.0})
+    labels = model.conditions(sample_seeds("test", 2))
+
+    def call(steps, noise):
+        options = {"generator": torch.Generator().manual_seed(0), "num_inference_steps": steps, "output_type": "pt"}
+        return pipe(labels.tolist(), guidance_scale=4.0, **options).images
+
+    return Case(model, labels, pipe, pipe.transformer, call, False, lambda y: model.decode(y) / 2 + 0.5, pipe.scheduler)
+
+
+def sample_prediction(folder, load):
+    values = builder.write("classes", folder)
+    model, scheduler = load(values), diffusers.DDIMScheduler.from_pretrained(folder / "scheduler")
+    labels, network = model.conditions(sample_seeds("test", 2)), diffusers.UNet2DModel.from_pretrained(folder)
+    loop = Loop(network, scheduler, labels, torch.full_like(labels, 4), model.guidance)
+    return Case(model, labels, loop, network, loop, True, lambda y: y, scheduler)
+
+
+def edm(folder, load):
+    network = Raw()
+    model = EDMDenoiser(
+        network, EDMPreconditioning(0.5), name="edm", shape=(3, 8, 8), s_min=0.002, s_max=80.0
+    )  # fmt: skip
+    scheduler = diffusers.EDMEulerScheduler()
+    loop = Loop(network, scheduler)
+    return Case(model, None, loop, network, loop, True, lambda y: y, scheduler)
+
+
+def flux(folder, load):
+    """Packed latents [B, tokens, channels], evenly spaced sigmas and a shift that nobody asked for."""
+    tokenizer_2, text_encoder_2 = builder.t5()
+    transformer = diffusers.FluxTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=40, pooled_projection_dim=16, axes_dims_rope=(4, 4, 8),
+    )  # fmt: skip
+    pipe = quiet(diffusers.FluxPipeline(
+        builder.scheduler("FlowMatchEulerDiscreteScheduler", shift=3.0, use_dynamic_shifting=True), builder.autoencoder(),
+        builder.clip(), builder.tokenizer(), text_encoder_2, tokenizer_2, fill(transformer),
+    ))  # fmt: skip
+    with torch.no_grad():
+        text, pooled, text_ids = pipe.encode_prompt(builder.CAPTIONS[:2], None, max_sequence_length=12)
+    image_ids = pipe._prepare_latent_image_ids(2, 4, 4, torch.device("cpu"), torch.float32)
+
+    def network(x, t):
+        own = {"encoder_hidden_states": text, "pooled_projections": pooled, "txt_ids": text_ids, "img_ids": image_ids}
+        return transformer(x, timestep=t, return_dict=False, **own)[0]
+
+    model = PredictingDenoiser(
+        network, FlowMatching(), "flow", name="flux", shape=(16, 16), s_min=0.002, s_max=999.0, device=torch.device("cpu")
+    )
+
+    def call(steps, noise, **more):
+        given = {"latents": noise, "height": 16, "width": 16, "max_sequence_length": 12, "output_type": "latent", **more}
+        return pipe(builder.CAPTIONS[:2], num_inference_steps=steps, **given).images
+
+    return Case(model, None, pipe, transformer, call, False, lambda y: y, pipe.scheduler)
+
+
+def quiet(pipe):
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+CASES = {
+    "stable_diffusion": of_text("stable_diffusion", True, "unet"),
+    "stable_diffusion_xl": of_text("stable_diffusion_xl", True, "unet"),
+    "stable_diffusion_3": of_text("stable_diffusion_3", False, "transformer"),
+    "pixart_sigma": of_text("pixart_sigma", True, "transformer", use_resolution_binning=False, clean_caption=False),
+    "ddpm": ddpm,
+    "dit": class_transformer,
+    "sample_prediction": sample_prediction,
+    "edm": edm,
+    "flux": flux,
+}
+
+
+def levels(model, nfe=NFE, **options):
+    return s4s.levels("logsnr", nfe, model, **options)
+
+
+def told(tableau):
+    """Told levels other than the schedule's, the first one too."""
+    factors = torch.linspace(0.9, 1.1, tableau.nfe, dtype=torch.float64)
+    return replace(tableau, eval_levels=tableau.eval_levels * factors)
+
+
+def learned_pc(model):
+    base = s4s.solver("unipc", levels(model), order=3)
+    family = make_family("pc", base, order=3)
+    theta = 0.1 * torch.randn(family.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    tableau = family.tableau(levels(model), theta)
+    assert not tableau.same_as(base, 1e-2)
+    return tableau
+
+
+TABLEAUX: dict[str, Callable[[Denoiser], Tableau]] = {
+    "dpmpp": lambda model: s4s.solver("dpmpp", levels(model), order=3),
+    "unipc": lambda model: s4s.solver("unipc", levels(model), order=3),
+    "heun": lambda model: s4s.solver("heun", levels(model, 6)),
+    "ipndm": lambda model: s4s.solver("ipndm", levels(model), order=4),
+    "told": lambda model: told(s4s.solver("unipc", levels(model), order=3)),
+    "kappa": lambda model: replace(told(s4s.solver("dpmpp", levels(model), order=2)), kappa=0.8),
+    "analytic": lambda model: s4s.solver("dpmpp", levels(model, 6), order=2, analytic_first_step=True),
+    "pc": learned_pc,
+    "pc_told": lambda model: replace(told(learned_pc(model)), kappa=1.1),
+    "to_zero": lambda model: s4s.solver("dpmpp", levels(model, to_zero=True), order=3, lower_order_final=True),
+    "one": lambda model: s4s.solver("ddim", levels(model, 1)),
+}
+
+
+def made(name, model):
+    """A tableau that says what it was made for."""
+    return TABLEAUX[name](model).with_meta(**made_for(model))
+
+
+def first_scale(model, tableau):
+    """The factor on y_0 in the first input, by the formulas of the path."""
+    s = tableau.eval_levels[0]
+    if isinstance(model, EDMDenoiser):
+        return float((s**2 + 0.25).rsqrt()) * tableau.kappa
+    return float(model.path.alpha_of_s(s)) * tableau.kappa
+
+
+class Ran(NamedTuple):
+    last: Tensor
+    returned: Any
+    calls: int
+
+
+def run(case, scheduler, noise, **options):
+    """Run a case's pipeline; the state after its last step, what it returned, and how often its network was called."""
+    states, calls = [], []
+    step = scheduler.step
+
+    @wraps(step)
+    def kept(*args, **kwargs):
+        result = step(*args, **kwargs)
+        states.append(result[0] if isinstance(result, tuple) else result.prev_sample)
+        return result
+
+    steps = options.pop("steps", scheduler.available_steps[0])
+    counter = case.network.register_forward_hook(lambda *_: calls.append(1))
+    case.pipe.scheduler, scheduler.step = scheduler, kept
+    try:
+        returned = case.call(steps, noise, **options)
+    finally:
+        counter.remove()
+        del scheduler.step
+        case.pipe.scheduler = case.own
+    last = states[-1][: len(noise)]  # DiTPipeline carries two copies of each state
+    return Ran(last, returned, len(calls))
+
+
+def reference(case, tableau, noise, unit_start=False):
+    """`s4s.sample`; with `unit_start` from the state whose first input is the noise itself."""
+    y_T = noise / first_scale(case.model, tableau) if unit_start else noise * tableau.levels[0].float()
+    return s4s.sample(case.model, y_T, tableau, case.condition)
+
+
+def difference(found, expected):
+    assert found.shape == expected.shape and found.isfinite().all()
+    return float((found.double() - expected.double()).abs().max() / expected.double().abs().max())
+
+
+def scheduler_for(case, *tableaux):
+    return S4SScheduler.from_tableau(tableaux, case.own)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_a_pipeline_gives_what_sample_gives(case, kind):
+    case = case(kind)
+    tableau, noise = made("unipc", case.model), unit_noise(case.model)
+    ran = run(case, scheduler_for(case, tableau), noise)
+    expected = reference(case, tableau, noise, unit_start=not case.scales)
+    assert difference(ran.last, expected) < TOLERANCE
+    assert difference(ran.returned, case.clean(expected)) < TOLERANCE
+    assert ran.calls == NFE * (2 if kind == "sample_prediction" else 1)  # that loop calls it with and without labels
+
+
+@pytest.mark.parametrize("kind", ["stable_diffusion", "stable_diffusion_3", "edm"])
+@pytest.mark.parametrize("name", TABLEAUX)
+def test_every_tableau_gives_what_sample_gives(case, kind, name):
+    case = case(kind)
+    tableau, noise = made(name, case.model), unit_noise(case.model)
+    scheduler = scheduler_for(case, tableau)
+    handle = None if case.scales else scheduler.attach(case.network)
+    ran = run(case, scheduler, noise)
+    if handle is not None:
+        handle.remove()
+    assert difference(ran.last, reference(case, tableau, noise)) < TOLERANCE
+    assert ran.calls == tableau.nfe
+
+
+SMOOTH = {
+    **dict.fromkeys(["epsilon", "v_prediction", "sample"], ("stable_diffusion", "vp")),
+    **dict.fromkeys(["flow_prediction", "flow sample"], ("stable_diffusion_3", "flow")),
+    "edm": ("edm", "edm"),
+}
+
+
+def smooth_network(x, t, **_):
+    """So smooth in the time that its rounding to float32 does not show."""
+    return torch.tanh(1.5 * x) * torch.cos(t.double() / 1000).reshape(-1, *[1] * (x.ndim - 1)) + 0.1
+
+
+@pytest.mark.parametrize("name", TABLEAUX)
+@pytest.mark.parametrize("prediction", SMOOTH)
+def test_in_float64_a_loop_is_exact(case, prediction, name):
+    """For every prediction and tableau; states keep float64."""
+    kind, path_type = SMOOTH[prediction]
+    theirs, word = case(kind).model, prediction.split()[-1]
+    if path_type == "edm":
+        model = EDMDenoiser(theirs.network, EDMPreconditioning(0.5), name="x", shape=(4, 8, 8), s_min=0.002, s_max=80.0)
+        model.network = smooth_network
+    else:
+        unit = 1000 if path_type == "flow" else 1
+        model = PredictingDenoiser(
+            lambda x, t: smooth_network(x, unit * t), theirs.path, word.replace("flow_prediction", "flow"), name="x",
+            shape=(4, 8, 8), s_min=theirs.s_min, s_max=theirs.s_max, device=theirs.device, weights=torch.float64,
+        )  # fmt: skip
+    model.dtype = torch.float64
+    tableau, noise = made(name, model), unit_noise(model).double()
+    options = {} if path_type == "edm" else {"prediction_type": word}
+    scheduler = S4SScheduler.from_tableau(tableau, case(kind).own, **options)
+    found = Loop(smooth_network, scheduler)(tableau.nfe, noise)
+    assert found.dtype == torch.float64
+    assert difference(found, s4s.sample(model, noise * tableau.levels[0], tableau)) < 2e-6
+
+
+# Saved and read again
+
+
+def settings(scheduler):
+    return {name: value for name, value in scheduler.config.items() if name != "_use_default_values"}
+
+
+def ran_twice(case, first, second):
+    noise = unit_noise(case.model)
+    for scheduler in (first, second):
+        scheduler.set_timesteps(NFE)
+    assert torch.equal(first.timesteps, second.timesteps) and torch.equal(first.sigmas, second.sigmas)
+    return torch.equal(run(case, first, noise, steps=NFE).last, run(case, second, noise, steps=NFE).last)
+
+
+@pytest.mark.parametrize("kind", ["stable_diffusion", "ddpm", "stable_diffusion_3", "edm"])
+def test_a_scheduler_is_kept_bit_for_bit(case, kind, tmp_path):
+    case = case(kind)
+    scheduler = scheduler_for(case, made("unipc", case.model), made("heun", case.model))
+    scheduler.save_pretrained(tmp_path)
+    for again in (S4SScheduler.from_pretrained(tmp_path), S4SScheduler.from_config(scheduler.config)):
+        assert again.available_steps == [5, 6] and settings(again) == settings(scheduler)
+        assert ran_twice(case, scheduler, again)
+
+
+@pytest.mark.parametrize("kind", ["stable_diffusion", "stable_diffusion_3", "ddpm"])
+def test_a_saved_pipeline_keeps_its_solver(case, kind, tmp_path):
+    case = case(kind)
+    scheduler = scheduler_for(case, made("unipc", case.model))
+    case.pipe.scheduler = scheduler
+    case.pipe.save_pretrained(tmp_path)
+    case.pipe.scheduler = case.own
+    again = diffusers.DiffusionPipeline.from_pretrained(tmp_path)
+    assert type(again) is type(case.pipe) and type(again.scheduler) is S4SScheduler
+    assert ran_twice(case, scheduler, again.scheduler)
+
+
+@pytest.mark.parametrize(
+    ("kind", "other"),
+    [
+        ("stable_diffusion", "DPMSolverMultistepScheduler"),
+        ("ddpm", "DDPMScheduler"),
+        ("sample_prediction", "DDIMScheduler"),
+        ("stable_diffusion_3", "FlowMatchEulerDiscreteScheduler"),
+        ("edm", "EDMEulerScheduler"),
+    ],
+)
+def test_other_schedulers_get_their_settings_back(case, kind, other):
+    case, cls = case(kind), getattr(diffusers, other)
+    scheduler = scheduler_for(case, made("unipc", case.model))
+    back, expected = cls.from_config(scheduler.config), cls.from_config(case.own.config)
+    for name, value in expected.config.items():
+        assert name.startswith("_") or back.config[name] == value, name
+    for name in ("betas", "sigmas"):
+        if hasattr(expected, name):
+            assert torch.equal(getattr(back, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("kind", ["stable_diffusion", "pixart_sigma", "ddpm", "stable_diffusion_3", "sample_prediction", "edm"])
+def test_what_a_network_is_comes_from_a_scheduler_its_config_or_the_tableau(case, kind):
+    case = case(kind)
+    tableau = made("unipc", case.model)
+    ways = [S4SScheduler.from_tableau(tableau, like) for like in (case.own, case.own.config, dict(case.own.config), None)]
+    for way in ways[1:]:
+        assert way.coordinates.about == ways[0].coordinates.about
+        assert ran_twice(case, ways[0], way)
+
+
+@pytest.mark.parametrize("betas", [("linear", 0.0001, 0.02), ("scaled_linear", 0.0015, 0.0195), ("squaredcos_cap_v2", 0, 0)])
+def test_usual_noise_schedules_are_known_from_the_tableau(case, betas):
+    own = diffusers.DDPMScheduler(beta_schedule=betas[0], beta_start=betas[1], beta_end=betas[2])
+    like = S4SScheduler.from_config(own.config)
+    high = min(10.0, like.coordinates.s_max)
+    tableau = s4s.solver("ddim", torch.tensor([high, 1.0, 0.1])).with_meta(parametrisation=like.coordinates.about)
+    made_by_meta = S4SScheduler.from_tableau(tableau)
+    assert made_by_meta.config.beta_schedule == betas[0]
+    made_by_meta.set_timesteps(2)
+    like = S4SScheduler.from_tableau(tableau, own)
+    like.set_timesteps(2)
+    assert torch.allclose(made_by_meta.timesteps, like.timesteps, rtol=1e-6)
+
+
+def test_a_flow_network_that_predicts_data_is_kept(case):
+    """Although FlowMatch schedulers, whose settings it carries on, say nothing of predictions."""
+    own = case("stable_diffusion_3").own
+    scheduler = S4SScheduler.from_tableau(s4s.solver("ddim", torch.tensor([10.0, 1.0])), own, prediction_type="sample")
+    made_directly = S4SScheduler(path_type="flow", prediction_type="sample", use_flow_sigmas=True)
+    for config in (scheduler.config, {**scheduler.config, "_class_name": "S4SScheduler"}, made_directly.config):
+        assert S4SScheduler.from_config(config).coordinates.about == scheduler.coordinates.about
+
+
+def test_settings_may_stand_in_for_what_a_tableau_does_not_say():
+    tableau = s4s.solver("ddim", torch.tensor([10.0, 1.0, 0.1]))
+    scheduler = S4SScheduler.from_tableau(tableau, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    assert scheduler.coordinates.s_max == pytest.approx(14.6146, abs=1e-3)
+    with pytest.raises(S4SError, match=r"says nothing of its network; pass the scheduler that the pipeline has: .*like="):
+        S4SScheduler.from_tableau(tableau)
+
+
+# Several numbers of steps
+
+
+@pytest.fixture
+def files(case, tmp_path):
+    """Stable Diffusion's solvers as a run of the workflow leaves them."""
+    for nfe in (3, 5, 8):
+        tableau = s4s.solver("dpmpp", levels(case("stable_diffusion").model, nfe), order=2)
+        tableau.with_meta(**made_for(case("stable_diffusion").model)).save(tmp_path / f"m/solver/nfe~{nfe}.json")
+    return tmp_path / "m/solver"
+
+
+def test_one_scheduler_holds_solvers_for_several_numbers_of_steps(case, files):
+    case, noise = case("stable_diffusion"), unit_noise(case("stable_diffusion").model)
+    scheduler = S4SScheduler.from_tableau(files, case.own)
+    assert scheduler.available_steps == [3, 5, 8]
+    for nfe in (5, 3, 8, 3):
+        ran = run(case, scheduler, noise, steps=nfe)
+        assert difference(ran.last, reference(case, Tableau.load(files / f"nfe~{nfe}.json"), noise)) < TOLERANCE
+        assert ran.calls == nfe == scheduler.num_inference_steps == len(scheduler.timesteps)
+    with pytest.raises(S4SError, match=r"^no solver for 4 steps; there are solvers for 3, 5 and 8: pass one of"):
+        run(case, scheduler, noise, steps=4)
+    as_list = S4SScheduler.from_tableau([files / "nfe~3.json", Tableau.load(files / "nfe~8.json")], case.own)
+    assert as_list.available_steps == [3, 8]
+
+
+def test_the_same_run_twice_gives_the_same(case):
+    case = case("stable_diffusion")
+    scheduler, noise = scheduler_for(case, made("pc", case.model)), unit_noise(case.model)
+    assert torch.equal(run(case, scheduler, noise).last, run(case, scheduler, noise).last)
+
+
+def test_a_run_needs_set_timesteps_and_has_an_end(case):
+    case = case("stable_diffusion")
+    scheduler, x = scheduler_for(case, made("dpmpp", case.model)), unit_noise(case.model)
+    with pytest.raises(S4SError, match=r"^the run is over or has not begun; call set_timesteps"):
+        scheduler.step(x, 999, x)
+    with pytest.raises(S4SError, match="no solver for 0 steps; there are solvers for 5"):
+        scheduler.set_timesteps()
+    scheduler.set_timesteps(NFE)
+    for t in scheduler.timesteps:
+        x = scheduler.step(x, t, x, return_dict=False)[0]
+    assert scheduler.step_index == NFE
+    with pytest.raises(S4SError, match=r"^the run is over or has not begun; call set_timesteps"):
+        scheduler.step(x, scheduler.timesteps[-1], x)
+    with pytest.raises(S4SError, match=r"holds no solver; make it with S4SScheduler\.from_tableau"):
+        S4SScheduler().set_timesteps(5)
+
+
+# Runs that start from an image
+
+
+def clean_and_noise(model, seed=0):
+    """Clean latents, and the noise that a pipeline draws with this seed."""
+    clean = torch.randn(2, *model.shape, generator=torch.Generator().manual_seed(7))
+    return clean, torch.randn(2, *model.shape, generator=torch.Generator().manual_seed(seed))
+
+
+IMAGE_TO_IMAGE = {
+    "stable_diffusion": "StableDiffusionImg2ImgPipeline",
+    "stable_diffusion_xl": "StableDiffusionXLImg2ImgPipeline",
+    "stable_diffusion_3": "StableDiffusion3Img2ImgPipeline",
+}
+
+
+def image_to_image(case, kind, scheduler, clean, **options):
+    case.pipe.scheduler = scheduler
+    try:
+        pipe = quiet(getattr(diffusers, IMAGE_TO_IMAGE[kind]).from_pipe(case.pipe))
+    finally:
+        case.pipe.scheduler = case.own
+    pipe.scheduler = scheduler
+    given = {"num_inference_steps": NFE, "guidance_scale": 7.5, "generator": torch.Generator().manual_seed(0), **options}
+    return pipe(builder.CAPTIONS[:2], image=clean, output_type="latent", **given).images
+
+
+@pytest.mark.parametrize("name", ["unipc", "told", "kappa", "pc_told", "to_zero"])
+@pytest.mark.parametrize("kind", IMAGE_TO_IMAGE)
+def test_image_to_image_runs_on_the_levels_that_remain(case, kind, name, caplog):
+    """At strength 0.6 three of five steps, from the third told level on."""
+    case = case(kind)
+    tableau, (clean, noise) = made(name, case.model), clean_and_noise(case.model)
+    with caplog.at_level(logging.WARNING, "s4s"):
+        found = image_to_image(case, kind, scheduler_for(case, tableau), clean, strength=0.6)
+    remaining = torch.cat([tableau.eval_levels[2:], tableau.levels[-1:]])
+    y = clean + noise * remaining[0].float()
+    assert difference(found, s4s.sample(case.model, y, restarted(remaining), case.condition)) < TOLERANCE
+    assert [record.getMessage()[:33] for record in caplog.records if record.name.startswith("s4s")] == [
+        "The run begins at step 3 of 5. A "
+    ]
+
+
+@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize("name", ["unipc", "kappa", "pc_told"])
+@pytest.mark.parametrize("kind", IMAGE_TO_IMAGE)
+def test_at_full_strength_the_whole_solver_runs(case, kind, name, attached, caplog):
+    case = case(kind)
+    tableau, (clean, noise) = made(name, case.model), clean_and_noise(case.model)
+    scheduler = scheduler_for(case, tableau)
+    handle = scheduler.attach(case.network) if attached else None
+    with caplog.at_level(logging.WARNING, "s4s"):
+        found = image_to_image(case, kind, scheduler, clean, strength=1.0)
+    if handle is not None:
+        handle.remove()
+    y = clean + noise * tableau.levels[0].float()
+    assert difference(found, s4s.sample(case.model, y, tableau, case.condition)) < TOLERANCE
+    assert not [record for record in caplog.records if record.name.startswith("s4s")]
+
+
+def test_a_whole_run_follows_one_from_the_middle(case):
+    case = case("stable_diffusion")
+    scheduler, (clean, noise) = scheduler_for(case, made("pc_told", case.model)), clean_and_noise(case.model)
+    before = run(case, scheduler, noise).last
+    image_to_image(case, "stable_diffusion", scheduler, clean, strength=0.4)
+    assert torch.equal(run(case, scheduler, noise).last, before)
+
+
+def test_too_little_strength_is_refused(case):
+    case = case("stable_diffusion")
+    with pytest.raises(S4SError, match=r"^none of the 5 steps is left"):
+        scheduler = scheduler_for(case, made("unipc", case.model))
+        image_to_image(case, "stable_diffusion", scheduler, unit_noise(case.model), strength=0.1)
+
+
+def test_no_run_begins_where_told_levels_rise(case):
+    case = case("stable_diffusion")
+    tableau = made("unipc", case.model)
+    tableau = replace(tableau, eval_levels=tableau.eval_levels[[0, 1, 3, 2, 4]])
+    with pytest.raises(S4SError, match=r"^no run can begin at step 3 of this solver, whose told levels do not decrease"):
+        image_to_image(case, "stable_diffusion", scheduler_for(case, tableau), unit_noise(case.model), strength=0.6)
+
+
+@pytest.mark.parametrize("kind", ["stable_diffusion", "stable_diffusion_3", "edm"])
+def test_noise_is_added_on_the_path(case, kind):
+    """At any time, also row by row and before set_timesteps; at the first told time what the run starts from."""
+    case = case(kind)
+    tableau, (clean, noise) = made("kappa", case.model), clean_and_noise(case.model)
+    scheduler = scheduler_for(case, tableau)
+    expected = []
+    for s in (0.3, 7.0):
+        plain = s4s.solver("ddim", torch.tensor([s, 0.1], dtype=torch.float64))
+        expected.append((clean + noise * s) * first_scale(case.model, plain))
+    times = torch.tensor([scheduler.coordinates.factors(s).time for s in (0.3, 7.0)])
+    rows = torch.stack([expected[0][0], expected[1][1]])
+    for set_up in (lambda: None, lambda: scheduler.set_timesteps(NFE)):
+        set_up()
+        for add in (scheduler.add_noise, lambda clean, noise, time: scheduler.scale_noise(clean, time, noise)):
+            assert difference(add(clean, noise, times), rows) < 1e-4
+            assert difference(add(clean, noise, times[:1]), expected[0]) < 1e-4
+    start = scheduler.add_noise(clean, noise, scheduler.timesteps[:1])
+    own = (clean + noise * tableau.levels[0].float()) * first_scale(case.model, tableau)
+    assert difference(start, own) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["pndm", "runge_kutta"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_run_is_given_noise_of_the_next_node(case, kind, dtype):
+    """As inpainting does; these solvers tell the network a time twice, of states at different levels."""
+    case = case("stable_diffusion")
+    tableau = s4s.solver(kind, levels(case.model, 9 if kind == "pndm" else 8))
+    assert len(tableau.eval_levels.unique()) < tableau.nfe
+    scheduler, (clean, noise) = scheduler_for(case, tableau), clean_and_noise(case.model)
+    scheduler.set_timesteps(tableau.nfe)
+    scales = case.model.path.alpha_of_s(tableau.eval_levels).float()
+    for n, t in enumerate(scheduler.timesteps):
+        found = scheduler.add_noise(clean.to(dtype), noise.to(dtype), t[None])
+        expected = (clean + noise * tableau.levels[n].float()) * scales[n]
+        assert found.dtype == dtype and difference(found, expected) < (1e-6 if dtype == torch.float32 else 2e-3)
+        scheduler.step(found, t, found)
+
+
+def inpaint(case, scheduler, image, mask, strength):
+    parts = {**case.pipe.components, "scheduler": scheduler}
+    pipe = quiet(diffusers.StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False))
+    return pipe(
+        builder.CAPTIONS[:2], image=image, mask_image=mask, height=16, width=16, strength=strength, num_inference_steps=NFE,
+        generator=torch.Generator().manual_seed(0), output_type="latent", guidance_scale=7.5,
+    ).images  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["unipc", "pc_told", "kappa"])
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+def test_inpainting(case, name, strength):
+    """Everything masked gives what no inpainting gives; what is not masked is the image itself."""
+    case = case("stable_diffusion")
+    tableau, image = made(name, case.model), torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(7))
+    scheduler, generator = scheduler_for(case, tableau), torch.Generator().manual_seed(0)  # the pipeline draws from one, too
+    clean = case.pipe.vae.encode(2 * image - 1).latent_dist.sample(generator) * case.pipe.vae.config.scaling_factor
+    noise = torch.randn(2, *case.model.shape, generator=generator)
+    everything = inpaint(case, scheduler, image, torch.ones(2, 1, 16, 16), strength)
+    expected = reference(case, tableau, noise)
+    if strength < 1:
+        remaining = torch.cat([tableau.eval_levels[2:], tableau.levels[-1:]])
+        y = clean + noise * remaining[0].float()
+        expected = s4s.sample(case.model, y, restarted(remaining), case.condition)
+    assert difference(everything, expected) < TOLERANCE
+    left = torch.zeros(2, 1, 16, 16)
+    left[..., :8] = 1
+    found = inpaint(case, scheduler, image, left, strength)
+    assert found.isfinite().all() and torch.equal(found[..., 4:], clean[..., 4:])
+    assert difference(found[..., :4], everything[..., :4]) > 1e-3
+
+
+# What runs start from
+
+
+@pytest.mark.parametrize("kind", ["stable_diffusion_3", "ddpm", "dit", "flux"])
+def test_a_pipeline_that_starts_from_unit_noise_must_be_told_of_another_start(case, kind):
+    case = case(kind)
+    tableau, noise = made("kappa", case.model), unit_noise(case.model)
+    scheduler = scheduler_for(case, tableau)
+    with pytest.raises(S4SError, match=r"^this solver starts from 0.\d+ times unit noise, but .* from 1 times; call .*attach"):
+        run(case, scheduler, noise)
+    expected = reference(case, tableau, noise)
+    handle = scheduler.attach(case.network)
+    assert difference(run(case, scheduler, noise).last, expected) < TOLERANCE
+    assert scheduler.attach(case.network).id != handle.id  # takes its place
+    again = run(case, scheduler, noise).last
+    scheduler.attach(case.network).remove()
+    assert difference(again, expected) < TOLERANCE
+    with pytest.raises(S4SError, match="attach"):
+        run(case, scheduler, noise)
+
+
+def test_attaching_changes_nothing_where_the_pipeline_scales(case):
+    case = case("stable_diffusion")
+    tableau, noise = made("kappa", case.model), unit_noise(case.model)
+    scheduler = scheduler_for(case, tableau)
+    expected, start = run(case, scheduler, noise).last, scheduler.init_noise_sigma
+    handle = scheduler.attach(case.network)
+    assert scheduler.init_noise_sigma == 1 and start < 0.9
+    attached = run(case, scheduler, noise).last
+    handle.remove()
+    assert difference(attached, expected) < TOLERANCE
+    assert scheduler.init_noise_sigma == start and torch.equal(run(case, scheduler, noise).last, expected)
+
+
+def test_init_noise_sigma_of_another_number_of_steps_is_refused(case):
+    case = case("edm")
+    scheduler = scheduler_for(case, made("unipc", case.model), replace(made("heun", case.model), kappa=0.5))
+    x = unit_noise(case.model) * scheduler.init_noise_sigma
+    scheduler.set_timesteps(6)
+    with pytest.raises(S4SError, match="or set_timesteps before taking init_noise_sigma"):
+        scheduler.step(x, scheduler.timesteps[0], x)
+
+
+# What is refused
+
+
+def sd(case, **changes):
+    return {**case("stable_diffusion").own.config, **changes}
+
+
+def edm_of_v(case):
+    return diffusers.EDMEulerScheduler(prediction_type="v_prediction")
+
+
+REFUSED: dict[str, tuple[Callable[[Any], Any], str | None, str]] = {
+    "vp_on_flow": (lambda case: case("stable_diffusion_3").own, "stable_diffusion", r"path vp_discrete .*has path flow"),
+    "flow_on_vp": (lambda case: case("stable_diffusion").own, "stable_diffusion_3", r"path flow .*has path vp_discrete"),
+    "edm_on_vp": (lambda case: case("stable_diffusion").own, "edm", r"path edm .*has path vp_discrete"),
+    "vp_on_edm": (lambda case: case("edm").own, "stable_diffusion", r"path vp_discrete .*has path edm"),
+    "prediction": (lambda case: sd(case, prediction_type="v_prediction"), "stable_diffusion", r"n epsilon .*prediction v_pred"),
+    "betas": (lambda case: sd(case, beta_end=0.02), "stable_diffusion", r"levels 0.029\d+ / .* / 14.6\d* .*has levels 0.029"),
+    "times": (lambda case: sd(case, num_train_timesteps=500), "stable_diffusion", r"with times 1000 .*has times 500"),
+    "range": (lambda case: case("stable_diffusion").own, None, r"levels 80 to 0.05, but .* covers 14.61\d* to 0.029\d* only"),
+    "zero_snr": (lambda case: sd(case, rescale_betas_zero_snr=True), "stable_diffusion", r"has rescale_betas_zero_snr"),
+    "no_betas": (lambda case: diffusers.KarrasVeScheduler(), "stable_diffusion", r"of a KarrasVeScheduler is not .*: no betas"),
+    "edm_of_v": (edm_of_v, "edm", r"an EDMEulerScheduler with prediction_type v_prediction is not supported; epsilon is"),
+    "wrong": (lambda case: sd(case, prediction_type="wrong"), "stable_diffusion", r"predicts epsilon or .*, not wrong"),
+    "schedule": (lambda case: sd(case, beta_schedule="wrong"), "stable_diffusion", r"noise schedule is not supported: wrong"),
+    "path": (lambda case: sd(case, path_type="wrong"), "stable_diffusion", r"path_type must be vp, flow or edm, got 'wrong'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_solver_of_another_network_is_refused(case, name):
+    like, kind, message = REFUSED[name]
+    high = s4s.solver("ddim", torch.tensor([80.0, 1.0, 0.05]))
+    tableau = made("dpmpp", case(kind).model) if kind else high
+    with pytest.raises(S4SError, match=message) as error:
+        S4SScheduler.from_tableau(tableau, like(case))
+    assert len(str(error.value).splitlines()) == 1
+    if " has " in str(error.value) and "was made for" in str(error.value):
+        assert f"(model {case(kind).model.name})" in str(error.value)
+
+
+def test_a_wrong_prediction_for_flow_matching_is_refused(case):
+    tableau = made("dpmpp", case("stable_diffusion_3").model)
+    with pytest.raises(S4SError, match="on the path flow predicts flow_prediction or sample, not epsilon"):
+        S4SScheduler.from_tableau(tableau, case("stable_diffusion_3").own, prediction_type="epsilon")
+
+
+def test_a_solver_may_be_used_on_another_network_when_one_says_so(case):
+    tableau = made("dpmpp", case("stable_diffusion").model).with_meta(parametrisation=None)
+    S4SScheduler.from_tableau(tableau, sd(case, prediction_type="v_prediction")).set_timesteps(NFE)
+
+
+def test_wrong_files_are_refused(case, tmp_path):
+    own = case("stable_diffusion").own
+    tableau = made("dpmpp", case("stable_diffusion").model)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.json").write_text("nothing")
+    (tmp_path / "other.json").write_text(json.dumps({"format": "s4s-tableau/1", "nfe": 3}))
+    tableau.save(tmp_path / "two/nfe~5.json")
+    tableau.save(tmp_path / "two/other.json")
+    for source, message in [
+        (tmp_path / "empty", r"empty: no tableau in this folder; it must hold files such as nfe~5.json"),
+        (tmp_path / "absent.json", r"absent.json"),
+        (tmp_path / "text.json", r"text.json: .*Invalid JSON"),
+        (tmp_path / "other.json", r"other.json.*levels"),
+        (tmp_path / "two", r"other.json: there is a solver with 5 evaluations already; give one for each number"),
+        ([tableau, tableau], r"^tableau: there is a solver with 5 evaluations already"),
+        ([], r"^no tableau given; give a tableau, its file, or a folder"),
+    ]:
+        with pytest.raises(S4SError, match=message):
+            S4SScheduler.from_tableau(source, own)
+
+
+@pytest.mark.parametrize("kind", ["stable_diffusion", "stable_diffusion_3", "edm"])
+def test_levels_may_be_given_where_they_are_the_solvers_own(case, kind):
+    case = case(kind)
+    scheduler = scheduler_for(case, made("told", case.model))
+    scheduler.set_timesteps(NFE)
+    times, sigmas = scheduler.timesteps.clone(), scheduler.sigmas.clone()
+    for given in (
+        {"timesteps": times.tolist()},
+        {"timesteps": np.array(times)},
+        {"sigmas": sigmas[:-1].tolist()},
+        {"sigmas": sigmas[:-1].tolist(), "mu": 0.7},
+        *([{"timesteps": [round(time) for time in times.tolist()]}] if kind == "stable_diffusion" else []),
+        *([{"sigmas": np.linspace(1, 1 / NFE, NFE), "mu": 1.15}] if kind == "stable_diffusion_3" else []),
+    ):
+        scheduler.set_timesteps(device="cpu", **given)
+        assert torch.equal(scheduler.timesteps, times) and scheduler.num_inference_steps == NFE
+    for given, shown in (
+        ({"timesteps": (times + 9).tolist()}, times),
+        ({"sigmas": (sigmas[:-1] * 1.1).tolist()}, sigmas[:-1]),
+        ({"sigmas": torch.linspace(1, 0.1, NFE).tolist()}, sigmas[:-1]),
+        *([({"sigmas": np.linspace(1, 1 / NFE, NFE)}, sigmas[:-1])] if kind != "stable_diffusion_3" else []),
+    ):
+        with pytest.raises(S4SError, match=r"^(timesteps|sigmas) must be the solver's own, ") as error:
+            scheduler.set_timesteps(**given)
+        assert ", ".join(f"{value:.6g}" for value in shown.tolist()) in str(error.value)
+    with pytest.raises(S4SError, match="no solver for 2 steps"):
+        scheduler.set_timesteps(timesteps=times[:2].tolist())
+
+
+def test_times_of_flow_matching_count_as_the_pipelines_scheduler_does(case):
+    own = diffusers.FlowMatchEulerDiscreteScheduler(num_train_timesteps=1)
+    scheduler = S4SScheduler.from_tableau(made("unipc", case("stable_diffusion_3").model), own)
+    scheduler.set_timesteps(NFE)
+    assert torch.allclose(scheduler.timesteps, scheduler.sigmas[:-1])
+
+
+# Precision and devices
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("attached", [False, True])
+def test_lower_precision_is_kept(case, dtype, attached):
+    case = case("stable_diffusion")
+    scheduler, noise = scheduler_for(case, made("pc", case.model)), unit_noise(case.model)
+    expected = run(case, scheduler, noise).last
+    handle = scheduler.attach(case.network) if attached else None
+    nn.Module.to(case.pipe.unet, dtype=dtype)
+    nn.Module.to(case.pipe.text_encoder, dtype=dtype)
+    try:
+        found = run(case, scheduler, noise.to(dtype)).last
+    finally:
+        nn.Module.to(case.pipe.unet, dtype=torch.float32)
+        nn.Module.to(case.pipe.text_encoder, dtype=torch.float32)
+        if handle is not None:
+            handle.remove()
+    assert found.dtype == dtype
+    assert (found - expected).square().mean().sqrt() < 0.05 * expected.std()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", ["stable_diffusion", "stable_diffusion_3"])
+def test_a_gpu_gives_what_the_cpu_gives(case, kind):
+    case = case(kind)
+    scheduler, noise = scheduler_for(case, made("pc", case.model)), unit_noise(case.model)
+    expected = run(case, scheduler, noise).last
+    case.pipe.to("cuda")
+    try:
+        found = run(case, scheduler, noise.cuda())
+        assert found.last.device.type == scheduler.timesteps.device.type == "cuda"
+        assert difference(found.last.cpu(), expected) < 1e-2
+    finally:
+        case.pipe.to("cpu")
