@@ -66,6 +66,19 @@ def test_samples_are_ours(tmp_path, make, flow):
 
 
 @pytest.mark.parametrize("flow", [False, True])
+def test_single_precision_costs_no_more_than_its_rounding(flow):
+    tableau = TABLEAUX["told otherwise"]()
+    factors = 1 / (1 + LEVELS) if flow else torch.ones_like(LEVELS)
+    x, outputs = (start(tableau) * factors[0]).float(), []
+    arguments = {"tableau": tableau, "flow": flow, "disable": True}
+    found = sample_s4s(wrapped(flow), x, sigmas_of(tableau, flow), {"shift": 0.0}, outputs.append, **arguments)
+    assert torch.allclose(found.double(), s4s.sample(MODEL, start(tableau), tableau) * factors[-1], atol=1e-5)
+    told = tableau.eval_levels[0] / (1 + tableau.eval_levels[0]) if flow else tableau.eval_levels[0]
+    scaled = outputs[0]["x"] * 0.8 * ((1 + LEVELS[0]) / (1 + tableau.eval_levels[0]) if flow else 1)
+    assert torch.allclose(outputs[0]["denoised"], wrapped(flow)(scaled, told.expand(5).to(scaled.dtype), shift=0.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("flow", [False, True])
 def test_the_last_sigmas_begin_in_the_middle(flow):
     tableau = TABLEAUX["told otherwise"]()
     y = start(tableau) / 10

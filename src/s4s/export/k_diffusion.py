@@ -51,7 +51,7 @@ def sample_s4s(
     """
     if tableau is None:
         raise S4SError("sample_s4s needs a solver: pass tableau=, a tableau or its file")
-    whole, begin = _matching(read_tableaux(tableau), sigmas.double().cpu(), flow)
+    whole, begin = _matching(read_tableaux(tableau), sigmas.cpu().double(), flow)
     solver = restarted(whole.levels[begin:]) if begin else whole
     extra = dict(extra_args or {})
 
