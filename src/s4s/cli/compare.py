@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from torch import Tensor
 
@@ -37,19 +38,17 @@ def compare(
 
 
 def differences(one: Tableau, other: Tableau) -> dict[str, float]:
-    """The largest differences: of levels relative to the first's, of weights absolute."""
+    """The largest differences: of levels relative to the first's (a level 0: absolute), of weights absolute."""
 
     def largest(difference: Tensor) -> float:
         return float(difference.abs().max())
 
     (a, b), (other_a, other_b) = one.reduced(), other.reduced()
-    positive = one.levels.clamp_min(1e-300)
+    scale = torch.where(one.levels > 0, one.levels, 1.0)
     return {
-        "levels": largest((other.levels - one.levels) / positive) if bool((one.levels > 0).all()) else largest(
-            other.levels - one.levels
-        ),
+        "levels": largest((other.levels - one.levels) / scale),
         "told levels": largest((other.eval_levels - one.eval_levels) / one.eval_levels),
         "first input": abs(float(other.kappa) - float(one.kappa)),
         "weight of y_0": largest(other_a - a),
         "weights of D": largest(other_b - b),
-    }  # fmt: skip
+    }

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from s4s.errors import S4SError
+from s4s.models.edm import EDMPreconditioning
 from s4s.models.paths import FlowMatching, VPDiscrete
 from s4s.tableau import Tableau
-
-Prediction = Literal["epsilon", "v_prediction", "sample", "flow_prediction", "edm"]
 
 
 class Factors(NamedTuple):
@@ -66,7 +66,7 @@ def on_path(path: VPDiscrete | FlowMatching, prediction: str, flow_times: int = 
     def level_of_time(time: float) -> float:
         return float(path.s_of_t(torch.tensor(time / unit, dtype=torch.float64)))
 
-    ends = (0.0, float("inf")) if flow else (level_of_time(0.0), level_of_time(path.times - 1.0))
+    ends = (0.0, math.inf) if flow else (level_of_time(0.0), level_of_time(path.times - 1.0))
     about = {**path.description(), "prediction": "flow" if prediction == "flow_prediction" else prediction}
     return Coordinates(factors, level_of_time, *ends, about)
 
@@ -74,13 +74,13 @@ def on_path(path: VPDiscrete | FlowMatching, prediction: str, flow_times: int = 
 def preconditioned(sigma_data: float) -> Coordinates:
     """Of a raw network F with EDM's preconditioning (Karras et al. 2022, arXiv 2206.00364, table 1), told ln(s)/4."""
 
-    def factors(s: float) -> Factors:
-        total = s**2 + sigma_data**2
-        c_in = total**-0.5
-        return Factors(c_in, float(torch.tensor(s, dtype=torch.float64).log()) / 4, sigma_data**2 * c_in, s * sigma_data * c_in)
+    scales = EDMPreconditioning(sigma_data)
 
-    about = {"path": "edm", "sigma_data": sigma_data, "prediction": "edm"}
-    return Coordinates(factors, lambda time: float(torch.tensor(4 * time, dtype=torch.float64).exp()), 0.0, float("inf"), about)
+    def factors(s: float) -> Factors:
+        c_skip, c_out, c_in, c_noise = (float(scale) for scale in scales(torch.tensor(s, dtype=torch.float64)))
+        return Factors(c_in, c_noise, c_skip / c_in, c_out)
+
+    return Coordinates(factors, lambda time: math.exp(4 * time), 0.0, math.inf, scales.description())
 
 
 def check(tableau: Tableau, coordinates: Coordinates, whose: str) -> None:

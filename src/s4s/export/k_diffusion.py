@@ -10,15 +10,17 @@ from torch import Tensor
 
 from s4s.errors import S4SError
 from s4s.export.collection import Source, pick, read_tableaux, restarted
+from s4s.models.paths import FlowMatching
 from s4s.progress import progress
 from s4s.sampling import run
 from s4s.tableau import Tableau
 
+FLOW = FlowMatching()
+
 
 def sigmas_of(tableau: Tableau, flow: bool = False) -> Tensor:
     """What to pass as sigmas, float32 [N + 1]: the solver's levels s, or their times t = s/(1 + s) for flow matching."""
-    levels = tableau.levels
-    return (levels / (1 + levels) if flow else levels).float()
+    return (FLOW.t_of_s(tableau.levels) if flow else tableau.levels).float()
 
 
 @torch.no_grad()
@@ -55,12 +57,12 @@ def sample_s4s(
     solver = restarted(whole.levels[begin:]) if begin else whole
     extra = dict(extra_args or {})
 
-    def to_state(value: Tensor | float) -> Any:  # x = alpha y; on the path of k-diffusion alpha is 1
-        return 1 / (1 + value) if flow else 1.0
+    def alpha(s: Any) -> Any:  # x = alpha y; k-diffusion's own models have alpha = 1
+        return FLOW.alpha_of_s(s) if flow else 1.0
 
-    def denoiser(y: Tensor, s: float, condition: None) -> Tensor:
-        told = s / (1 + s) if flow else s
-        return model(y * to_state(s), x.new_full((len(y),), told), **extra)
+    def denoiser(y: Tensor, s: Any, condition: None) -> Tensor:
+        told: Any = FLOW.t_of_s(s) if flow else s
+        return model(y * alpha(s), x.new_full((len(y),), told), **extra)
 
     ends = solver.levels.tolist()
     with progress(total=solver.nfe, desc="sample", unit="evaluation", disable=bool(disable)) as bar:
@@ -68,10 +70,10 @@ def sample_s4s(
         def step(i: int, y: Tensor, denoised: Tensor) -> None:
             bar.update()
             if callback is not None:
-                callback({"x": y * to_state(ends[i]), "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
+                callback({"x": y * alpha(ends[i]), "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
 
-        y = run(denoiser, x / to_state(ends[0]), solver, None, step)  # type: ignore[arg-type]
-    return y * to_state(ends[-1])
+        y = run(denoiser, x / alpha(ends[0]), solver, None, step)  # type: ignore[arg-type]
+    return y * alpha(ends[-1])
 
 
 def _matching(tableaux: Mapping[int, Tableau], sigmas: Tensor, flow: bool) -> tuple[Tableau, int]:

@@ -177,7 +177,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         self.num_inference_steps = steps
         self.timesteps = torch.tensor(self._run.times, dtype=torch.float32, device=device)
         levels = torch.cat([tableau.eval_levels, tableau.levels[-1:]])
-        self.sigmas = (levels / (1 + levels) if self.path_type == "flow" else levels).float()
+        self.sigmas = (FlowMatching().t_of_s(levels) if self.path_type == "flow" else levels).float()
         if given is None:
             return
         values, own = np.asarray(given, dtype=np.float64), (self.timesteps if timesteps is not None else self.sigmas[:-1])
@@ -309,11 +309,9 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         times = timesteps.flatten().tolist()
         clean = original_samples.to(torch.promote_types(original_samples.dtype, torch.float32))
         noise = noise.to(clean)
-        rows = [
-            self._noised(clean[i : i + 1] if len(times) > 1 else clean, noise[i : i + 1] if len(times) > 1 else noise, time)
-            for i, time in enumerate(times)
-        ]
-        return torch.cat(rows).to(original_samples.dtype)
+        size = 1 if len(times) > 1 else len(clean)  # one time is that of all rows
+        rows = zip(clean.split(size), noise.split(size), times, strict=True)
+        return torch.cat([self._noised(*row) for row in rows]).to(original_samples.dtype)
 
     def _noised(self, clean: Tensor, noise: Tensor, time: float) -> Tensor:
         if self._run is not None:

@@ -89,8 +89,8 @@ def _package() -> ModuleType:
         import lpips
     except ImportError as error:
         raise S4SError(
-            f"the distance lpips needs the package lpips ({error}); install it: pip install 's4s[workflow]', "
-            "or pip install lpips torchvision"
+            f"the distance lpips needs the package lpips ({error}); install it: "
+            "pip install '.[workflow]' in s4s's own folder, or pip install lpips torchvision"
         ) from error
     return lpips
 

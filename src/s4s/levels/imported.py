@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError, one_line
+from s4s.models.checkpoint import refusal
 from s4s.models.paths import VE, VPDiscrete
 from s4s.models.paths import Path as GaussianPath
 from s4s.tableau import check_levels
@@ -87,12 +88,7 @@ def _from_ld3(content: bytes, path: GaussianPath, where: str) -> Imported:
     try:
         snapshot = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes can raise anything
-        if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise S4SError(
-                f"{where}: refused: it asks for {asked[1]}, which a schedule has no need of. Nothing in it was executed; "
-                "get the file again from its publisher"
-            ) from None
-        raise S4SError(f"{where}: not a file of torch, or damaged ({one_line(error, 200)}); get the file again") from None
+        raise refusal(error, where, "file", "schedule") from None
     times = snapshot.get("best_t_steps") if isinstance(snapshot, dict) else snapshot
     if not isinstance(times, Tensor) or times.ndim != 1 or len(times) < 4 or len(times) % 2 or not times.is_floating_point():
         raise S4SError(f"{where}: not a schedule of LD3: needs best_t_steps, twice N + 1 times; give best_v1.pt or best_v2.pt")

@@ -42,16 +42,21 @@ def read_checkpoint(weights: WeightFile) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(INERT):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise S4SError(
-                f"{path}: refused: it asks for {asked[1]}, which a file of weights has no need of. Nothing in it was executed; "
-                "get the file again from its publisher"
-            ) from None
-        raise S4SError(f"{path}: not a checkpoint of torch, or damaged ({one_line(error, 200)}); get the file again") from None
+        raise refusal(error, path, "checkpoint", "file of weights") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
         raise S4SError(f"{path}: holds no tensors by name")
     return {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def refusal(error: Exception, where: str | Path, kind: str, what: str) -> S4SError:
+    """What to say of a file that torch.load(weights_only=True) did not read: a damaged one, or one that asks for code."""
+    if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return S4SError(
+            f"{where}: refused: it asks for {asked[1]}, which a {what} has no need of. Nothing in it was executed; "
+            "get the file again from its publisher"
+        )
+    return S4SError(f"{where}: not a {kind} of torch, or damaged ({one_line(error, 200)}); get the file again")
 
 
 def _check_archive(path: Path) -> None:

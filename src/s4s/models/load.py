@@ -68,7 +68,7 @@ def _adapter(kind: str) -> Any:
     try:
         return import_module(f"s4s.models.{ADAPTERS[kind]}")
     except ModuleNotFoundError as error:
-        raise S4SError(f"models of kind {kind} need {error.name}: pip install 's4s[pretrained]'") from error
+        raise S4SError(f"models of kind {kind} need {error.name}; in s4s's own folder: pip install '.[pretrained]'") from error
 
 
 def load_perceptual(name_or_path: str | Path, device: str | torch.device = "cpu") -> Classifier | None:
