@@ -87,7 +87,7 @@ def assemble(
     s_min, s_max, path = range_of(model, scheduler)
     kind = prediction_of(prediction, path, scheduler)
     size, channels = config.sample_size, config.in_channels
-    scale = FLOW_TIMES if isinstance(path, FlowMatching) else 1
+    times = FLOW_TIMES if isinstance(path, FlowMatching) else 1
     sizes = _sizes(parts)
 
     def predict(x: Tensor, t: Tensor, **arguments: Any) -> Tensor:
@@ -96,12 +96,12 @@ def assemble(
             if "text_embeds" in arguments:
                 added["text_embeds"] = arguments.pop("text_embeds")
             arguments["added_cond_kwargs"] = added
-        output = parts.network(x, timestep=scale * t, return_dict=False, **arguments)[0]
+        output = parts.network(x, timestep=t, return_dict=False, **arguments)[0]
         return output[:, :channels]  # what follows is a learned variance
 
     return PredictingDenoiser(
         predict, path, kind, name=model.name, shape=(channels, *((size, size) if isinstance(size, int) else size)),
-        s_min=s_min, s_max=s_max, device=device, weights=dtype, guidance=model.guidance,
+        s_min=s_min, s_max=s_max, device=device, weights=dtype, times=times, guidance=model.guidance,
         conditioning=_conditioning(model, parts, embeddings, null_class),
         decoder=parts.autoencoder and _decoder(parts.autoencoder, device, dtype), decode_batch=model.decode_batch,
     )  # fmt: skip

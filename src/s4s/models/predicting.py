@@ -31,11 +31,12 @@ class PredictingDenoiser(Denoiser):
     makes (Ho & Salimans 2022, arXiv 2207.12598), both from one call on twice the batch.
 
     Args:
-        network: called as network(x, t, **arguments of the conditioning), x [B, *shape] and t [B] in `dtype` of the weights;
-            returns [B, *shape].
+        network: called as network(x, times t, **arguments of the conditioning), x [B, *shape] in the type of the weights, times
+            [B]; returns [B, *shape].
         path: the Gaussian path whose times t are.
         decoder: clean states [B, *shape] to images in [-1, 1], called on at most `decode_batch` at a time.
         weights: type of the network's weights; states are float32.
+        times: what the network is told at t = 1, and times t elsewhere.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class PredictingDenoiser(Denoiser):
         s_max: float,
         device: torch.device,
         weights: torch.dtype = torch.float32,
+        times: float = 1,
         conditioning: Conditioning | None = None,
         guidance: float = 1.0,
         decoder: Callable[[Tensor], Tensor] | None = None,
@@ -58,7 +60,7 @@ class PredictingDenoiser(Denoiser):
         self.network, self.path, self.prediction = network, path, prediction
         self.parametrisation = {**path.description(), "prediction": prediction}
         self.name, self.shape, self.s_min, self.s_max, self.device = name, tuple(shape), s_min, s_max, device
-        self.weights, self.conditioning, self.guidance = weights, conditioning, guidance
+        self.weights, self.times, self.conditioning, self.guidance = weights, times, conditioning, guidance
         self.decoder, self.decode_batch = decoder, decode_batch
         self.passes = 1 if conditioning is None or guidance == 1 else 2
 
@@ -68,7 +70,8 @@ class PredictingDenoiser(Denoiser):
     def __call__(self, y: Tensor, s: Tensor | float, condition: Tensor | None = None) -> Tensor:
         s = torch.as_tensor(s, dtype=torch.float64, device=y.device)
         x, t = self.path.from_ys(y, s)
-        output = self._network(x, t.to(y.dtype).expand(len(y)), condition)
+        told = (self.times * t).to(y.dtype)  # rounded once: networks see the rounding of float32
+        output = self._network(x, told.expand(len(y)), condition)
         if self.prediction == "sample":
             return output
         if self.prediction == "epsilon":
