@@ -50,6 +50,7 @@ FITTING += ["levels/clock", "models/accelerated"]
 STAGES = {
     "tableau": [
         f"{SCRIPTS}/tableau",
+        "from_spec",
         "provenance",
         "tableau",
         *MODEL,
@@ -86,6 +87,7 @@ STAGES = {
     ],
     "fit": [
         f"{SCRIPTS}/fit",
+        "from_spec",
         *FITTING,
         *CLASSICAL_CODE,
         *SAMPLING,

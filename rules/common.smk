@@ -213,14 +213,7 @@ def fit_pairs(split):
 
 def classical_spec(wildcards, token):
     """What the config says of a classical solver, as JSON."""
-    definition = study(wildcards).definition(token)
-    spec = {
-        "solver": definition.solver,
-        "solver_options": definition.solver_options(),
-        "levels": definition.levels,
-        "level_options": definition.level_options(),
-    }
-    return json.dumps(spec, sort_keys=True)
+    return json.dumps(study(wildcards).definition(token).spec(), sort_keys=True)
 
 
 def search_spec(wildcards):
@@ -251,20 +244,8 @@ def split_size(wildcards):
 
 def fit_spec(wildcards):
     """What the config says of a learned solver, as JSON."""
-    definition = CONFIG.definition(wildcards.solver)
-    recipe = definition.recipe
-    spec = {
-        "family": definition.family,
-        "base": definition.base,
-        "weights": recipe.weights,
-        "options": definition.family_options,
-        "driver": recipe.driver,
-        "decoupled": recipe.decoupled,
-        "first_node": definition.first_node,
-        "settings": study(wildcards)
-        .fit_settings(wildcards.solver)
-        .model_dump(mode="json"),
-    }
+    settings = study(wildcards).fit_settings(wildcards.solver)
+    spec = CONFIG.definition(wildcards.solver).spec(settings)
     return json.dumps(spec, sort_keys=True)
 
 

@@ -440,7 +440,7 @@ def test_what_a_network_is_comes_from_a_scheduler_its_config_or_the_tableau(case
     tableau = made("unipc", case.model)
     ways = [S4SScheduler.from_tableau(tableau, like) for like in (case.own, case.own.config, dict(case.own.config), None)]
     for way in ways[1:]:
-        assert way.coordinates.about == ways[0].coordinates.about
+        assert way.coordinates.parametrisation == ways[0].coordinates.parametrisation
         assert ran_twice(case, ways[0], way)
 
 
@@ -449,7 +449,7 @@ def test_usual_noise_schedules_are_known_from_the_tableau(case, betas):
     own = diffusers.DDPMScheduler(beta_schedule=betas[0], beta_start=betas[1], beta_end=betas[2])
     like = S4SScheduler.from_config(own.config)
     high = min(10.0, like.coordinates.s_max)
-    tableau = s4s.solver("ddim", torch.tensor([high, 1.0, 0.1])).with_meta(parametrisation=like.coordinates.about)
+    tableau = s4s.solver("ddim", torch.tensor([high, 1.0, 0.1])).with_meta(parametrisation=like.coordinates.parametrisation)
     made_by_meta = S4SScheduler.from_tableau(tableau)
     assert made_by_meta.config.beta_schedule == betas[0]
     made_by_meta.set_timesteps(2)
@@ -464,7 +464,7 @@ def test_a_flow_network_that_predicts_data_is_kept(case):
     scheduler = S4SScheduler.from_tableau(s4s.solver("ddim", torch.tensor([10.0, 1.0])), own, prediction_type="sample")
     made_directly = S4SScheduler(path_type="flow", prediction_type="sample", use_flow_sigmas=True)
     for config in (scheduler.config, {**scheduler.config, "_class_name": "S4SScheduler"}, made_directly.config):
-        assert S4SScheduler.from_config(config).coordinates.about == scheduler.coordinates.about
+        assert S4SScheduler.from_config(config).coordinates.parametrisation == scheduler.coordinates.parametrisation
 
 
 def test_settings_may_stand_in_for_what_a_tableau_does_not_say():

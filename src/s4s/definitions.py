@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from s4s.families import FAMILIES
+from s4s.fitting.settings import FitSettings
 from s4s.levels import GRIDS
 from s4s.solvers import SOLVERS
 
@@ -137,6 +138,15 @@ class Classical(Strict):
         options = self.model_dump(include=set(_LEVEL_OPTIONS), exclude_none=True)
         return {**options, "to_zero": True} if self.to_zero else options
 
+    def spec(self) -> dict[str, Any]:
+        """Plain values from which s4s/from_spec.py makes the solver."""
+        return {
+            "solver": self.solver,
+            "solver_options": self.solver_options(),
+            "levels": self.levels,
+            "level_options": self.level_options(),
+        }
+
 
 _SOLVER_OPTIONS = ("order", "prediction", "variant", "lower_order_final", "corrector", "clock", "p_pseudo", "c_pseudo")
 _LEVEL_OPTIONS = ("rho", "power", "table", "values", "gamma", "exponent", "initial")
@@ -179,6 +189,20 @@ class Learned(Strict):
         given = {"prediction": self.prediction, "order": order, "consistency": self.consistency,
                  "start_weights": self.start_weights}  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}
+
+    def spec(self, settings: FitSettings) -> dict[str, Any]:
+        """Plain values from which s4s/from_spec.py makes the fit; a tableau keeps them in its meta."""
+        weights, driver, decoupled = self.recipe
+        return {
+            "family": self.family,
+            "base": self.base,
+            "weights": weights,
+            "options": self.family_options,
+            "driver": driver,
+            "decoupled": decoupled,
+            "first_node": self.first_node,
+            "settings": settings.model_dump(mode="json"),
+        }
 
     @model_validator(mode="after")
     def _options_fit(self) -> Learned:

@@ -179,21 +179,51 @@ def coefficients(tableaux: dict[str, str], columns: int = 4) -> Figure:
     figure, axes = plt.subplots(rows, columns, figsize=(1.9 * columns + 0.6, 1.9 * rows), squeeze=False, layout="constrained")
     for axis in axes.flat[len(solvers) :]:
         axis.remove()
-    maps = {}
-    for name, tableau in solvers.items():
-        a, b = (table[1:].numpy() for table in tableau.reduced())
-        start = a * (tableau.levels[0] / tableau.levels[1:]).numpy()
-        below = np.tril(np.ones_like(b))
-        maps[name] = np.concatenate([start[:, None], np.where(below > 0, b, np.nan)], axis=1)
+    maps = {name: _coefficients(tableau) for name, tableau in solvers.items()}
     limit = max(np.nanmax(np.abs(values)) for values in maps.values())
     for axis, (name, values) in zip(axes.flat, maps.items(), strict=False):
-        image = axis.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-        nfe = len(values)
+        image = _heat_map(axis, values, limit)
         axis.set_title(name, fontsize=7)
-        axis.set_xticks(range(nfe + 1), ["$y_0$", *(f"$D_{{{j}}}$" for j in range(nfe))], fontsize=6)
-        axis.set_yticks(range(nfe), [f"$y_{{{n + 1}}}$" for n in range(nfe)], fontsize=6)
-        axis.grid(False)
     figure.colorbar(image, ax=list(axes.flat[: len(solvers)]), label="weight ($y_0$: over $s_n/s_0$)", shrink=0.8)
+    return figure
+
+
+def _coefficients(tableau: Tableau) -> np.ndarray:
+    """What node n + 1 is made of: the weight of y_0, over s_{n+1}/s_0, and those of the outputs; [N, N + 1], NaN above."""
+    a, b = (table[1:].numpy() for table in tableau.reduced())
+    ratios = (tableau.levels[1:] / tableau.levels[0]).numpy()
+    start = np.divide(a, ratios, out=a.copy(), where=ratios > 0)
+    return np.concatenate([start[:, None], np.where(np.tril(np.ones_like(b)) > 0, b, np.nan)], axis=1)
+
+
+def _heat_map(axis: Any, values: np.ndarray, limit: float) -> Any:
+    image = axis.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    nfe = len(values)
+    axis.set_xticks(range(nfe + 1), ["$y_0$", *(f"$D_{{{j}}}$" for j in range(nfe))], fontsize=6)
+    axis.set_yticks(range(nfe), [f"$y_{{{n + 1}}}$" for n in range(nfe)], fontsize=6)
+    axis.grid(False)
+    return image
+
+
+def one_solver(tableau: Tableau) -> Figure:
+    """One solver. Left: its noise levels, and what the network is told. Right: its reduced form, as in `coefficients`."""
+    nfe, values = tableau.nfe, _coefficients(tableau)
+    side = max(2.2, 0.34 * nfe)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(side + 3.6, side + 0.6), layout="constrained", width_ratios=[2.4, side])
+    seen = tableau.levels > 0
+    left.plot(np.arange(nfe + 1)[seen], tableau.levels[seen], "_", color="black", markersize=10, label="schedule")
+    left.plot(range(nfe), tableau.eval_levels, "o", color=LEARNED_COLOURS[0], markersize=3.5, label="told to the network")
+    left.set(yscale="log", xlabel="node n", ylabel="noise level s (data units)")
+    left.set_xticks(range(nfe + 1))
+    left.legend(frameon=False)
+    limit = np.nanmax(np.abs(values))
+    image = _heat_map(right, values, limit)
+    for (row, column), value in np.ndenumerate(values):
+        if nfe <= 10 and not np.isnan(value):
+            colour = "white" if abs(value) > 0.6 * limit else "black"
+            right.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=5, color=colour)
+    figure.colorbar(image, ax=right, label="weight ($y_0$: over $s_n/s_0$)")
+    figure.suptitle(" ".join(map(str, filter(None, [tableau.meta.get("model"), tableau.meta.get("token"), f"NFE {nfe}"]))))
     return figure
 
 

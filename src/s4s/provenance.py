@@ -1,10 +1,12 @@
-"""What is written into every result about how it was made."""
+"""What is written into every result about how it was made, and whether a solver was made for a network."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+from s4s.errors import S4SError
 from s4s.tableau import Tableau
 
 
@@ -32,3 +34,49 @@ def provenance(model: str, tableau: Tableau) -> dict[str, Any]:
         "tableau": tableau.digest(),
         **{f"version_{name}": version(name) for name in ("s4s", "torch", "numpy")},
     }
+
+
+def check(tableau: Tableau, network: Any, whose: str) -> None:
+    """Raise S4SError where a tableau was made for another parametrisation, or its levels leave the network's range.
+
+    A tableau whose meta does not say what it was made for is held against the range alone, and so is any where the network's
+    parametrisation is not known.
+
+    Args:
+        network: has `parametrisation`, `s_min` and `s_max`, as denoisers and Coordinates have.
+        whose: the network in words.
+    """
+    wanted = (network.parametrisation and tableau.meta.get("parametrisation")) or {}
+    what = f"the solver with {tableau.nfe} evaluations"
+    model = f" (model {tableau.meta['model']})" if "model" in tableau.meta else ""
+    for key, value in wanted.items():
+        if not describes({key: value}, network.parametrisation):
+            raise S4SError(
+                f"{what} was made for a network with {key} {_text(value)}{model}, but {whose} has {key} "
+                f"{_text(network.parametrisation.get(key))}; fit one for it, or, to use this one nonetheless, take "
+                "tableau.with_meta(parametrisation=None)"
+            )
+    highest, lowest = float(tableau.levels[0]), float(tableau.levels[tableau.levels > 0][-1])
+    slack = 1 + 1e-4
+    if highest > network.s_max * slack or lowest * slack < network.s_min:
+        raise S4SError(
+            f"{what} runs over noise levels {highest:.6g} to {lowest:.6g}{model}, but {whose} covers "
+            f"{network.s_max:.6g} to {network.s_min:.6g} only; fit a solver for it, or take that model's schedule"
+        )
+
+
+def describes(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether all values of one parametrisation are those of the other, numbers to 1e-4."""
+    return all(_same(value, other.get(key)) for key, value in one.items())
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, float | int) and isinstance(other, float | int):
+        return abs(one - other) <= 1e-4 * abs(one)
+    return bool(one == other)
+
+
+def _text(value: Any) -> str:
+    return " / ".join(f"{level:.4g}" for level in value) if isinstance(value, list) else str(value)

@@ -10,43 +10,16 @@ from s4s.script import run_script, use_device
 def main(args: argparse.Namespace) -> dict[str, int]:
     device = use_device(args.threads)
     from s4s.atomic import write_json
-    from s4s.families import FAMILIES
-    from s4s.fitting.fit import fit
-    from s4s.fitting.settings import FitSettings
-    from s4s.fitting.warm_start import resampled
-    from s4s.models.load import copies, load_model, load_perceptual
-    from s4s.solvers import solver
+    from s4s.from_spec import learned
+    from s4s.models.load import load_model
     from s4s.tableau import Tableau
     from s4s.teacher import TeacherPairs
 
-    spec = json.loads(args.spec)
-    base = Tableau.load(args.base)
     denoiser = load_model(args.model, device, args.embeddings)
-    start = base
-    if args.warm_start:
-        start = resampled(
-            Tableau.load(args.warm_start), base.nfe, denoiser.s_max, float(base.levels[-1]),
-            lambda levels: solver(base.meta["solver"], levels, path=denoiser.path, **base.meta["options"]),
-            weights=FAMILIES[spec["weights"]].by_lag,
-        ).with_meta(**base.meta)  # fmt: skip
-    result = fit(
-        denoiser,
-        TeacherPairs.load(args.train, args.val),
-        spec["weights"],
-        start.levels,
-        base=start,
-        family_options=spec["options"],
-        driver=spec["driver"],
-        decoupled=spec["decoupled"],
-        first_node=spec["first_node"],
-        settings=FitSettings(**spec["settings"]),
-        perceptual_network=load_perceptual(args.model, device),
-        batch_size=denoiser.block,
-        replicas=copies(args.model, device, args.embeddings),
-        state_path=args.state,
-        show_progress=True,
-    )
-    result.tableau.with_meta(token=args.token, fit=spec).save(args.out)
+    base, near = Tableau.load(args.base), Tableau.load(args.warm_start) if args.warm_start else None
+    pairs = TeacherPairs.load(args.train, args.val)
+    result = learned(json.loads(args.spec), denoiser, base, pairs, args.token, args.model, near, args.embeddings, args.state)
+    result.tableau.save(args.out)
     evaluations = result.tableau.meta["evaluations"]
     write_json(args.history, {"evaluations": evaluations, "seconds": result.seconds, "history": result.history})
     Path(args.state).unlink(missing_ok=True)

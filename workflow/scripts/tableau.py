@@ -7,19 +7,11 @@ from s4s.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
-    from s4s.levels import levels
+    from s4s.from_spec import classical
     from s4s.models.load import load_outline
-    from s4s.provenance import made_for
-    from s4s.solvers import solver
 
-    spec = json.loads(args.spec)
-    model = load_outline(args.model)
-    level_options = {**spec["level_options"], **({"costs": args.costs} if args.costs else {})}
-    solver_options = {**spec["solver_options"], **({"statistics": args.statistics} if args.statistics else {})}
-    steps = args.nfe + solver_options.get("analytic_first_step", False)
-    grid = levels(spec["levels"], steps, model, **level_options)
-    tableau = solver(spec["solver"], grid, start=model.s_max, path=model.path, **solver_options)
-    tableau.with_meta(**made_for(model), token=args.token, family=args.family, schedule=spec["levels"]).save(args.out)
+    spec, model = json.loads(args.spec), load_outline(args.model)
+    classical(spec, args.nfe, model, args.token, args.family, args.costs, args.statistics).save(args.out)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -1,4 +1,4 @@
-"""The command `s4s`: look at solvers, compare them, make them from published schedules, export them."""
+"""The command `s4s`: learn solvers, sample with them, look at them, compare, convert and export them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import typer
 from s4s.cli.compare import compare
 from s4s.cli.convert import convert
 from s4s.cli.export import export
+from s4s.cli.fit import fit
+from s4s.cli.sample import sample
 from s4s.cli.show import show
 from s4s.errors import S4SError
 
@@ -20,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (show, compare, convert):
+for command in (fit, sample, show, compare, convert):
     app.command()(command)
 app.add_typer(export, name="export")
 

@@ -50,6 +50,33 @@ def diffusers(
     print(f"{out}: {', '.join(map(str, found))} steps")
 
 
+@export.command()
+def comfyui(
+    tableaux: Annotated[list[Path], typer.Argument(help="Files of one solver, or its folder results/tableaux/MODEL/SOLVER.")],
+    out: Annotated[Path, typer.Option(help="ComfyUI's own folder, which has custom_nodes and models.")],
+) -> None:
+    """Put the node "S4S Solver" and a solver's files into ComfyUI, whose Python needs this package too (docs/pipelines.md).
+
+    Files go to models/s4s/MODEL/SOLVER, and take the place of those of the same name there.
+
+    Example: `s4s export comfyui results/tableaux/sd15/s4s_alt --out ComfyUI`
+    """
+    from s4s.atomic import write_text
+    from s4s.export.collection import read_tableaux
+
+    found = read_tableaux(tableaux)
+    for needed in ("custom_nodes", "models"):
+        if not (out / needed).is_dir():
+            raise S4SError(f"{out}: has no folder {needed}; --out is the folder that ComfyUI was installed in")
+    node = Path(__file__).parents[1] / "export" / "comfyui" / "__init__.py"
+    write_text(out / "custom_nodes" / "s4s" / "__init__.py", node.read_text())
+    for nfe, tableau in found.items():
+        names = (str(tableau.meta.get(key) or "unknown") for key in ("model", "token"))
+        path = out.joinpath("models", "s4s", *names, f"nfe~{nfe}.json")
+        tableau.save(path)
+        print(path)
+
+
 def _config(folder: Path) -> dict[str, object]:
     for path in (folder / "scheduler_config.json", folder / "scheduler" / "scheduler_config.json"):
         if path.is_file():

@@ -9,12 +9,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from s4s.atomic import atomic_path
+from s4s.errors import S4SError
 from s4s.tableau import Tableau
+
+PLOTS = (".pdf", ".png", ".svg")
 
 
 def show(
     tableau: Annotated[Path, typer.Argument(help="The solver's file, such as results/tableaux/digits/joint/nfe~5.json.")],
     reduced: Annotated[bool, typer.Option("--reduced", help="Each state from the start and the outputs alone.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw levels and reduced form too: a .pdf, .png or .svg file.")] = None,
 ) -> None:
     """Print a solver: what it was made for, its noise levels, and its weights.
 
@@ -22,7 +27,7 @@ def show(
     y and outputs D so far in the next state. With **--reduced** earlier states are eliminated; two solvers with the same
     levels and reduced form compute the same thing.
 
-    Example: `s4s show results/tableaux/digits/joint/nfe~5.json --reduced`
+    Example: `s4s show results/tableaux/digits/joint/nfe~5.json --reduced --plot joint5.pdf`
     """
     solver = Tableau.load(tableau)
     console = Console()
@@ -30,6 +35,19 @@ def show(
         console.print(f"[bold]{key}[/bold]  {value}", highlight=False)
     for table in reduced_form(solver) if reduced else rows(solver):
         console.print(table)
+    if plot is not None:
+        _draw(solver, plot)
+
+
+def _draw(solver: Tableau, out: Path) -> None:
+    if out.suffix not in PLOTS:
+        raise S4SError(f"--plot {out}: must end in {', '.join(PLOTS[:-1])} or {PLOTS[-1]}")
+    try:
+        from s4s.figures import one_solver
+    except ModuleNotFoundError as error:
+        raise S4SError(f"plots need {error.name}; in s4s's own folder: pip install '.[workflow]'") from error
+    with atomic_path(out) as path:
+        one_solver(solver).savefig(path)
 
 
 def facts(solver: Tableau) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +11,6 @@ import torch
 from s4s.errors import S4SError
 from s4s.models.edm import EDMPreconditioning
 from s4s.models.paths import FlowMatching, VPDiscrete
-from s4s.tableau import Tableau
 
 
 class Factors(NamedTuple):
@@ -30,14 +29,14 @@ class Coordinates(NamedTuple):
         factors: of a noise level.
         level_of_time: the noise level at a time that the network is told.
         s_min, s_max: the levels of its first and its last time.
-        about: plain values, as in Denoiser.parametrisation.
+        parametrisation: plain values, as in Denoiser.parametrisation.
     """
 
     factors: Callable[[float], Factors]
     level_of_time: Callable[[float], float]
     s_min: float
     s_max: float
-    about: dict[str, Any]
+    parametrisation: dict[str, Any]
 
 
 def on_path(path: VPDiscrete | FlowMatching, prediction: str, flow_times: int = 1000) -> Coordinates:
@@ -81,44 +80,3 @@ def preconditioned(sigma_data: float) -> Coordinates:
         return Factors(c_in, c_noise, c_skip / c_in, c_out)
 
     return Coordinates(factors, lambda time: math.exp(4 * time), 0.0, math.inf, scales.description())
-
-
-def check(tableau: Tableau, coordinates: Coordinates, whose: str) -> None:
-    """Raise S4SError where a tableau was made for another parametrisation, or its levels leave the network's range.
-
-    A tableau whose meta does not say what it was made for is held against the range alone.
-    """
-    made_for = tableau.meta.get("parametrisation") or {}
-    what = f"the solver with {tableau.nfe} evaluations"
-    model = f" (model {tableau.meta['model']})" if "model" in tableau.meta else ""
-    for key, value in made_for.items():
-        if not describes({key: value}, coordinates.about):
-            raise S4SError(
-                f"{what} was made for a network with {key} {_text(value)}{model}, but {whose} has {key} "
-                f"{_text(coordinates.about.get(key))}; fit one for it, or, to use this one nonetheless, take "
-                "tableau.with_meta(parametrisation=None)"
-            )
-    highest, lowest = float(tableau.levels[0]), float(tableau.levels[tableau.levels > 0][-1])
-    slack = 1 + 1e-4
-    if highest > coordinates.s_max * slack or lowest * slack < coordinates.s_min:
-        raise S4SError(
-            f"{what} runs over noise levels {highest:.6g} to {lowest:.6g}{model}, but {whose} covers "
-            f"{coordinates.s_max:.6g} to {coordinates.s_min:.6g} only; fit a solver for it, or take that model's schedule"
-        )
-
-
-def describes(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether all values of one parametrisation are those of the other, numbers to 1e-4."""
-    return all(_same(value, other.get(key)) for key, value in one.items())
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, float | int) and isinstance(other, float | int):
-        return abs(one - other) <= 1e-4 * abs(one)
-    return bool(one == other)
-
-
-def _text(value: Any) -> str:
-    return " / ".join(f"{level:.4g}" for level in value) if isinstance(value, list) else str(value)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from s4s.errors import S4SError, one_line
-from s4s.export.coordinates import describes
 from s4s.models.paths import VPDiscrete
+from s4s.provenance import describes
 from s4s.tableau import Tableau
 from s4s.torchvision_operators import declare_missing_operators
 

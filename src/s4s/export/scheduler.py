@@ -13,10 +13,11 @@ from torch.utils.hooks import RemovableHandle
 
 from s4s.errors import S4SError
 from s4s.export.collection import Source, pick, read_tableaux, restarted
-from s4s.export.coordinates import check, on_path, preconditioned
+from s4s.export.coordinates import on_path, preconditioned
 from s4s.export.foreign_config import config_of_tableau, path_of_betas, translated
 from s4s.export.network_run import NetworkRun
 from s4s.models.paths import FlowMatching
+from s4s.provenance import check
 from s4s.tableau import Tableau
 from s4s.torchvision_operators import declare_missing_operators
 

@@ -78,9 +78,9 @@ def load_perceptual(name_or_path: str | Path, device: str | torch.device = "cpu"
 
 
 def copies(
-    name_or_path: str | Path, device: str, embeddings: str | Path | None = None
+    name_or_path: str | Path, device: str | torch.device, embeddings: str | Path | None = None
 ) -> list[tuple[Denoiser, Classifier | None]]:
     """The denoiser and the perceptual network once more on every further GPU that this process sees; none on a CPU."""
-    count = torch.cuda.device_count() if device == "cuda" else 0
+    count = torch.cuda.device_count() if torch.device(device).type == "cuda" else 0
     others = [f"cuda:{i}" for i in range(1, count)]
     return [(load_model(name_or_path, other, embeddings), load_perceptual(name_or_path, other)) for other in others]

@@ -21,9 +21,10 @@ from comfy.samplers import KSAMPLER
 from comfy_api.latest import ComfyExtension, io
 
 from s4s.errors import S4SError
-from s4s.export.coordinates import Coordinates, check, on_path, preconditioned
+from s4s.export.coordinates import Coordinates, on_path, preconditioned
 from s4s.export.k_diffusion import sample_s4s, sigmas_of
 from s4s.models.paths import FlowMatching, VPDiscrete
+from s4s.provenance import check
 from s4s.tableau import Tableau
 
 FOLDER = "s4s"  # below ComfyUI's models, and the name of its paths in extra_model_paths.yaml
@@ -102,7 +103,7 @@ def coordinates_of(sampling: Any) -> Coordinates:
         return on_path(VPDiscrete(alphas_cumprod=1 / (1 + sampling.sigmas.cpu().double() ** 2)), PREDICTIONS[output])
     known = preconditioned(float(getattr(sampling, "sigma_data", 1.0)))
     if output != "EDM":
-        known = known._replace(about={"path": f"{levels} with {output}"})
+        known = known._replace(parametrisation={"path": f"{levels} with {output}"})
     return known._replace(s_min=float(sampling.sigma_min), s_max=float(sampling.sigma_max))
 
 

@@ -1,0 +1,87 @@
+"""s4s sample: run a solver on a model."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from s4s.errors import S4SError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMS = (".png", ".npy", ".h5")
+TILE, GAP = 64, 2  # pixels that a small image is enlarged to, and between images
+
+
+def sample(
+    model: Annotated[str, typer.Argument(help="The model: a name in config/models, or a path of its YAML file.")],
+    tableau: Annotated[Path, typer.Argument(help="The solver's file, such as my-solver/nfe~5.json.")],
+    out: Annotated[Path, typer.Option(help="A .png with all images, an .npy array, or an .h5 file as the workflow's.")],
+    count: Annotated[int, typer.Option(help="Number of samples.", min=1)] = 16,
+    seed: Annotated[int, typer.Option(help="Another seed is other noise.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="Of the CPU; 0 for all.", min=0)] = 0,
+) -> None:
+    """Sample a model with a solver, on a GPU of this machine or its CPU.
+
+    The noise is that of the comparison's test with the same sampling seed. An .npy file holds what the model decodes to: images
+    in -1 ... 1, [count, channels, height, width]. An .h5 file holds the states with their seeds; an interrupted one goes on.
+
+    Example: `s4s sample digits my-solver/nfe~5.json --out digits.png --count 64`
+    """
+    from s4s.script import use_device
+
+    if out.suffix not in FORMS:
+        raise S4SError(f"--out {out}: must end in {', '.join(FORMS[:-1])} or {FORMS[-1]}")
+    device = use_device(threads or os.cpu_count() or 1)
+    import numpy as np
+
+    from s4s import sampling
+    from s4s.atomic import atomic_path
+    from s4s.models.files import identity
+    from s4s.models.load import load_model
+    from s4s.provenance import check
+    from s4s.samples import draw_samples
+    from s4s.seeds import sample_seeds
+    from s4s.tableau import Tableau
+
+    solver, denoiser = Tableau.load(tableau), load_model(model, device)
+    check(solver, denoiser, f"model {denoiser.name}")
+    seeds = sample_seeds("test", count, seed)
+    if out.suffix == ".h5":
+        draw_samples(denoiser, solver, {f"test~{seed}": seeds}, denoiser.block, out, identity(model))
+        return
+    y_T, condition = sampling.initial_noise(denoiser, seeds), denoiser.conditions(seeds)
+    y_0 = sampling.sample(denoiser, y_T, solver, condition, denoiser.block, show_progress=True, fill=True)
+    decoded = denoiser.decode(y_0).cpu()
+    with atomic_path(out) as path:
+        if out.suffix == ".npy":
+            np.save(path, decoded.numpy())
+        else:
+            _save_picture(decoded, path, denoiser.name)
+
+
+def _save_picture(images: Tensor, path: Path, model: str) -> None:
+    """One picture of all images [n, 1 or 3, height, width] in [-1, 1], row by row; small ones are enlarged."""
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise S4SError(f"what model {model} samples, {list(images.shape[1:])}, is no image; give --out a name in .npy or .h5")
+    try:
+        from PIL import Image
+
+        from s4s.metrics.features import eight_bit
+    except ModuleNotFoundError as error:
+        raise S4SError(f"pictures need {error.name}; in s4s's own folder: pip install '.[workflow]'") from error
+    import torch
+
+    times, columns = max(1, TILE // images.shape[-1]), math.ceil(math.sqrt(len(images)))
+    large = eight_bit(images).repeat_interleave(times, 2).repeat_interleave(times, 3)
+    tiles = torch.nn.functional.pad(large, (0, GAP, 0, GAP), value=255)
+    _, channels, height, width = tiles.shape
+    rows = math.ceil(len(tiles) / columns)
+    blank = tiles.new_full((rows * columns - len(tiles), channels, height, width), 255)
+    grid = torch.cat([tiles, blank]).view(rows, columns, channels, height, width)
+    Image.fromarray(grid.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels).numpy()).save(path)
