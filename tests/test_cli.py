@@ -3,17 +3,27 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 import s4s
-from s4s.cli import app
+import s4s.teacher
+from s4s.cli import app, main
 from s4s.export import S4SScheduler
-from s4s.models.load import load_outline
+from s4s.figures import one_solver
+from s4s.fitting.loop import Loop
+from s4s.models.files import SHIPPED
+from s4s.models.load import load_outline, load_perceptual
 from s4s.models.paths import VPDiscrete
+from s4s.provenance import made_for
+from s4s.seeds import sample_seeds
+from s4s.store import read_split
 
 from diffusers import PNDMScheduler  # isort: skip
 
@@ -110,6 +120,180 @@ def test_export_writes_a_scheduler_and_its_card(tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+CONFIG = {
+    "models": ["digits"], "nfe": [3], "solvers": ["alt"], "seeds": [0],
+    "teacher": {"steps": 12, "train": 32, "val": 24},
+    "fit": {"iterations": 4, "batch": 8, "validate_every": 2},
+    "per_model": {"digits": {"teacher": {"order": 2}}},
+    "definitions": {
+        "ipndm": {"solver": "ipndm", "order": 2, "levels": "time_quadratic"},
+        "gits": {"solver": "ipndm", "order": 2, "levels": "gits"},
+        "alt": {"family": "s4s_alt", "base": "ipndm"},
+        "near": {"family": "joint", "base": "ipndm", "warm_start": "previous"},
+        "searched": {"family": "joint", "base": "gits"},
+        "large": {"family": "joint", "base": "ipndm", "min_nfe": 4},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    return path
+
+
+def fitted(config, *arguments, model="digits"):
+    return run("fit", model, "--config", config, "--threads", 1, *arguments)
+
+
+def test_fit_makes_pairs_and_learns_on_them(config, digits):
+    out = config.parent / "out"
+    result = fitted(config, "--solver", "alt", "--nfe", 4, "--nfe", 3, "--out", out)
+    assert result.exit_code == 0, result.output
+    teacher = s4s.solver("unipc", s4s.levels("logsnr", 12, digits), order=2)  # the order is that of per_model
+    made = [s4s.teacher.make_pairs(digits, teacher, sample_seeds(split, n)) for split, n in (("train", 32), ("val", 24))]
+    settings = s4s.FitSettings(**CONFIG["fit"])
+    base = s4s.solver("ipndm", s4s.levels("time_quadratic", 3, digits), order=2)
+    options = {"driver": "alternate", "decoupled": True, "settings": settings, "perceptual_network": load_perceptual("digits")}
+    expected = s4s.fit(digits, s4s.TeacherPairs(*made), "lms", base.levels, base=base, **options)
+    tableau = s4s.Tableau.load(out / "nfe~3.json")
+    assert tableau.same_as(expected.tableau, 1e-4) and not tableau.same_as(base, 1e-2)
+    assert (tableau.meta["token"], tableau.meta["pairs"]) == ("alt", {"train": 32, "val": 24})
+    assert tableau.meta["teacher"] == "unipc, order 2, on logsnr levels, 12 evaluations"
+    assert f"{expected.history[0]['val']:.4g} at the start" in result.output
+
+
+def test_fit_goes_on_where_it_was(config, monkeypatch):
+    """What is there is kept, with pairs that another solver shares, and a fit that was cut off goes on from its state."""
+    out, pairs = config.parent / "out", ("--pairs", config.parent / "pairs")
+    assert fitted(config, "--solver", "alt", "--nfe", 3, "--out", out, *pairs).exit_code == 0
+    first = (out / "nfe~3.json").read_bytes()
+    monkeypatch.setattr(s4s.teacher, "write_pairs", lambda *_: pytest.fail("pairs are made again"))
+    steps, step = [], Loop.step
+
+    def cut_off(loop):
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        steps.append(loop.iteration)
+        step(loop)
+
+    monkeypatch.setattr("s4s.fitting.fit.STATE_SECONDS", 0.0)
+    monkeypatch.setattr(Loop, "step", cut_off)
+    assert fitted(config, "--solver", "alt", "--nfe", 3, "--nfe", 4, "--out", out, *pairs).exit_code != 0
+    assert not (out / "nfe~4.json").exists() and (out / "fits/nfe~4.state").exists()
+    monkeypatch.setattr(Loop, "step", lambda loop: (steps.append(loop.iteration), step(loop)))
+    result = fitted(config, "--solver", "alt", "--nfe", 3, "--nfe", 4, "--out", out, *pairs)
+    assert result.exit_code == 0 and "nfe~3.json: is there already" in result.output
+    assert steps == [0, 1, 2, 3] and (out / "nfe~3.json").read_bytes() == first
+    assert not (out / "fits/nfe~4.state").exists()
+    whole = fitted(config, "--solver", "alt", "--nfe", 4, "--out", config.parent / "whole", *pairs)
+    assert whole.exit_code == 0
+    assert s4s.Tableau.load(out / "nfe~4.json").digest() == s4s.Tableau.load(config.parent / "whole/nfe~4.json").digest()
+
+
+def test_fit_near_the_one_before(config):
+    assert fitted(config, "--solver", "near", "--nfe", 3, "--nfe", 4, "--out", config.parent / "out").exit_code == 0
+    alone = fitted(config, "--solver", "near", "--nfe", 4, "--out", config.parent / "alone")
+    assert alone.exit_code == 0
+    near, far = (s4s.Tableau.load(config.parent / f"{name}/nfe~4.json") for name in ("out", "alone"))
+    assert not near.same_as(far, 1e-3)
+
+
+MODULE = """
+import torch
+from s4s.models.mixture import MixtureDenoiser
+
+def make(name, device, files, scale):
+    means = torch.tensor([[-1.0, 0.3], [0.8, -0.5]], dtype=torch.float64) * scale
+    denoiser = MixtureDenoiser(means, torch.tensor([0.5, 0.5], dtype=torch.float64), std=0.3, s_min=0.05, s_max=20.0)
+    denoiser.name = name
+    return denoiser
+"""
+
+
+def test_a_model_of_ones_own_is_fitted_and_sampled(config, tmp_path, monkeypatch):
+    (tmp_path / "own_module.py").write_text(MODULE)
+    features = yaml.safe_load((SHIPPED / "digits.yaml").read_text())["features"]
+    features["path"] = str((SHIPPED / features["path"]).resolve())
+    about = {"name": "mine", "kind": "python", "function": "own_module:make", "options": {"scale": 1.5}, "features": features}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(about))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    common = ("--solver", "alt", "--nfe", 3, "--out", tmp_path / "out")
+    refused = fitted(config, *common, model="mine.yaml")
+    assert isinstance(refused.exception, s4s.S4SError) and "distance" in str(refused.exception)
+    assert fitted(config, *common, "--distance", "l2", model="mine.yaml").exit_code == 0
+    arguments = ("mine.yaml", tmp_path / "out/nfe~3.json", "--threads", 1, "--count", 7)
+    assert run("sample", *arguments, "--out", "points.npy").exit_code == 0
+    assert np.load("points.npy").shape == (7, 2)
+    picture = run("sample", *arguments, "--out", "points.png")
+    assert "is no image; give --out a name in .npy or .h5" in str(picture.exception) and not (tmp_path / "points.png").exists()
+
+
+def test_sample_writes_what_sample_gives(tmp_path, digits):
+    tableau = s4s.solver("dpmpp", s4s.levels("edm", 4, digits), order=2).with_meta(**made_for(digits))
+    tableau.save(tmp_path / "nfe~4.json")
+    seeds = sample_seeds("test", 5, 3)
+    expected = s4s.sample(digits, s4s.initial_noise(digits, seeds), tableau, batch_size=digits.block, fill=True).numpy()
+    for name in ("images.npy", "images.h5", "images.png"):
+        arguments = ("digits", tmp_path / "nfe~4.json", "--out", tmp_path / name, "--count", 5, "--seed", 3, "--threads", 1)
+        result = run("sample", *arguments)
+        assert result.exit_code == 0, result.exception
+    assert (np.load(tmp_path / "images.npy") == expected).all()
+    split = read_split(tmp_path / "images.h5", "samples", "test~3")
+    assert (split.y_0 == expected).all() and (split.seeds == seeds).all()
+    picture = np.asarray(Image.open(tmp_path / "images.png")).astype(float)
+    tile = picture[66 : 66 + 64 : 8, 66 : 66 + 64 : 8]  # the second of the second row: three columns, enlarged, a gap of 2
+    assert picture.shape == (2 * 66, 3 * 66, 3) and (picture[66:, 2 * 66 :] == 255).all()
+    assert np.abs(tile[..., 0] - (expected[4, 0] * 127.5 + 128).clip(0, 255)).max() < 1
+
+
+def test_a_solver_of_another_network_is_not_run(tmp_path):
+    path = VPDiscrete.scaled_linear()
+    tableau = s4s.solver("ddim", path.s_of_t(torch.tensor([999.0, 500.0, 0.0], dtype=torch.float64)))
+    about = {**path.description(), "prediction": "epsilon"}
+    tableau.with_meta(model="sd", parametrisation=about).save(tmp_path / "nfe~2.json")
+    s4s.solver("ddim", torch.tensor([500.0, 1.0, 0.002])).save(tmp_path / "high.json")
+    for name, message in (
+        ("nfe~2", r"\(model sd\), but model digits has path edm"),
+        ("high", "500 to .* but model digits covers 80"),
+    ):
+        refused = run("sample", "digits", tmp_path / f"{name}.json", "--out", tmp_path / "x.npy", "--threads", 1)
+        assert isinstance(refused.exception, s4s.S4SError) and re.search(message, str(refused.exception))
+    assert not (tmp_path / "x.npy").exists()
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_show_draws(files, suffix):
+    assert run("show", files / "unipc.json", "--plot", files / f"plot.{suffix}").exit_code == 0
+    assert (files / f"plot.{suffix}").read_bytes()[:5] in (b"\x89PNG\r", b"%PDF-", b"<?xml")
+
+
+def test_the_plot_shows_the_numbers(files):
+    tableau = s4s.Tableau.load(files / "unipc.json")
+    left, right = one_solver(tableau).axes[:2]
+    assert left.lines[0].get_ydata().tolist() == tableau.levels.tolist()
+    a, b = tableau.reduced()
+    shown = [float(text.get_text()) for text in right.texts]
+    ratio = float(a[3] * tableau.levels[0] / tableau.levels[3])
+    assert np.allclose(shown[-4:], [ratio, *b[3].tolist()], atol=0.006)
+
+
+def test_export_puts_the_node_and_files_into_comfyui(files):
+    out = files / "ComfyUI"
+    refused = run("export", "comfyui", files / "ddim.json", "--out", out)
+    assert "has no folder custom_nodes" in str(refused.exception) and not out.exists()
+    (out / "custom_nodes").mkdir(parents=True)
+    (out / "models").mkdir()
+    assert run("export", "comfyui", files / "ddim.json", "--out", out).exit_code == 0
+    assert (
+        s4s.Tableau.load(out / "models/s4s/digits/ddim/nfe~3.json").digest() == s4s.Tableau.load(files / "ddim.json").digest()
+    )
+    shipped = Path(s4s.__file__).parent / "export/comfyui/__init__.py"
+    assert (out / "custom_nodes/s4s/__init__.py").read_text() == shipped.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -117,17 +301,54 @@ def test_export_writes_a_scheduler_and_its_card(tmp_path):
         (("compare", "ddim.json", "short.json"), "has 3 evaluations and .*short.json has 2"),
         (("convert", "two.txt", "--model", "digits", "--out", "out"), "several lists with 3 evaluations; --pick one of"),
         (("convert", "two.txt", "--model", "digits", "--out", "out", "--pick", "none"), "no list named 'none'"),
+        (("show", "ddim.json", "--plot", "out"), "--plot out: must end in .pdf, .png or .svg"),
+        (("sample", "digits", "ddim.json", "--out", "out"), "--out out: must end in .png, .npy or .h5"),
+        (("sample", "digitz", "ddim.json", "--out", "out.npy"), "'digitz'"),
+        (("sample", "digits", "ddim.json", "--out", "ddim.json/x.npy", "--threads", "1"), "error: ddim.json: File exists"),
+        (("fit", "digits", "--nfe", "3", "--out", "out", "--solver", "ddim-edm"), "not among the learned solvers .*s4s_alt"),
+        (("fit", "digits", "--nfe", "99", "--out", "out"), r"nfe \[99\] must be smaller than the teacher's 64 steps"),
+        (("fit", "digits", "--nfe", "3", "--out", "out", "--config", "no.yaml"), "no.yaml: no such file"),
+        (("fit", "digits", "--nfe", "3", "--out", "out", "--config", "two.txt"), "two.txt: cannot be read: expected"),
+        (("fit", "digits", "--nfe", "3", "--out", "out", "--config", "list.yaml"), "list.yaml: must hold keys and values"),
+        (("fit", "digits", "--nfe", "3", "--out", "out", "--distance", "l3"), "distance: Input should be"),
     ],
 )
-def test_wrong_input_is_one_line(files, arguments, message):
+def test_wrong_input_is_one_line(files, arguments, message, monkeypatch, capsys):
     s4s.solver("ddim", LEVELS[:3]).save(files / "short.json")
     (files / "two.txt").write_text("# one\n80 5 0.6 0.002\n# two\n80 6 0.7 0.002\n")
-    command = [sys.executable, "-m", "s4s.cli", *arguments]
+    (files / "list.yaml").write_text("- digits\n")
+    monkeypatch.chdir(files)
+    monkeypatch.setattr(sys, "argv", ["s4s", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    written = capsys.readouterr().err
+    assert ended.value.code == 2 and re.search(message, written), written
+    assert len([line for line in written.splitlines() if "evaluation/s" not in line]) == 1 and not (files / "out").exists()
+
+
+def test_the_command_ends_with_its_exit_code(files):
+    command = [sys.executable, "-m", "s4s.cli", "compare", "ddim.json", "absent.json"]
     done = subprocess.run(command, cwd=files, capture_output=True, text=True)
-    assert done.returncode == 2 and re.search(message, done.stderr), done.stderr
-    assert len(done.stderr.splitlines()) == 1 and not (files / "out").exists()
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("error: absent.json: cannot read this tableau")
 
 
-@pytest.mark.parametrize("command", ["show", "compare", "convert", "export diffusers"])
+@pytest.mark.parametrize(
+    ("solver", "nfe", "message"),
+    [
+        ("searched", 3, "needs searches that only the workflow makes"),
+        ("large", 3, "defines large for other numbers of evaluations only"),
+        ("alt", 4, "nfe~4.json is there and was made otherwise"),
+    ],
+)
+def test_fit_refuses_before_any_work(config, solver, nfe, message):
+    out = config.parent / "out"
+    s4s.solver("ddim", torch.tensor([80.0, 5.0, 2.0, 0.6, 0.002])).save(out / "nfe~4.json")
+    before = (out / "nfe~4.json").read_bytes()
+    refused = fitted(config, "--solver", solver, "--nfe", 5, "--nfe", nfe, "--out", out)
+    assert isinstance(refused.exception, s4s.S4SError) and message in str(refused.exception)
+    assert [*out.iterdir()] == [out / "nfe~4.json"] and (out / "nfe~4.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["fit", "sample", "show", "compare", "convert", "export diffusers", "export comfyui"])
 def test_help_teaches(command):
     assert "Example" in run(*command.split(), "--help").output

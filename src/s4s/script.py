@@ -33,17 +33,8 @@ def run_script(main: Callable[[argparse.Namespace], dict[str, Any] | None], pars
     started, processor = time.perf_counter(), time.process_time()
     try:
         facts = main(arguments) or {}
-    except S4SError as error:
-        _fail(str(error))
-    except (OSError, RuntimeError) as error:
-        if (words := remedy(error)) is not None:
-            where = getattr(error, "filename", None) or getattr(arguments, "out", "")
-            _fail(f"{where}: cannot write: {words}")
-        if "out of memory" not in str(error).lower():
-            raise
-        _fail(
-            f"out of memory ({str(error).splitlines()[0]}); lower batch_size in the config and block in the model's YAML file"
-        )
+    except (S4SError, OSError, RuntimeError) as error:
+        _fail(error, getattr(arguments, "out", ""))
     usage = {
         "job": name,
         "run": os.environ.get("S4S_STARTED", ""),
@@ -71,7 +62,21 @@ def peak_memory_mb() -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) >> 10
 
 
-def _fail(message: str) -> None:
+def plain(error: BaseException, out: str | Path = "") -> str | None:
+    """What a user can mend in one message; None for a defect. `out`: what was being written, if the error does not say."""
+    if isinstance(error, S4SError):
+        return str(error)
+    if (words := remedy(error)) is not None:
+        return f"{getattr(error, 'filename', None) or out}: cannot write: {words}"
+    if "out of memory" not in str(error).lower():
+        return None
+    return f"out of memory ({str(error).splitlines()[0]}); lower batch_size in the config and block in the model's YAML file"
+
+
+def _fail(error: BaseException, out: str | Path) -> None:
+    message = plain(error, out)
+    if message is None:
+        raise error
     print(f"error: {message}", file=sys.stderr)
     sys.exit(1)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "your disk quota is used up; free some space",
-    errno.EROFS: "this folder is read-only; mount it for writing, or choose another with --directory",
-    errno.EACCES: "no permission; change it, or choose another folder with --directory",
+    errno.EROFS: "this folder is read-only; mount it for writing, or choose another with --directory or --out",
+    errno.EACCES: "no permission; change it, or choose another folder with --directory or --out",
     errno.EIO: "the disk gave an input/output error; check it",
 }
 

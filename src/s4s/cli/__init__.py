@@ -13,6 +13,7 @@ from s4s.cli.fit import fit
 from s4s.cli.sample import sample
 from s4s.cli.show import show
 from s4s.errors import S4SError
+from s4s.script import plain
 
 app = typer.Typer(
     name="s4s",
@@ -28,9 +29,14 @@ app.add_typer(export, name="export")
 
 
 def main() -> None:
-    """Run the command; wrong input is one message and exit code 2."""
+    """Run the command; what a user can mend is one message and exit code 2."""
     try:
         app()
-    except S4SError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (S4SError, OSError, RuntimeError) as error:
+        message = plain(error)
+        if message is None and getattr(error, "filename", None):
+            message = f"{error.filename}: {error.strerror}"  # type: ignore[union-attr]
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(2)

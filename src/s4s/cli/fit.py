@@ -11,7 +11,7 @@ import typer
 
 from s4s.config import Config, read_config, resolve_models
 from s4s.definitions import Learned
-from s4s.errors import S4SError
+from s4s.errors import S4SError, one_line
 
 if TYPE_CHECKING:
     from s4s.models.denoiser import Denoiser
@@ -97,7 +97,7 @@ def _study(model: str, solver: str, config: Path, nfe: list[int], changes: dict[
     except FileNotFoundError:
         raise S4SError(f"{config}: no such file; --config names a file like config/config.yaml") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise S4SError(f"{config}: cannot be read: {error}") from error
+        raise S4SError(f"{config}: cannot be read: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise S4SError(f"{config}: must hold keys and values, as config/config.yaml does")
     definitions, own = values.get("definitions") or {}, values.get("per_model") or {}
