@@ -323,7 +323,10 @@ def test_wrong_input_is_one_line(files, arguments, message, monkeypatch, capsys)
         main()
     written = capsys.readouterr().err
     assert ended.value.code == 2 and re.search(message, written), written
-    assert len([line for line in written.splitlines() if line and "evaluation/s" not in line]) == 1 and not (files / "out").exists()
+    assert (
+        len([line for line in written.splitlines() if line and "evaluation/s" not in line]) == 1
+        and not (files / "out").exists()
+    )
 
 
 def test_the_command_ends_with_its_exit_code(files):
