@@ -24,8 +24,9 @@ from s4s.models.paths import VPDiscrete
 from s4s.provenance import made_for
 from s4s.seeds import sample_seeds
 from s4s.store import read_split
+from tests.builders import pipelines as builder
 
-from diffusers import PNDMScheduler  # isort: skip
+from diffusers import DiffusionPipeline, PNDMScheduler  # isort: skip
 
 LEVELS = torch.tensor([80.0, 5.0, 0.6, 0.002], dtype=torch.float64)
 AYS = "[999, 850, 736, 645, 545, 455, 343, 233, 124, 24]"
@@ -229,6 +230,28 @@ def test_a_model_of_ones_own_is_fitted_and_sampled(config, tmp_path, monkeypatch
     assert np.load("points.npy").shape == (7, 2)
     picture = run("sample", *arguments, "--out", "points.png")
     assert "is no image; give --out a name in .npy or .h5" in str(picture.exception) and not (tmp_path / "points.png").exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_from_a_pipeline_s_folder_to_its_scheduler(tmp_path):
+    """What fit learns and export writes gives in the pipeline itself what `s4s.sample` gives."""
+    about = builder.write("stable_diffusion", tmp_path / "folder")
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(about))
+    few = {"teacher": {"steps": 6, "train": 4, "val": 4}, "fit": {"iterations": 2, "batch": 4, "validate_every": 1}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "per_model": {}, **few}))
+    common = ("--solver", "near", "--nfe", 3, "--distance", "l2", "--out", tmp_path / "out")
+    result = fitted(tmp_path / "config.yaml", *common, model=tmp_path / "model.yaml")
+    assert result.exit_code == 0, result.exception
+    exported = run("export", "diffusers", tmp_path / "out", "--like", about["path"], "--out", tmp_path / "hub")
+    assert exported.exit_code == 0, exported.exception
+    model, tableau = s4s.load_model(tmp_path / "model.yaml"), s4s.Tableau.load(tmp_path / "out/nfe~3.json")
+    noise = torch.randn(2, *model.shape, generator=torch.Generator().manual_seed(0))
+    expected = s4s.sample(model, noise * tableau.levels[0].float(), tableau, model.conditions(sample_seeds("test", 2)))
+    pipe = DiffusionPipeline.from_pretrained(about["path"])
+    pipe.scheduler = S4SScheduler.from_pretrained(tmp_path / "hub")
+    given = {"latents": noise, "guidance_scale": 7.5, "num_inference_steps": 3, "output_type": "latent"}
+    found = pipe(builder.CAPTIONS[:2], **given).images
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def test_sample_writes_what_sample_gives(tmp_path, digits):

@@ -14,8 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from snakemake.utils import update_config
+from typer.testing import CliRunner
 
 from s4s import Tableau
+from s4s.cli import app
 from s4s.store import read_attributes, read_split
 from s4s.tables import COLUMNS, comparison
 from s4s.usage import read_usage
@@ -118,6 +121,18 @@ def test_the_best_value_is_bold_and_the_teacher_takes_no_part(study):
 def test_running_again_does_nothing(study):
     assert planned(study) == {}
     assert "Nothing to be done" in snakemake(study)
+
+
+def test_the_command_learns_what_the_workflow_learns(study, tmp_path):
+    values = yaml.safe_load((study / "config/config.yaml").read_text())
+    update_config(values, yaml.safe_load((study / "tiny.yaml").read_text()))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    options = ["--solver", "s4s_alt", "--nfe", "3", "--threads", "1", "--config", str(tmp_path / "config.yaml")]
+    result = CliRunner().invoke(app, ["fit", "digits", *options, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.exception
+    own, theirs = Tableau.load(tmp_path / "out/nfe~3.json"), Tableau.load(study / "results/tableaux/digits/s4s_alt/nfe~3.json")
+    assert own.digest() == theirs.digest()
+    assert {key: own.meta[key] for key in theirs.meta} == theirs.meta and {*own.meta} - {*theirs.meta} == {"identity"}
 
 
 def test_a_new_nfe_computes_only_its_cells(study):
