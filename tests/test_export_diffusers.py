@@ -584,6 +584,21 @@ def test_at_full_strength_the_whole_solver_runs(case, kind, name, attached, capl
     assert not [record for record in caplog.records if record.name.startswith("s4s")]
 
 
+@pytest.mark.parametrize("name", ["unipc", "pc_told"])
+def test_base_and_refiner_share_a_run(case, name):
+    """SDXL's base ends after two of five steps, and the refiner goes on from its state with DPM-Solver++ on the rest."""
+    case = case("stable_diffusion_xl")
+    tableau, noise, states = made(name, case.model), unit_noise(case.model), {}
+    case.pipe.scheduler = scheduler_for(case, tableau)
+    half = case.call(NFE, noise, denoising_end=0.5)
+    found = image_to_image(case, "stable_diffusion_xl", scheduler_for(case, tableau), half, denoising_start=0.5)
+    y_T = noise * tableau.levels[0].float()
+    s4s.sample(case.model, y_T, tableau, case.condition, callback=lambda n, y, output: states.update({n: y}))
+    remaining = torch.cat([tableau.eval_levels[2:], tableau.levels[-1:]])
+    expected = s4s.sample(case.model, states[2], restarted(remaining), case.condition)
+    assert difference(found, expected) < TOLERANCE
+
+
 def test_a_whole_run_follows_one_from_the_middle(case):
     case = case("stable_diffusion")
     scheduler, (clean, noise) = scheduler_for(case, made("pc_told", case.model)), clean_and_noise(case.model)

@@ -53,8 +53,8 @@ def check(tableau: Tableau, network: Any, whose: str) -> None:
         if not describes({key: value}, network.parametrisation):
             raise S4SError(
                 f"{what} was made for a network with {key} {_text(value)}{model}, but {whose} has {key} "
-                f"{_text(network.parametrisation.get(key))}; fit one for it, or, to use this one nonetheless, take "
-                "tableau.with_meta(parametrisation=None)"
+                f"{_text(network.parametrisation.get(key))}; fit one for it, or, to use this one "
+                "nonetheless, remove parametrisation from the meta in its file"
             )
     highest, lowest = float(tableau.levels[0]), float(tableau.levels[tableau.levels > 0][-1])
     slack = 1 + 1e-4

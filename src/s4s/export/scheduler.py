@@ -16,6 +16,7 @@ from s4s.export.collection import Source, pick, read_tableaux, restarted
 from s4s.export.coordinates import on_path, preconditioned
 from s4s.export.foreign_config import config_of_tableau, path_of_betas, translated
 from s4s.export.network_run import NetworkRun
+from s4s.export.starting_noise import StartingNoise
 from s4s.models.paths import FlowMatching
 from s4s.provenance import check
 from s4s.tableau import Tableau
@@ -27,7 +28,6 @@ from diffusers.configuration_utils import register_to_config  # noqa: E402
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerOutput  # noqa: E402
 
 log = logging.getLogger(__name__)
-UNIT = 0.01  # a start within this of unit noise is taken for it, as by diffusers' own schedulers
 
 
 class S4SScheduler(SchedulerMixin, ConfigMixin):
@@ -87,8 +87,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         self._skipped = 0  # steps before the first that is made
         self._begin_index: int | None = None
         self._step_index: int | None = None
-        self._start: float | None = None  # what was last given as init_noise_sigma
-        self._attached: RemovableHandle | None = None
+        self._noise = StartingNoise()
 
     @classmethod
     def from_tableau(
@@ -128,16 +127,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
     @property
     def init_noise_sigma(self) -> float:
         """What unit noise is multiplied by to start from. With several solvers it depends on set_timesteps."""
-        if self._scales_first_input:
-            return 1.0
         run = self._run or NetworkRun(self._solver(next(iter(self.tableaux), 0)), self.coordinates)
-        self._start = run.start
-        return self._start
-
-    @property
-    def _scales_first_input(self) -> bool:
-        handle = self._attached
-        return handle is not None and handle.id in (handle.hooks_dict_ref() or {})
+        return self._noise.tell(run.start)
 
     @property
     def begin_index(self) -> int | None:
@@ -255,22 +246,11 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             raise S4SError("the run is over or has not begun; call set_timesteps(num_inference_steps) before each run")
         x = sample.to(torch.promote_types(sample.dtype, torch.float32))
         if self._step_index == 0:
-            x = x * self._run.start if self._scales_first_input else self._checked_start(x)
+            x = self._noise.first_input(x, self._run.start)
         output = model_output[:, : sample.shape[1]].to(x.dtype)
         previous = self._run.next_input(x, output).to(sample.dtype)
         self._step_index += 1
         return SchedulerOutput(prev_sample=previous) if return_dict else (previous,)
-
-    def _checked_start(self, x: Tensor) -> Tensor:
-        assert self._run is not None
-        wanted, found = self._run.start, self._start or 1.0
-        if abs(found / wanted - 1) > (UNIT if self._start is None else 1e-6):
-            raise S4SError(
-                f"this solver starts from {wanted:.4g} times unit noise, but the pipeline started from {found:.4g} times; "
-                "call pipe.scheduler.attach(pipe.transformer), or pipe.unet, once, or set_timesteps before taking "
-                "init_noise_sigma"
-            )
-        return x
 
     def attach(self, network: nn.Module) -> RemovableHandle:
         """Let the network's first input of each run be scaled on its way, for pipelines that start from unit noise always.
@@ -284,19 +264,10 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         Returns:
             A handle whose `remove` undoes it. Another call of `attach` takes the place of the one before.
         """
-        if self._attached is not None:
-            self._attached.remove()
+        return self._noise.attach(network, self._start_of_run)
 
-        def scale(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if self._run is None or self._skipped or self._step_index:
-                return None
-            if args:
-                return (args[0] * self._run.start, *args[1:]), kwargs
-            name = next(name for name in ("sample", "hidden_states") if name in kwargs)
-            return args, {**kwargs, name: kwargs[name] * self._run.start}
-
-        self._attached = network.register_forward_pre_hook(scale, with_kwargs=True)
-        return self._attached
+    def _start_of_run(self) -> float | None:
+        return None if self._run is None or self._skipped or self._step_index else self._run.start
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the network is fed of clean samples with noise at given times.
@@ -320,10 +291,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             running = self._step_index is not None or n == self._skipped
             if running and n >= self._skipped and abs(float(self.timesteps[n]) - time) < 1e-4 * (1 + abs(time)):
                 x = self._run.noised(clean, noise, n - self._skipped)
-                if n == 0:
-                    self._start = self._run.start
-                    x = x / self._run.start if self._scales_first_input else x
-                return x
+                return x if n else x * (self._noise.tell(self._run.start) / self._run.start)
         s = self.coordinates.level_of_time(time)
         return (clean + noise * s) * self.coordinates.factors(s).scale
 
