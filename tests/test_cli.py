@@ -162,7 +162,11 @@ def test_fit_makes_pairs_and_learns_on_them(config, digits):
     assert tableau.same_as(expected.tableau, 1e-4) and not tableau.same_as(base, 1e-2)
     assert (tableau.meta["token"], tableau.meta["pairs"]) == ("alt", {"train": 32, "val": 24})
     assert tableau.meta["teacher"] == "unipc, order 2, on logsnr levels, 12 evaluations"
-    assert f"{expected.history[0]['val']:.4g} at the start" in result.output
+    words = f"{expected.history[0]['val']:.4g} at the start, {min(e['val'] for e in expected.history):.4g} learned (perceptual"
+    shown = run("show", out / "nfe~3.json").output
+    assert words in result.output and words in " ".join(shown.split())
+    assert run("export", "diffusers", out, "--out", config.parent / "hub").exit_code == 0
+    assert words in (config.parent / "hub/README.md").read_text()
 
 
 def test_fit_goes_on_where_it_was(config, monkeypatch):

@@ -25,6 +25,12 @@ def in_words(tableau: Tableau) -> str:
     return ", ".join([str(meta.get("solver", "a solver")), *options, *levels, f"{tableau.nfe} evaluations"])
 
 
+def validated(tableau: Tableau) -> str:
+    """What a learned tableau's meta says of its distance from the teacher on the validation pairs; "" if it says nothing."""
+    words = "{start:.4g} at the start, {learned:.4g} learned ({distance} distance)"
+    return words.format(**tableau.meta["validation"]) if "validation" in tableau.meta else ""
+
+
 def provenance(model: str, tableau: Tableau) -> dict[str, Any]:
     """Plain values: the model, the solver and its numbers' digest, the versions of what computed."""
     return {

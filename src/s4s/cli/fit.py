@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -23,7 +23,9 @@ SHIPPED = Path(__file__).parents[3] / "config" / "config.yaml"
 def fit(
     model: Annotated[str, typer.Argument(help="The model: a name in config/models, or a path of its YAML file.")],
     nfe: Annotated[list[int], typer.Option(help="Number of network evaluations; give it again for further solvers.", min=1)],
-    out: Annotated[Path, typer.Option(help="Folder for the solvers, nfe~N.json each.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the solvers, nfe~N.json each; fits and pairs in it keep what they came from.")
+    ],
     solver: Annotated[str, typer.Option(help="A learned solver that the config defines.")] = "joint",
     config: Annotated[Path, typer.Option(help="Definitions of solvers, the teacher, settings of fits.")] = SHIPPED,
     train: Annotated[int | None, typer.Option(help="Teacher pairs to learn from, if not as the config says.", min=1)] = None,
@@ -48,42 +50,84 @@ def fit(
     """
     from s4s.script import use_device
 
-    teacher_changes = {name: count for name, count in (("train", train), ("val", val)) if count is not None}
-    changes = {"teacher": teacher_changes, "fit": {} if distance is None else {"distance": distance}}
+    teacher = {name: count for name, count in (("train", train), ("val", val)) if count is not None}
+    changes = {"teacher": teacher, "fit": {} if distance is None else {"distance": distance}}
     study, file = _study(model, solver, config, sorted(nfe), changes)
     device = use_device(threads or os.cpu_count() or 1)
     from s4s.atomic import write_json
-    from s4s.from_spec import classical, learned
+    from s4s.from_spec import learned
     from s4s.models.load import load_model
+    from s4s.provenance import validated
     from s4s.tableau import Tableau
 
     denoiser = load_model(file, device)
-    definition = study.definitions[solver]
-    assert isinstance(definition, Learned)
-    spec, near, jobs = definition.spec(study.fit_settings(solver)), definition.warm_start, []
-    for n in study.nfe:
-        path, base = out / f"nfe~{n}.json", classical(study.classical(solver).spec(), n, denoiser, definition.base)
-        teacher = _teacher(study, denoiser, n)
-        key = _identity(file, teacher, base.digest(), spec, near, study.teacher.train, study.teacher.val)
-        if path.exists() and Tableau.load(path).meta.get("identity") != key:
-            raise S4SError(f"{path} is there and was made otherwise; give another --out, or remove it")
-        jobs.append((path, base, teacher, key))
-    previous = None
-    for path, base, teacher, key in jobs:
-        if path.exists():
-            print(f"{path}: is there already")
+    definition = _learned(study, solver)
+    spec, previous = definition.spec(study.fit_settings(solver)), None
+    for job in _jobs(study, solver, denoiser, file, out):
+        if job.path.exists():
+            print(f"{job.path}: is there already")
         else:
-            start = previous if near == "previous" else near and Tableau.load(near.replace("{nfe}", str(base.nfe)))
-            state = out / "fits" / f"nfe~{base.nfe}.state"
-            made = _pairs(denoiser, teacher, study, file, pairs or out / "pairs")
-            result = learned(spec, denoiser, base, made, solver, file, start or None, None, state)
+            near = previous if definition.warm_start == "previous" else job.near
+            made = _pairs(denoiser, job.teacher, study, file, pairs or out / "pairs")
+            state = out / "fits" / f"{job.path.stem}.state"
+            result = learned(spec, denoiser, job.base, made, solver, file, near, state_path=state)
             course = {"evaluations": result.tableau.meta["evaluations"], "seconds": result.seconds, "history": result.history}
             write_json(state.with_suffix(".json"), course)
-            result.tableau.with_meta(identity=key).save(path)
+            result.tableau.with_meta(identity=job.identity).save(job.path)
             state.unlink(missing_ok=True)
-            errors = [entry["val"] for entry in result.history]
-            print(f"{path}: validation error {errors[0]:.4g} at the start, {min(errors):.4g} learned, {result.seconds:.0f} s")
-        previous = Tableau.load(path)
+            print(f"{job.path}: validation error {validated(result.tableau)}, {result.seconds:.0f} s")
+        previous = Tableau.load(job.path)
+
+
+class Job(NamedTuple):
+    """One solver to learn.
+
+    Attributes:
+        path: the file for it.
+        base: the classical solver that it starts from.
+        teacher: what its pairs are made with.
+        near: the learned solver of a file that it starts near instead.
+        identity: of all that it depends on.
+    """
+
+    path: Path
+    base: Tableau
+    teacher: Tableau
+    near: Tableau | None
+    identity: str
+
+
+def _jobs(study: Config, solver: str, denoiser: Denoiser, file: str, out: Path) -> list[Job]:
+    """What is to be done.
+
+    Raises:
+        S4SError: if a file is there that another command wrote.
+    """
+    from s4s.from_spec import classical
+    from s4s.tableau import Tableau
+
+    definition, jobs = _learned(study, solver), list[Job]()
+    for n in study.nfe:
+        base = classical(study.classical(solver).spec(), n, denoiser, definition.base)
+        steps = n + study.teacher.ahead if study.teacher.ahead else study.teacher.steps
+        teacher = classical(study.teacher.definition().spec(), steps, denoiser, "teacher", "teacher")
+        near, origin = None, jobs[-1].identity if jobs and definition.warm_start == "previous" else ""
+        if definition.warm_start not in (None, "previous"):
+            near = Tableau.load(definition.warm_start.replace("{nfe}", str(n)))
+            origin = near.digest()
+        spec = definition.spec(study.fit_settings(solver))
+        identity = _identity(file, teacher, base.digest(), spec, origin, study.teacher.train, study.teacher.val)
+        path = out / f"nfe~{n}.json"
+        if path.exists() and Tableau.load(path).meta.get("identity") != identity:
+            raise S4SError(f"{path} is there and was made otherwise; give another --out, or remove it")
+        jobs.append(Job(path, base, teacher, near, identity))
+    return jobs
+
+
+def _learned(study: Config, solver: str) -> Learned:
+    definition = study.definitions[solver]
+    assert isinstance(definition, Learned)  # _study has seen to it
+    return definition
 
 
 def _study(model: str, solver: str, config: Path, nfe: list[int], changes: dict[str, Any]) -> tuple[Config, str]:
@@ -115,13 +159,6 @@ def _study(model: str, solver: str, config: Path, nfe: list[int], changes: dict[
             f"--solver {solver}: its base needs searches that only the workflow makes; run snakemake, or take another"
         )
     return study, file
-
-
-def _teacher(study: Config, denoiser: Denoiser, nfe: int) -> Tableau:
-    from s4s.from_spec import classical
-
-    steps = nfe + study.teacher.ahead if study.teacher.ahead else study.teacher.steps
-    return classical(study.teacher.definition().spec(), steps, denoiser, "teacher", "teacher")
 
 
 def _pairs(denoiser: Denoiser, teacher: Tableau, study: Config, file: str, folder: Path) -> Any:

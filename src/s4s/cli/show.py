@@ -11,6 +11,7 @@ from rich.table import Table
 
 from s4s.atomic import atomic_path
 from s4s.errors import S4SError
+from s4s.provenance import validated
 from s4s.tableau import Tableau
 
 PLOTS = (".pdf", ".png", ".svg")
@@ -64,6 +65,7 @@ def facts(solver: Tableau) -> dict[str, str]:
         "network": network,
         "teacher": str(meta.get("teacher") or ""),
         "pairs": " and ".join(f"{count} for {split}" for split, count in meta.get("pairs", {}).items()),
+        "validation": validated(solver),
         "fit": f"{meta['evaluations']:,} network evaluations" if "evaluations" in meta else "",
         "digest": solver.digest(),
     }

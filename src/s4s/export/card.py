@@ -11,6 +11,7 @@ import yaml
 
 from s4s.errors import S4SError
 from s4s.export.collection import listed
+from s4s.provenance import validated
 from s4s.tableau import Tableau
 
 USE = """```python
@@ -39,7 +40,14 @@ def card(tableaux: Mapping[int, Tableau], folder: str, licence: str, scores: str
         "A solver for a pre-trained diffusion model: coefficients and noise levels with which it samples in few evaluations of "
         f"its network. It was made for {model} and belongs to no other model, whose weights are not part of it.",
         _table(
-            ["evaluations", "teacher", "pairs to learn from and to validate on", "evaluations of the fit", "digest"],
+            [
+                "evaluations",
+                "teacher",
+                "pairs to learn from and to validate on",
+                "validation error",
+                "cost of the fit",
+                "digest",
+            ],
             [_made(tableau) for tableau in tableaux.values()],
         ),
     ]
@@ -60,8 +68,8 @@ def _made(tableau: Tableau) -> list[Any]:
     meta = tableau.meta
     pairs = meta.get("pairs") or {}
     counts = f"{pairs['train']} and {pairs['val']}" if pairs else "-"
-    fit = f"{meta['evaluations']:,}" if "evaluations" in meta else "-"
-    return [tableau.nfe, meta.get("teacher") or "-", counts, fit, f"`{tableau.digest()}`"]
+    fit = f"{meta['evaluations']:,} evaluations" if "evaluations" in meta else "-"
+    return [tableau.nfe, meta.get("teacher") or "-", counts, validated(tableau) or "-", fit, f"`{tableau.digest()}`"]
 
 
 def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau]) -> list[str]:

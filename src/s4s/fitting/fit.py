@@ -74,7 +74,8 @@ def fit(
             when the result is stored.
     Returns:
         The solver whose validation error was smallest, iteration 0 included: never worse than `base` there. Its meta says the
-        model, its parametrisation, the teacher, the numbers of pairs, the evaluations and what it started from.
+        model, its parametrisation, the teacher, the numbers of pairs, the validation error at the start and learned, the
+        evaluations and what it started from.
     Raises:
         S4SError: if the settings contradict each other, the pairs do not belong to the model, the family cannot represent
             `base`, or losses are not finite again and again.
@@ -138,7 +139,9 @@ def fit(
                 save_state(state_path, {"identity": name, "seconds": seconds(), **loop.state()})
                 last_saved = time.perf_counter()
     about = {**made_for(denoiser), "start": base.meta, "evaluations": loop.evaluations * denoiser.passes,
-             "teacher": pairs.teacher, "pairs": {"train": len(train), "val": len(val)}}  # fmt: skip
+             "teacher": pairs.teacher, "pairs": {"train": len(train), "val": len(val)},
+             "validation": {"distance": settings.distance, "start": loop.history[0]["val"], "learned": loop.best_val},
+             }  # fmt: skip
     tableau = replace(parameters.tableau(loop.best).detach(), meta=about)
     return FitResult(tableau, loop.history, loop.evaluations, seconds())
 
