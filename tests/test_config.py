@@ -80,7 +80,7 @@ def test_every_defined_solver_has_cells():
 
 
 def test_the_config_needs_no_torch():
-    code = "import sys, s4s.config, s4s.models.files; sys.exit('torch' in sys.modules)"
+    code = "import sys, s4s.cli, s4s.config, s4s.models.files; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
-from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.tableau import Tableau
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from s4s.tableau import Tableau
 
 
 def compare(
@@ -26,6 +28,8 @@ def compare(
 
     Example: `s4s compare a/nfe~5.json b/nfe~5.json --tolerance 1e-6`
     """
+    from s4s.tableau import Tableau
+
     one, other = Tableau.load(first), Tableau.load(second)
     if one.nfe != other.nfe:
         raise S4SError(f"{first} has {one.nfe} evaluations and {second} has {other.nfe}; compare solvers with as many")
@@ -39,6 +43,7 @@ def compare(
 
 def differences(one: Tableau, other: Tableau) -> dict[str, float]:
     """The largest differences: of levels relative to the first's (a level 0: absolute), of weights absolute."""
+    import torch
 
     def largest(difference: Tensor) -> float:
         return float(difference.abs().max())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,8 +11,9 @@ from rich.table import Table
 
 from s4s.atomic import atomic_path
 from s4s.errors import S4SError
-from s4s.provenance import validated
-from s4s.tableau import Tableau
+
+if TYPE_CHECKING:
+    from s4s.tableau import Tableau
 
 PLOTS = (".pdf", ".png", ".svg")
 
@@ -30,6 +31,8 @@ def show(
 
     Example: `s4s show results/tableaux/digits/joint/nfe~5.json --reduced --plot joint5.pdf`
     """
+    from s4s.tableau import Tableau
+
     solver = Tableau.load(tableau)
     console = Console()
     for key, value in facts(solver).items():
@@ -53,6 +56,8 @@ def _draw(solver: Tableau, out: Path) -> None:
 
 def facts(solver: Tableau) -> dict[str, str]:
     """What a person wants to know first."""
+    from s4s.provenance import validated
+
     meta: dict[str, Any] = solver.meta
     about = meta.get("parametrisation") or {}
     network = ", ".join(f"{key} {value}" for key, value in about.items())
