@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from snakemake.utils import update_config
 from typer.testing import CliRunner
 
 from s4s import Tableau
@@ -124,10 +123,7 @@ def test_running_again_does_nothing(study):
 
 
 def test_the_command_learns_what_the_workflow_learns(study, tmp_path):
-    values = yaml.safe_load((study / "config/config.yaml").read_text())
-    update_config(values, yaml.safe_load((study / "tiny.yaml").read_text()))
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    options = ["--solver", "s4s_alt", "--nfe", "3", "--threads", "1", "--config", str(tmp_path / "config.yaml")]
+    options = ["--solver", "s4s_alt", "--nfe", "3", "--threads", "1", "--config", str(study / "tiny.yaml")]
     result = CliRunner().invoke(app, ["fit", "digits", *options, "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.exception
     own, theirs = Tableau.load(tmp_path / "out/nfe~3.json"), Tableau.load(study / "results/tableaux/digits/s4s_alt/nfe~3.json")

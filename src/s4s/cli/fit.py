@@ -27,7 +27,9 @@ def fit(
         Path, typer.Option(help="Folder for the solvers, nfe~N.json each; fits and pairs in it keep what they came from.")
     ],
     solver: Annotated[str, typer.Option(help="A learned solver that the config defines.")] = "joint",
-    config: Annotated[Path, typer.Option(help="Definitions of solvers, the teacher, settings of fits.")] = SHIPPED,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with what differs from config/config.yaml: definitions, teacher, fit, ...")
+    ] = None,
     train: Annotated[int | None, typer.Option(help="Teacher pairs to learn from, if not as the config says.", min=1)] = None,
     val: Annotated[int | None, typer.Option(help="Teacher pairs to validate on, likewise.", min=1)] = None,
     distance: Annotated[
@@ -38,9 +40,9 @@ def fit(
 ) -> None:
     """Learn a solver for one model: make the teacher's pairs, then fit, on the GPUs of this machine or its CPU.
 
-    What is learned and how stands in the config, config/config.yaml if no other is given: joint learns noise levels and
-    coefficients at once, s4s_alt in turns as the paper does, ld3 levels alone. An interrupted command goes on where it was;
-    pairs are made once for all solvers that share **--pairs**.
+    What is learned and how stands in config/config.yaml, as for the workflow: joint learns noise levels and coefficients at
+    once, s4s_alt in turns as the paper does, ld3 levels alone. An interrupted command goes on where it was; pairs are made
+    once for all solvers that share **--pairs**.
 
     Examples:
 
@@ -52,7 +54,7 @@ def fit(
 
     teacher = {name: count for name, count in (("train", train), ("val", val)) if count is not None}
     changes = {"teacher": teacher, "fit": {} if distance is None else {"distance": distance}}
-    study, file = _study(model, solver, config, sorted(nfe), changes)
+    study, definition, file = _study(model, solver, config, sorted(nfe), changes)
     device = use_device(threads or os.cpu_count() or 1)
     from s4s.atomic import write_json
     from s4s.from_spec import learned
@@ -61,9 +63,8 @@ def fit(
     from s4s.tableau import Tableau
 
     denoiser = load_model(file, device)
-    definition = _learned(study, solver)
     spec, previous = definition.spec(study.fit_settings(solver)), None
-    for job in _jobs(study, solver, denoiser, file, out):
+    for job in _jobs(study, definition, solver, denoiser, file, out):
         if job.path.exists():
             print(f"{job.path}: is there already")
         else:
@@ -97,7 +98,7 @@ class Job(NamedTuple):
     identity: str
 
 
-def _jobs(study: Config, solver: str, denoiser: Denoiser, file: str, out: Path) -> list[Job]:
+def _jobs(study: Config, definition: Learned, solver: str, denoiser: Denoiser, file: str, out: Path) -> list[Job]:
     """What is to be done.
 
     Raises:
@@ -106,7 +107,7 @@ def _jobs(study: Config, solver: str, denoiser: Denoiser, file: str, out: Path) 
     from s4s.from_spec import classical
     from s4s.tableau import Tableau
 
-    definition, jobs = _learned(study, solver), list[Job]()
+    jobs: list[Job] = []
     for n in study.nfe:
         base = classical(study.classical(solver).spec(), n, denoiser, definition.base)
         steps = n + study.teacher.ahead if study.teacher.ahead else study.teacher.steps
@@ -124,41 +125,56 @@ def _jobs(study: Config, solver: str, denoiser: Denoiser, file: str, out: Path) 
     return jobs
 
 
-def _learned(study: Config, solver: str) -> Learned:
-    definition = study.definitions[solver]
-    assert isinstance(definition, Learned)  # _study has seen to it
-    return definition
+def _study(
+    model: str, solver: str, config: Path | None, nfe: list[int], changes: dict[str, Any]
+) -> tuple[Config, Learned, str]:
+    """The config of this fit alone, the solver's definition, and the model's file.
 
-
-def _study(model: str, solver: str, config: Path, nfe: list[int], changes: dict[str, Any]) -> tuple[Config, str]:
-    """The config of this fit alone, and the model's file; `changes` go before what the config and the model's file say."""
-    import yaml
-
+    `changes` go before what the config and the model's file say.
+    """
     from s4s.models.files import read_model_file
 
-    try:
-        values: Any = yaml.safe_load(config.read_text())
-    except FileNotFoundError:
-        raise S4SError(f"{config}: no such file; --config names a file like config/config.yaml") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise S4SError(f"{config}: cannot be read: {one_line(error)}") from error
-    if not isinstance(values, dict):
-        raise S4SError(f"{config}: must hold keys and values, as config/config.yaml does")
+    values = _read(SHIPPED)
+    if config is not None:
+        values = _merged(values, _read(config))
     definitions, own = values.get("definitions") or {}, values.get("per_model") or {}
     known = [token for token, definition in definitions.items() if isinstance(definition, dict) and "family" in definition]
     if solver not in known:
-        raise S4SError(f"--solver {solver}: not among the learned solvers that {config} defines: {', '.join(known)}")
+        raise S4SError(f"--solver {solver}: not among the learned solvers that the config defines: {', '.join(known)}")
     alone = {"models": [model], "nfe": nfe, "solvers": [solver], "per_model": {}}
     checked, files = resolve_models(read_config({**values, **alone}))
     name, file = next(iter(files.items()))
     study = checked.of_model(name, read_model_file(file).study, own.get(name, {}), {"nfe": nfe, **changes})
     if missing := sorted({*nfe} - {*study.nfe_of(solver)}):
-        raise S4SError(f"--nfe {missing[0]}: {config} defines {solver} for other numbers of evaluations only (min_nfe)")
+        raise S4SError(f"--nfe {missing[0]}: the config defines {solver} for other numbers of evaluations only (min_nfe)")
     if study.classical(solver).files:
         raise S4SError(
             f"--solver {solver}: its base needs searches that only the workflow makes; run snakemake, or take another"
         )
-    return study, file
+    definition = study.definitions[solver]
+    assert isinstance(definition, Learned)
+    return study, definition, file
+
+
+def _read(config: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(config.read_text())
+    except FileNotFoundError:
+        raise S4SError(f"{config}: no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise S4SError(f"{config}: cannot be read: {one_line(error)}") from error
+    if not isinstance(values, dict):
+        raise S4SError(f"{config}: must hold keys and values, as config/config.yaml does")
+    return values
+
+
+def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Values with changes, key by key at every depth, as Snakemake merges configs."""
+    both = {key: _merged(values[key], new) for key, new in changes.items()
+            if isinstance(new, dict) and isinstance(values.get(key), dict)}  # fmt: skip
+    return {**values, **changes, **both}
 
 
 def _pairs(denoiser: Denoiser, teacher: Tableau, study: Config, file: str, folder: Path) -> Any:
