@@ -317,6 +317,7 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
     assert (
         s4s.Tableau.load(out / "models/s4s/digits/ddim/nfe~3.json").digest() == s4s.Tableau.load(files / "ddim.json").digest()
     )
+    assert "S4S Solver" in (out / "models/s4s/digits/ddim/README.md").read_text()
     shipped = Path(s4s.__file__).parent / "export/comfyui/__init__.py"
     assert (out / "custom_nodes/s4s/__init__.py").read_text() == shipped.read_text()
 

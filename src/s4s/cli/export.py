@@ -10,6 +10,10 @@ import typer
 
 from s4s.errors import S4SError
 
+Files = Annotated[list[Path], typer.Argument(help="Files of one solver, or its folder results/tableaux/MODEL/SOLVER.")]
+Scores = Annotated[Path | None, typer.Option(help="results/tables/scores.csv, for the card.")]
+Licence = Annotated[str, typer.Option(help="The solver's licence, as model hubs spell it: apache-2.0, cc0-1.0, ...")]
+
 export = typer.Typer(no_args_is_help=True, help="Write a solver as other programs load it.", rich_markup_mode="markdown")
 
 
@@ -20,15 +24,13 @@ def _group() -> None:
 
 @export.command()
 def diffusers(
-    tableaux: Annotated[list[Path], typer.Argument(help="Files of one solver, or its folder results/tableaux/MODEL/SOLVER.")],
+    tableaux: Files,
     out: Annotated[Path, typer.Option(help="The folder to write: scheduler_config.json and README.md, the card.")],
     like: Annotated[
         Path | None, typer.Option(help="The model's own scheduler, or its whole pipeline: a folder of diffusers.")
     ] = None,
-    scores: Annotated[Path | None, typer.Option(help="results/tables/scores.csv, for the card.")] = None,
-    licence: Annotated[
-        str, typer.Option(help="The solver's licence, as model hubs spell it: apache-2.0, cc0-1.0, ...")
-    ] = "unknown",
+    scores: Scores = None,
+    licence: Licence = "unknown",
 ) -> None:
     """Write a scheduler for diffusers' pipelines, with a card for a model hub.
 
@@ -38,13 +40,13 @@ def diffusers(
     then `pipe.scheduler = S4SScheduler.from_pretrained("s4s-sd15")`
     """
     from s4s.atomic import write_text
-    from s4s.export.card import card
+    from s4s.export.card import DIFFUSERS, card
     from s4s.export.collection import read_tableaux
     from s4s.export.scheduler import S4SScheduler
 
     found = read_tableaux(tableaux)
     scheduler = S4SScheduler.from_tableau(list(found.values()), like=None if like is None else _config(like))
-    page = card(found, str(out), licence, scores)
+    page = card(found, DIFFUSERS.format(folder=out, steps=next(iter(found))), licence, scores)
     scheduler.save_pretrained(out)
     write_text(out / "README.md", page)
     print(f"{out}: {', '.join(map(str, found))} steps")
@@ -52,29 +54,34 @@ def diffusers(
 
 @export.command()
 def comfyui(
-    tableaux: Annotated[list[Path], typer.Argument(help="Files of one solver, or its folder results/tableaux/MODEL/SOLVER.")],
+    tableaux: Files,
     out: Annotated[Path, typer.Option(help="ComfyUI's own folder, which has custom_nodes and models.")],
+    scores: Scores = None,
+    licence: Licence = "unknown",
 ) -> None:
     """Put the node "S4S Solver" and a solver's files into ComfyUI, whose Python needs this package too (docs/pipelines.md).
 
-    Files go to models/s4s/MODEL/SOLVER, and take the place of those of the same name there.
+    Files go to models/s4s/MODEL/SOLVER, with a card, and take the place of those of the same name there.
 
     Example: `s4s export comfyui results/tableaux/sd15/s4s_alt --out ComfyUI`
     """
     from s4s.atomic import write_text
+    from s4s.export.card import COMFYUI, card
     from s4s.export.collection import read_tableaux
 
     found = read_tableaux(tableaux)
+    page = card(found, COMFYUI, licence, scores)
     for needed in ("custom_nodes", "models"):
         if not (out / needed).is_dir():
             raise S4SError(f"{out}: has no folder {needed}; --out is the folder that ComfyUI was installed in")
     node = Path(__file__).parents[1] / "export" / "comfyui" / "__init__.py"
     write_text(out / "custom_nodes" / "s4s" / "__init__.py", node.read_text())
+    first = next(iter(found.values()))
+    folder = out.joinpath("models", "s4s", *(str(first.meta.get(key) or "unknown") for key in ("model", "token")))
+    write_text(folder / "README.md", page)
     for nfe, tableau in found.items():
-        names = (str(tableau.meta.get(key) or "unknown") for key in ("model", "token"))
-        path = out.joinpath("models", "s4s", *names, f"nfe~{nfe}.json")
-        tableau.save(path)
-        print(path)
+        tableau.save(folder / f"nfe~{nfe}.json")
+        print(folder / f"nfe~{nfe}.json")
 
 
 def _config(folder: Path) -> dict[str, object]:

@@ -14,20 +14,22 @@ from s4s.export.collection import listed
 from s4s.provenance import validated
 from s4s.tableau import Tableau
 
-USE = """```python
+DIFFUSERS = """```python
 from s4s.export import S4SScheduler
 
 pipe.scheduler = S4SScheduler.from_pretrained("{folder}")
 images = pipe(..., num_inference_steps={steps}).images
 ```"""
+COMFYUI = """In ComfyUI, with the node S4S Solver, which `s4s export comfyui` puts there: choose the model and one of these
+files in the node, and connect its SAMPLER and SIGMAS to SamplerCustom or SamplerCustomAdvanced."""
 
 
-def card(tableaux: Mapping[int, Tableau], folder: str, licence: str, scores: str | Path | None = None) -> str:
+def card(tableaux: Mapping[int, Tableau], use: str, licence: str, scores: str | Path | None = None) -> str:
     """The page, with metadata of the hub at its head.
 
     Args:
         tableaux: one solver at several numbers of evaluations, as `read_tableaux` gives them.
-        folder: where it will be loaded from, a path or a name on the hub.
+        use: how it is used: DIFFUSERS, with the folder or hub's name that it is loaded from and a number of steps, or COMFYUI.
         licence: identifier of the licence, as the hub spells it.
         scores: results/tables/scores.csv, whose rows on this model and solver are shown.
     Raises:
@@ -53,7 +55,7 @@ def card(tableaux: Mapping[int, Tableau], folder: str, licence: str, scores: str
     ]
     if scores is not None:
         parts += ["## Scores", *_scores(Path(scores), model, token, tableaux)]
-    parts += ["## Use", USE.format(folder=folder, steps=next(iter(tableaux)))]
+    parts += ["## Use", use]
     return "\n\n".join(parts) + "\n"
 
 
