@@ -1,6 +1,8 @@
 """The command s4s: what it prints, what it writes, how it refuses."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +20,7 @@ from s4s.cli import app, main
 from s4s.export import S4SScheduler
 from s4s.figures import one_solver
 from s4s.fitting.loop import Loop
-from s4s.models.files import SHIPPED
+from s4s.models.files import SHIPPED, identity
 from s4s.models.load import load_outline, load_perceptual
 from s4s.models.paths import VPDiscrete
 from s4s.provenance import made_for
@@ -26,7 +28,7 @@ from s4s.seeds import sample_seeds
 from s4s.store import read_split
 from tests.builders import pipelines as builder
 
-from diffusers import DiffusionPipeline, PNDMScheduler  # isort: skip
+from diffusers import DDIMScheduler, DiffusionPipeline, PNDMScheduler  # isort: skip
 
 LEVELS = torch.tensor([80.0, 5.0, 0.6, 0.002], dtype=torch.float64)
 AYS = "[999, 850, 736, 645, 545, 455, 343, 233, 124, 24]"
@@ -197,12 +199,99 @@ def test_fit_goes_on_where_it_was(config, monkeypatch):
     assert s4s.Tableau.load(out / "nfe~4.json").digest() == s4s.Tableau.load(config.parent / "whole/nfe~4.json").digest()
 
 
-def test_fit_near_the_one_before(config):
-    assert fitted(config, "--solver", "near", "--nfe", 3, "--nfe", 4, "--out", config.parent / "out").exit_code == 0
-    alone = fitted(config, "--solver", "near", "--nfe", 4, "--out", config.parent / "alone")
+def test_fit_near_another(config):
+    """The one at the next smaller NFE, or one of a file; `s4s.fit` from there gives the same."""
+    out, folder = config.parent / "out", config.parent
+    assert fitted(config, "--solver", "near", "--nfe", 3, "--nfe", 4, "--out", out).exit_code == 0
+    alone = fitted(config, "--solver", "near", "--nfe", 4, "--out", folder / "alone")
     assert alone.exit_code == 0
-    near, far = (s4s.Tableau.load(config.parent / f"{name}/nfe~4.json") for name in ("out", "alone"))
+    near, far = (s4s.Tableau.load(folder / f"{name}/nfe~4.json") for name in ("out", "alone"))
     assert not near.same_as(far, 1e-3)
+    definitions = {**CONFIG["definitions"], "near": {**CONFIG["definitions"]["near"], "warm_start": str(out / "nfe~3.json")}}
+    config.write_text(yaml.safe_dump({**CONFIG, "definitions": definitions}))
+    assert fitted(config, "--solver", "near", "--nfe", 4, "--out", folder / "of_file").exit_code == 0
+    assert s4s.Tableau.load(folder / "of_file/nfe~4.json").digest() == near.digest()
+
+
+@pytest.mark.parametrize("change", ["settings", "count", "base", "weights", "description", "throughput"])
+def test_what_is_kept_depends_on_what_it_was_made_of(config, change, monkeypatch):
+    """A finished solver, and pairs, are taken again where nothing that they depend on is another, and refused otherwise."""
+    folder, pairs = config.parent, config.parent / "pairs"
+    shutil.copytree(SHIPPED.parents[1] / "resources/digits", folder / "weights")
+    about = yaml.safe_load((SHIPPED / "digits.yaml").read_text())
+    about.update(name="mine", path=str(folder / "weights/denoiser.safetensors"), perceptual=None)
+    del about["features"]
+
+    def fit_again(values=CONFIG, *arguments):
+        (folder / "mine.yaml").write_text(yaml.safe_dump(about))
+        config.write_text(yaml.safe_dump({**values, "per_model": {}}))
+        common = ("--solver", "alt", "--nfe", 3, "--distance", "l2", "--pairs", pairs, "--out", folder / "out")
+        return fitted(config, *common, *arguments, model=folder / "mine.yaml")
+
+    def pairs_made():
+        return len([*pairs.iterdir()])
+
+    assert fit_again().exit_code == 0 and pairs_made() == 2
+    values, arguments, others = CONFIG, (), 0
+    if change == "settings":
+        values = {**CONFIG, "fit": {**CONFIG["fit"], "iterations": 2}}
+    elif change == "count":
+        arguments, others = ("--train", 24), 1
+    elif change == "base":
+        ipndm = {**CONFIG["definitions"]["ipndm"], "levels": "edm"}
+        values = {**CONFIG, "definitions": {**CONFIG["definitions"], "ipndm": ipndm}}
+    elif change == "weights":
+        os.utime(folder / "weights/denoiser.safetensors", ns=(1, 1))
+        others = 2
+    elif change == "description":
+        about["block"], others = 64, 2
+    else:
+        about["throughput"] = 10.0
+    result = fit_again(values, *arguments)
+    if change == "throughput":
+        assert result.exit_code == 0 and "is there already" in result.output
+        return
+    assert isinstance(result.exception, s4s.S4SError) and "give another --out" in str(result.exception)
+    (folder / "out/nfe~3.json").unlink()
+    assert fit_again(values, *arguments).exit_code == 0 and pairs_made() == 2 + others
+
+
+def test_an_edit_of_a_folder_or_a_module_is_seen(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "edited_module.py").write_text("a = 1\n")
+    (tmp_path / "folder/unet").mkdir(parents=True)
+    (tmp_path / "folder/unet/weights.safetensors").write_bytes(b"one")
+    abouts = {
+        "python": {"name": "a", "kind": "python", "function": "edited_module:make"},
+        "folder": {"name": "b", "kind": "diffusers", "path": str(tmp_path / "folder")},
+    }
+    for name, about in abouts.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(about))
+    before = [identity(tmp_path / f"{name}.yaml") for name in abouts]
+    assert before == [identity(tmp_path / f"{name}.yaml") for name in abouts]
+    (tmp_path / "edited_module.py").write_text("a = 2\n")
+    (tmp_path / "folder/unet/weights.safetensors").write_bytes(b"other")
+    assert not {*before} & {identity(tmp_path / f"{name}.yaml") for name in abouts}
+
+
+def test_options_go_before_the_config(config):
+    """Pairs that a solver's preset needs, a distance that its definition has, steps that the model's own file sets."""
+    definitions = {
+        **CONFIG["definitions"],
+        "alt": {**CONFIG["definitions"]["alt"], "fit": {"distance": "l1", "train_pairs": 40}},
+    }
+    about = yaml.safe_load((SHIPPED / "digits.yaml").read_text())
+    about.update(
+        path=str((SHIPPED / about["path"]).resolve()), study={"teacher": {"steps": 16}}, features=None, perceptual=None
+    )
+    (config.parent / "model.yaml").write_text(yaml.safe_dump(about))
+    config.write_text(yaml.safe_dump({**CONFIG, "definitions": definitions}))
+    common = ("--solver", "alt", "--nfe", 13, "--out", config.parent / "out", "--distance", "l2")
+    result = fitted(config, *common, "--train", 40, model=config.parent / "model.yaml")
+    assert result.exit_code == 0, result.exception
+    meta = s4s.Tableau.load(config.parent / "out/nfe~13.json").meta
+    assert meta["validation"]["distance"] == "l2" and meta["pairs"] == {"train": 40, "val": 24}
+    assert meta["teacher"].endswith("16 evaluations")
 
 
 MODULE = """
@@ -228,6 +317,7 @@ def test_a_model_of_ones_own_is_fitted_and_sampled(config, tmp_path, monkeypatch
     common = ("--solver", "alt", "--nfe", 3, "--out", tmp_path / "out")
     refused = fitted(config, *common, model="mine.yaml")
     assert isinstance(refused.exception, s4s.S4SError) and "distance" in str(refused.exception)
+    assert not (tmp_path / "out").exists()  # before the teacher works
     assert fitted(config, *common, "--distance", "l2", model="mine.yaml").exit_code == 0
     arguments = ("mine.yaml", tmp_path / "out/nfe~3.json", "--threads", 1, "--count", 7)
     assert run("sample", *arguments, "--out", "points.npy").exit_code == 0
@@ -274,6 +364,19 @@ def test_sample_writes_what_sample_gives(tmp_path, digits):
     tile = picture[66 : 66 + 64 : 8, 66 : 66 + 64 : 8]  # the second of the second row: three columns, enlarged, a gap of 2
     assert picture.shape == (2 * 66, 3 * 66, 3) and (picture[66:, 2 * 66 :] == 255).all()
     assert np.abs(tile[..., 0] - (expected[4, 0] * 127.5 + 128).clip(0, 255)).max() < 1
+
+
+def test_a_sample_starts_at_the_solver_s_first_level(tmp_path, digits, capsys):
+    """Which may lie below the model's highest; and the model of another name is named."""
+    tableau = s4s.solver("ddim", torch.tensor([10.0, 1.0, 0.1, 0.002])).with_meta(model="other")
+    tableau.save(tmp_path / "low.json")
+    seeds = sample_seeds("test", 3)
+    expected = s4s.sample(digits, s4s.initial_noise(digits, seeds) / 8, tableau, batch_size=digits.block, fill=True).numpy()
+    for name in ("low.npy", "low.h5"):
+        arguments = ("digits", tmp_path / "low.json", "--out", tmp_path / name, "--count", 3, "--threads", 1)
+        assert "was made for model other, not for digits" in run("sample", *arguments).output
+    assert np.allclose(np.load(tmp_path / "low.npy"), expected, atol=1e-6)
+    assert np.allclose(read_split(tmp_path / "low.h5", "samples", "test~0").y_0, expected, atol=1e-6)
 
 
 def test_a_solver_of_another_network_is_not_run(tmp_path):
@@ -331,8 +434,19 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
         (("convert", "two.txt", "--model", "digits", "--out", "out", "--pick", "none"), "no list named 'none'"),
         (("show", "ddim.json", "--plot", "out"), "--plot out: must end in .pdf, .png or .svg"),
         (("sample", "digits", "ddim.json", "--out", "out"), "--out out: must end in .png, .npy or .h5"),
+        (("show", "ddim.json", "--plot", "folder.png"), "--plot folder.png: is a folder, but must be a file"),
+        (("compare", "ddim.json", "ddim.json", "--tolerance", "nan"), "--tolerance nan: must be a number of at least 0"),
+        (("convert", "two.txt", "--model", "latin.yaml", "--out", "out"), "latin.yaml: cannot be read"),
+        (("export", "diffusers", "ddim.json", "--out", "two.txt"), "two.txt is a file, but must be a folder"),
+        (("export", "diffusers", "ddim.json", "--like", "folder.png", "--out", "out"), "not the config of a scheduler"),
+        (("export", "comfyui", "ddim.json", "--scores", "two.txt", "--out", "ComfyUI"), "no scores of solver ddim"),
+        (("sample", "misspelt.yaml", "ddim.json", "--out", "out.npy"), "mine: own_module:make cannot be called with .*scales"),
+        (("sample", "broken.yaml", "ddim.json", "--out", "out.npy"), "'broken_module:make' cannot be imported"),
         (("sample", "digitz", "ddim.json", "--out", "out.npy"), "'digitz'"),
-        (("sample", "digits", "ddim.json", "--out", "ddim.json/x.npy", "--threads", "1"), "error: ddim.json: File exists"),
+        (
+            ("sample", "digits", "ddim.json", "--out", "ddim.json/x.npy", "--threads", "1"),
+            "--out ddim.json/x.npy|--out ddim.json: .* is a file, but must be a folder",
+        ),
         (("fit", "digits", "--nfe", "3", "--out", "out", "--solver", "ddim-edm"), "not among the learned solvers .*s4s_alt"),
         (("fit", "digits", "--nfe", "99", "--out", "out"), r"nfe \[99\] must be smaller than the teacher's 64 steps"),
         (("fit", "digits", "--nfe", "3", "--out", "out", "--config", "no.yaml"), "no.yaml: no such file"),
@@ -345,16 +459,25 @@ def test_wrong_input_is_one_line(files, arguments, message, monkeypatch, capsys)
     s4s.solver("ddim", LEVELS[:3]).save(files / "short.json")
     (files / "two.txt").write_text("# one\n80 5 0.6 0.002\n# two\n80 6 0.7 0.002\n")
     (files / "list.yaml").write_text("- digits\n")
+    (files / "latin.yaml").write_bytes("name: é".encode("latin-1"))
+    for folder in ("folder.png", "ComfyUI/custom_nodes", "ComfyUI/models"):
+        (files / folder).mkdir(parents=True)
+    (files / "folder.png/scheduler_config.json").write_text("[1]")
+    (files / "own_module.py").write_text(MODULE)
+    (files / "broken_module.py").write_text("def make(:\n")
+    about = {"name": "mine", "kind": "python", "function": "own_module:make", "options": {"scales": 1.5}}
+    (files / "misspelt.yaml").write_text(yaml.safe_dump(about))
+    (files / "broken.yaml").write_text(yaml.safe_dump({**about, "function": "broken_module:make"}))
+    monkeypatch.syspath_prepend(files)
+    before = sorted(files.rglob("*"))
     monkeypatch.chdir(files)
     monkeypatch.setattr(sys, "argv", ["s4s", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
     written = capsys.readouterr().err
     assert ended.value.code == 2 and re.search(message, written), written
-    assert (
-        len([line for line in written.splitlines() if line and "evaluation/s" not in line]) == 1
-        and not (files / "out").exists()
-    )
+    assert len(written.splitlines()) == 1
+    assert sorted(path for path in files.rglob("*") if "__pycache__" not in str(path)) == before
 
 
 def test_the_command_ends_with_its_exit_code(files):
@@ -368,7 +491,7 @@ def test_the_command_ends_with_its_exit_code(files):
     [
         ("searched", 3, "needs searches that only the workflow makes"),
         ("large", 3, "defines large for other numbers of evaluations only"),
-        ("alt", 4, "nfe~4.json is there and was made otherwise"),
+        ("alt", 4, "nfe~4.json is there, of another solver, or of other settings"),
     ],
 )
 def test_fit_refuses_before_any_work(config, solver, nfe, message):
@@ -378,6 +501,55 @@ def test_fit_refuses_before_any_work(config, solver, nfe, message):
     refused = fitted(config, "--solver", solver, "--nfe", 5, "--nfe", nfe, "--out", out)
     assert isinstance(refused.exception, s4s.S4SError) and message in str(refused.exception)
     assert [*out.iterdir()] == [out / "nfe~4.json"] and (out / "nfe~4.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [
+    {"definitions": ["a"]}, {"per_model": 3}, {"per_model": {"digits": 3}}, {"per_model": {"digits": {"fit": 3}}},
+    {"per_model": {"digits": {"teacher": 3}}}, {"teacher": 5}, {"fit": None},
+])  # fmt: skip
+def test_values_of_a_wrong_type_are_named(config, change):
+    config.write_text(yaml.safe_dump({**CONFIG, **change}))
+    refused = fitted(config, "--solver", "alt", "--nfe", 3, "--out", config.parent / "out")
+    assert isinstance(refused.exception, s4s.S4SError) and next(iter(change)) in str(refused.exception).replace(
+        "settings of model digits", "per_model"
+    )
+    assert not (config.parent / "out").exists()
+
+
+@pytest.mark.parametrize("meta", [
+    {"validation": 0.1, "pairs": "512", "evaluations": "many", "parametrisation": "edm", "token": "[/a]", "model": "$\\frac$"},
+    {"validation": {}, "pairs": {"train": 3}, "parametrisation": {"path": "edm"}, "token": "[bold]", "model": 3},
+])  # fmt: skip
+def test_what_others_write_into_the_meta_does_no_harm(tmp_path, meta):
+    s4s.solver("ddim", LEVELS).with_meta(**meta).save(tmp_path / "nfe~3.json")
+    shown = run("show", tmp_path / "nfe~3.json", "--plot", tmp_path / "plot.PNG")
+    assert shown.exit_code == 0 and meta["token"] in shown.output
+    own = DDIMScheduler(beta_schedule="linear", num_train_timesteps=1000, beta_end=0.9)
+    own.save_pretrained(tmp_path / "like")
+    (tmp_path / "comfyui/custom_nodes").mkdir(parents=True)
+    (tmp_path / "comfyui/models").mkdir()
+    like = ("--like", tmp_path / "like")
+    for target, options in (("diffusers", like), ("comfyui", ())):
+        done = run("export", target, tmp_path / "nfe~3.json", *options, "--out", tmp_path / target)
+        assert done.exit_code == 0 or isinstance(done.exception, s4s.S4SError), done.exception
+    assert "must name its model and itself" in str(done.exception) and not [*(tmp_path / "comfyui/models").iterdir()]
+
+
+def test_nothing_that_is_there_is_lost(files):
+    """Another solver's file is not overwritten; a folder in ComfyUI keeps the others and a card of all."""
+    (files / "ays.txt").write_text("[80, 5, 0.6, 0.002]")
+    s4s.solver("unipc", LEVELS, order=2).save(files / "out/nfe~3.json")
+    before = (files / "out/nfe~3.json").read_bytes()
+    refused = run("convert", files / "ays.txt", "--model", "digits", "--solver", "ddim", "--out", files / "out")
+    assert "is there and another solver" in str(refused.exception) and (files / "out/nfe~3.json").read_bytes() == before
+    s4s.solver("ddim", LEVELS[1:]).with_meta(token="ddim", model="digits").save(files / "short.json")
+    (files / "comfyui/custom_nodes").mkdir(parents=True)
+    (files / "comfyui/models").mkdir()
+    for name in ("ddim", "short"):
+        assert run("export", "comfyui", files / f"{name}.json", "--out", files / "comfyui").exit_code == 0
+    folder = files / "comfyui/models/s4s/digits/ddim"
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "nfe~2.json", "nfe~3.json"]
+    assert "in 2 and 3 steps" in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("command", ["fit", "sample", "show", "compare", "convert", "export diffusers", "export comfyui"])

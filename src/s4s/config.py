@@ -242,6 +242,8 @@ class Config(Strict):
                 for key, value in change.items():
                     if key not in OWN:
                         raise S4SError(f"config: settings of model {model}: {key!r} is not among {', '.join(OWN)}")
+                    if key in ("fit", "teacher", "search") and not isinstance(value, dict):
+                        raise S4SError(f"config: settings of model {model}: {key} must hold keys and values, not {value!r}")
                     if key == "fit":
                         value = values[key].changed(value)
                     elif key in ("teacher", "search"):

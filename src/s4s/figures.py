@@ -223,7 +223,8 @@ def one_solver(tableau: Tableau) -> Figure:
             colour = "white" if abs(value) > 0.6 * limit else "black"
             right.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=5, color=colour)
     figure.colorbar(image, ax=right, label="weight ($y_0$: over $s_n/s_0$)")
-    figure.suptitle(" ".join(map(str, filter(None, [tableau.meta.get("model"), tableau.meta.get("token"), f"NFE {nfe}"]))))
+    names = [str(tableau.meta[key]) for key in ("model", "token") if key in tableau.meta]
+    figure.suptitle(" ".join([*names, f"NFE {nfe}"]).replace("$", r"\$"))
     return figure
 
 

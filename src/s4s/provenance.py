@@ -25,10 +25,19 @@ def in_words(tableau: Tableau) -> str:
     return ", ".join([str(meta.get("solver", "a solver")), *options, *levels, f"{tableau.nfe} evaluations"])
 
 
+def part(tableau: Tableau, key: str) -> dict[str, Any]:
+    """An entry of the meta that holds keys and values; {} if it holds something else."""
+    found = tableau.meta.get(key)
+    return found if isinstance(found, dict) else {}
+
+
 def validated(tableau: Tableau) -> str:
     """What a learned tableau's meta says of its distance from the teacher on the validation pairs; "" if it says nothing."""
     words = "{start:.4g} at the start, {learned:.4g} learned ({distance} distance)"
-    return words.format(**tableau.meta["validation"]) if "validation" in tableau.meta else ""
+    try:
+        return words.format(**tableau.meta["validation"])
+    except (KeyError, TypeError, ValueError):  # other programs may write what they like there
+        return ""
 
 
 def provenance(model: str, tableau: Tableau) -> dict[str, Any]:
@@ -52,7 +61,7 @@ def check(tableau: Tableau, network: Any, whose: str) -> None:
         network: has `parametrisation`, `s_min` and `s_max`, as denoisers and Coordinates have.
         whose: the network in words.
     """
-    wanted = (network.parametrisation and tableau.meta.get("parametrisation")) or {}
+    wanted = part(tableau, "parametrisation") if network.parametrisation else {}
     what = f"the solver with {tableau.nfe} evaluations"
     model = f" (model {tableau.meta['model']})" if "model" in tableau.meta else ""
     for key, value in wanted.items():

@@ -38,7 +38,7 @@ def draw_samples(
     with progress(total=total, desc=f"sample {_named(denoiser, tableau)}", unit="evaluation") as bar:
 
         def make(rows: np.ndarray) -> Split:
-            y_T, condition = initial_noise(denoiser, rows), denoiser.conditions(rows)
+            y_T, condition = initial_noise(denoiser, rows, float(tableau.levels[0])), denoiser.conditions(rows)
             y_0 = sample(denoiser, y_T, tableau, condition, denoiser.block, None, bar, fill=True)
             return Split(rows, y_0.cpu().numpy(), condition=as_array(condition))
 

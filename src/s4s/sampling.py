@@ -20,8 +20,10 @@ from s4s.tableau import Tableau
 Callback = Callable[[int, Tensor, Tensor], None]
 
 
-def initial_noise(denoiser: Denoiser, seeds: Sequence[int] | np.ndarray) -> Tensor:
-    """Starting states y_T = s_max times unit noise, [len(seeds), *shape]; row i depends on seeds[i] alone.
+def initial_noise(denoiser: Denoiser, seeds: Sequence[int] | np.ndarray, level: float | None = None) -> Tensor:
+    """Starting states y_T = level times unit noise, [len(seeds), *shape]; row i depends on seeds[i] alone.
+
+    The level is that of the solver's first node, by default s_max.
 
     Each row has a counter-based generator (Philox) keyed by its whole 64-bit seed. torch's CPU generator
     would use the low 32 bits only, so that seeds of different splits could collide.
@@ -29,7 +31,7 @@ def initial_noise(denoiser: Denoiser, seeds: Sequence[int] | np.ndarray) -> Tens
     noise = np.empty((len(seeds), *denoiser.shape), dtype=np.float32)
     for row, seed in zip(noise, seeds, strict=True):
         np.random.Generator(np.random.Philox(key=int(seed))).standard_normal(out=row, dtype=np.float32)
-    return (torch.from_numpy(noise) * denoiser.s_max).to(denoiser.device, denoiser.dtype)
+    return (torch.from_numpy(noise) * (denoiser.s_max if level is None else level)).to(denoiser.device, denoiser.dtype)
 
 
 def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,8 @@ def compare(
     """
     from s4s.tableau import Tableau
 
+    if not 0 <= tolerance < math.inf:
+        raise S4SError(f"--tolerance {tolerance}: must be a number of at least 0")
     one, other = Tableau.load(first), Tableau.load(second)
     if one.nfe != other.nfe:
         raise S4SError(f"{first} has {one.nfe} evaluations and {second} has {other.nfe}; compare solvers with as many")

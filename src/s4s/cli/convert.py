@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from s4s.cli.checks import check_folder
 from s4s.errors import S4SError
 
 
@@ -32,7 +33,9 @@ def convert(
     from s4s.models.load import load_outline
     from s4s.provenance import made_for
     from s4s.solvers import solver as make
+    from s4s.tableau import Tableau
 
+    check_folder("--out", out)
     outline = load_outline(model)
     options: dict[str, Any] = {} if order is None else {"order": order}
     found = read_schedule(schedule, form, outline.path)
@@ -48,6 +51,10 @@ def convert(
             names = ", ".join(repr(entry.name) for entry in found)
             raise S4SError(f"{schedule}: several lists with {tableau.nfe} evaluations; --pick one of {names}")
         tableaux[tableau.nfe] = tableau.with_meta(**made_for(outline), token=f"{solver}-{schedule.stem}")
+    for nfe, tableau in tableaux.items():
+        path = out / f"nfe~{nfe}.json"
+        if path.exists() and Tableau.load(path).digest() != tableau.digest():
+            raise S4SError(f"{path} is there and another solver; give another --out, or remove it")
     for nfe, tableau in tableaux.items():
         tableau.save(out / f"nfe~{nfe}.json")
         print(out / f"nfe~{nfe}.json")

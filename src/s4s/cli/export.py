@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from s4s.cli.checks import check_folder
 from s4s.errors import S4SError
 
 Files = Annotated[list[Path], typer.Argument(help="Files of one solver, or its folder results/tableaux/MODEL/SOLVER.")]
@@ -15,11 +17,6 @@ Scores = Annotated[Path | None, typer.Option(help="results/tables/scores.csv, fo
 Licence = Annotated[str, typer.Option(help="The solver's licence, as model hubs spell it: apache-2.0, cc0-1.0, ...")]
 
 export = typer.Typer(no_args_is_help=True, help="Write a solver as other programs load it.", rich_markup_mode="markdown")
-
-
-@export.callback()
-def _group() -> None:
-    """Write a solver as other programs load it."""
 
 
 @export.command()
@@ -44,6 +41,7 @@ def diffusers(
     from s4s.export.collection import read_tableaux
     from s4s.export.scheduler import S4SScheduler
 
+    check_folder("--out", out)
     found = read_tableaux(tableaux)
     scheduler = S4SScheduler.from_tableau(list(found.values()), like=None if like is None else _config(like))
     page = card(found, DIFFUSERS.format(folder=out, steps=next(iter(found))), licence, scores)
@@ -70,14 +68,21 @@ def comfyui(
     from s4s.export.collection import read_tableaux
 
     found = read_tableaux(tableaux)
-    page = card(found, COMFYUI, licence, scores)
+    names = {str(tableau.meta.get(key) or "") for tableau in found.values() for key in ("model", "token")}
+    if wrong := [name for name in names if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name)]:
+        raise S4SError(
+            f"a solver's meta must name its model and itself (token), in letters, digits and _.-, not {wrong[0]!r}, for the "
+            "folder in ComfyUI; Tableau.with_meta(model=..., token=...) does so"
+        )
     for needed in ("custom_nodes", "models"):
         if not (out / needed).is_dir():
             raise S4SError(f"{out}: has no folder {needed}; --out is the folder that ComfyUI was installed in")
+    first = next(iter(found.values()))
+    folder = out.joinpath("models", "s4s", first.meta["model"], first.meta["token"])
+    there = read_tableaux(folder) if any(folder.glob("*.json")) else {}
+    page = card(dict(sorted({**there, **found}.items())), COMFYUI, licence, scores)
     node = Path(__file__).parents[1] / "export" / "comfyui" / "__init__.py"
     write_text(out / "custom_nodes" / "s4s" / "__init__.py", node.read_text())
-    first = next(iter(found.values()))
-    folder = out.joinpath("models", "s4s", *(str(first.meta.get(key) or "unknown") for key in ("model", "token")))
     write_text(folder / "README.md", page)
     for nfe, tableau in found.items():
         tableau.save(folder / f"nfe~{nfe}.json")
@@ -88,10 +93,12 @@ def _config(folder: Path) -> dict[str, object]:
     for path in (folder / "scheduler_config.json", folder / "scheduler" / "scheduler_config.json"):
         if path.is_file():
             try:
-                values: dict[str, object] = json.loads(path.read_text())
-                return values
+                values = json.loads(path.read_text())
             except ValueError as error:
                 raise S4SError(f"{path}: not JSON ({error})") from error
+            if not isinstance(values, dict) or not isinstance(values.get("_class_name", ""), str):
+                raise S4SError(f"{path}: not the config of a scheduler of diffusers")
+            return values
     raise S4SError(
         f"{folder}: no scheduler_config.json there, nor in its folder scheduler; give a scheduler's or a pipeline's folder"
     )

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+from pydantic import ValidationError
 
+from s4s.cli.checks import check_folder
 from s4s.config import Config, read_config, resolve_models
 from s4s.definitions import Learned
-from s4s.errors import S4SError, one_line
+from s4s.errors import S4SError, explain, one_line
+from s4s.fitting.settings import FitSettings
 
 if TYPE_CHECKING:
     from s4s.models.denoiser import Denoiser
@@ -48,13 +51,15 @@ def fit(
 
     `s4s fit digits --nfe 5 --out my-solver`
 
-    `s4s fit my-model.yaml --nfe 4 --nfe 6 --solver s4s_alt --train 256 --val 64 --out my-solver`
+    `s4s fit my-model.yaml --nfe 4 --nfe 6 --solver s4s_alt --distance l2 --train 256 --val 64 --out my-solver`
     """
     from s4s.script import use_device
 
-    teacher = {name: count for name, count in (("train", train), ("val", val)) if count is not None}
-    changes = {"teacher": teacher, "fit": {} if distance is None else {"distance": distance}}
-    study, definition, file = _study(model, solver, config, sorted(nfe), changes)
+    counts = {name: count for name, count in (("train", train), ("val", val)) if count is not None}
+    study, definition, file = _study(model, solver, config, sorted(nfe), counts)
+    spec, store = definition.spec(_settings(study, solver, distance)), pairs or out / "pairs"
+    for option, folder in (("--out", out), ("--pairs", store)):
+        check_folder(option, folder)
     device = use_device(threads or os.cpu_count() or 1)
     from s4s.atomic import write_json
     from s4s.from_spec import learned
@@ -62,14 +67,15 @@ def fit(
     from s4s.provenance import validated
     from s4s.tableau import Tableau
 
-    denoiser = load_model(file, device)
-    spec, previous = definition.spec(study.fit_settings(solver)), None
-    for job in _jobs(study, definition, solver, denoiser, file, out):
+    denoiser, previous = load_model(file, device), None
+    jobs = _jobs(study, definition, spec, solver, denoiser, file, out)
+    _check(study, spec, denoiser, file)
+    for job in jobs:
         if job.path.exists():
             print(f"{job.path}: is there already")
         else:
             near = previous if definition.warm_start == "previous" else job.near
-            made = _pairs(denoiser, job.teacher, study, file, pairs or out / "pairs")
+            made = _pairs(denoiser, job.teacher, study, file, store)
             state = out / "fits" / f"{job.path.stem}.state"
             result = learned(spec, denoiser, job.base, made, solver, file, near, state_path=state)
             course = {"evaluations": result.tableau.meta["evaluations"], "seconds": result.seconds, "history": result.history}
@@ -98,15 +104,21 @@ class Job(NamedTuple):
     identity: str
 
 
-def _jobs(study: Config, definition: Learned, solver: str, denoiser: Denoiser, file: str, out: Path) -> list[Job]:
+def _jobs(
+    study: Config, definition: Learned, spec: dict[str, Any], solver: str, denoiser: Denoiser, file: str, out: Path
+) -> list[Job]:  # fmt: skip
     """What is to be done.
 
     Raises:
         S4SError: if a file is there that another command wrote.
     """
     from s4s.from_spec import classical
+    from s4s.models.files import looks, read_model_file
     from s4s.tableau import Tableau
 
+    there = {path: Tableau.load(path).meta for path in sorted(out.glob("nfe~*.json"))}
+    perceptual, lpips = read_model_file(file).perceptual, FitSettings(**spec["settings"]).lpips_weights
+    seen = [looks(path) for path in (perceptual.path if perceptual else None, lpips) if path is not None and path.exists()]
     jobs: list[Job] = []
     for n in study.nfe:
         base = classical(study.classical(solver).spec(), n, denoiser, definition.base)
@@ -116,35 +128,62 @@ def _jobs(study: Config, definition: Learned, solver: str, denoiser: Denoiser, f
         if definition.warm_start not in (None, "previous"):
             near = Tableau.load(definition.warm_start.replace("{nfe}", str(n)))
             origin = near.digest()
-        spec = definition.spec(study.fit_settings(solver))
-        identity = _identity(file, teacher, base.digest(), spec, origin, study.teacher.train, study.teacher.val)
-        path = out / f"nfe~{n}.json"
-        if path.exists() and Tableau.load(path).meta.get("identity") != identity:
-            raise S4SError(f"{path} is there and was made otherwise; give another --out, or remove it")
-        jobs.append(Job(path, base, teacher, near, identity))
+        identity = _identity(file, teacher, base.digest(), spec, seen, origin, study.teacher.train, study.teacher.val)
+        jobs.append(Job(out / f"nfe~{n}.json", base, teacher, near, identity))
+    wanted = {job.path: job.identity for job in jobs}
+    for path, meta in there.items():
+        if meta.get("token") != solver or meta.get("identity") != wanted.get(path, meta.get("identity")):
+            raise S4SError(
+                f"{path} is there, of another solver, or of other settings, weights or pairs; give another --out, or remove it"
+            )
     return jobs
 
 
-def _study(
-    model: str, solver: str, config: Path | None, nfe: list[int], changes: dict[str, Any]
-) -> tuple[Config, Learned, str]:
+def _check(study: Config, spec: dict[str, Any], denoiser: Denoiser, file: str) -> None:
+    """Raise S4SError where the fit, after the teacher's work, would."""
+    from s4s.fitting.fit import distance_of
+    from s4s.models.load import load_perceptual
+    from s4s.seeds import sample_seeds
+
+    distance_of(FitSettings(**spec["settings"]), load_perceptual(file, denoiser.device), denoiser)
+    for split, count in (("train", study.teacher.train), ("val", study.teacher.val)):
+        denoiser.conditions(sample_seeds(split, count)[-1:])  # are there prompts enough?
+
+
+def _settings(study: Config, solver: str, distance: str | None) -> FitSettings:
+    try:
+        settings = study.fit_settings(solver)
+        return settings if distance is None else settings.changed({"distance": distance})
+    except ValidationError as error:
+        raise S4SError(explain(error, "--distance")) from error
+
+
+def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts: dict[str, int]) -> tuple[Config, Learned, str]:
     """The config of this fit alone, the solver's definition, and the model's file.
 
-    `changes` go before what the config and the model's file say.
+    Args:
+        counts: of pairs, which go before what the config and the model's file say.
     """
     from s4s.models.files import read_model_file
 
     values = _read(SHIPPED)
     if config is not None:
         values = _merged(values, _read(config))
-    definitions, own = values.get("definitions") or {}, values.get("per_model") or {}
-    known = [token for token, definition in definitions.items() if isinstance(definition, dict) and "family" in definition]
+    for key in ("definitions", "per_model", "teacher", "fit"):
+        if not isinstance(values.setdefault(key, {}), dict):
+            raise S4SError(f"config: {key}: must hold keys and values, not {values[key]!r}")
+    known = [name for name, value in values["definitions"].items() if isinstance(value, dict) and "family" in value]
     if solver not in known:
         raise S4SError(f"--solver {solver}: not among the learned solvers that the config defines: {', '.join(known)}")
-    alone = {"models": [model], "nfe": nfe, "solvers": [solver], "per_model": {}}
+    described = read_model_file(model)
+    own = {name: value for name, value in values["per_model"].items() if name == described.name}
+    changes = [described.study, *own.values(), {"teacher": counts}]
+    teachers = [change.get("teacher") for change in changes if isinstance(change, dict)]
+    for teacher in [values["teacher"], *(teacher for teacher in teachers if isinstance(teacher, dict))]:
+        values["teacher"] = {**values["teacher"], **teacher}
+    alone = {"models": [model], "nfe": nfe, "solvers": [solver], "per_model": own}
     checked, files = resolve_models(read_config({**values, **alone}))
-    name, file = next(iter(files.items()))
-    study = checked.of_model(name, read_model_file(file).study, own.get(name, {}), {"nfe": nfe, **changes})
+    study = checked.of_model(described.name, *changes, {"nfe": nfe})
     if missing := sorted({*nfe} - {*study.nfe_of(solver)}):
         raise S4SError(f"--nfe {missing[0]}: the config defines {solver} for other numbers of evaluations only (min_nfe)")
     if study.classical(solver).files:
@@ -153,7 +192,7 @@ def _study(
         )
     definition = study.definitions[solver]
     assert isinstance(definition, Learned)
-    return study, definition, file
+    return study, definition, files[described.name]
 
 
 def _read(config: Path) -> dict[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from s4s.cli.checks import check_file_name, extra
 from s4s.errors import S4SError
 
 if TYPE_CHECKING:
@@ -35,10 +37,10 @@ def sample(
     """
     from s4s.script import use_device
 
-    if out.suffix not in FORMS:
-        raise S4SError(f"--out {out}: must end in {', '.join(FORMS[:-1])} or {FORMS[-1]}")
+    check_file_name("--out", out, FORMS)
     device = use_device(threads or os.cpu_count() or 1)
     import numpy as np
+    import torch
 
     from s4s import sampling
     from s4s.atomic import atomic_path
@@ -51,32 +53,37 @@ def sample(
 
     solver, denoiser = Tableau.load(tableau), load_model(model, device)
     check(solver, denoiser, f"model {denoiser.name}")
-    seeds = sample_seeds("test", count, seed)
-    if out.suffix == ".h5":
+    if (fitted := solver.meta.get("model", denoiser.name)) != denoiser.name:
+        print(f"note: this solver was made for model {fitted}, not for {denoiser.name}", file=sys.stderr)
+    seeds, form = sample_seeds("test", count, seed), out.suffix.lower()
+    if form == ".h5":
         draw_samples(denoiser, solver, {f"test~{seed}": seeds}, denoiser.block, out, identity(model))
         return
-    y_T, condition = sampling.initial_noise(denoiser, seeds), denoiser.conditions(seeds)
+    if form == ".png":
+        _check_images(denoiser.decode(torch.zeros(1, *denoiser.shape, dtype=denoiser.dtype, device=device)), denoiser.name)
+    y_T, condition = sampling.initial_noise(denoiser, seeds, float(solver.levels[0])), denoiser.conditions(seeds)
     y_0 = sampling.sample(denoiser, y_T, solver, condition, denoiser.block, show_progress=True, fill=True)
     decoded = denoiser.decode(y_0).cpu()
-    with atomic_path(out) as path:
-        if out.suffix == ".npy":
-            np.save(path, decoded.numpy())
+    with atomic_path(out) as path, path.open("wb") as file:
+        if form == ".npy":
+            np.save(file, decoded.numpy())
         else:
-            _save_picture(decoded, path, denoiser.name)
+            _picture(decoded).save(file, "png")
 
 
-def _save_picture(images: Tensor, path: Path, model: str) -> None:
+def _check_images(decoded: Tensor, model: str) -> None:
+    if decoded.ndim != 4 or decoded.shape[1] not in (1, 3):
+        raise S4SError(f"what model {model} samples, {list(decoded.shape[1:])}, is no image; give --out a name in .npy or .h5")
+
+
+def _picture(images: Tensor) -> Any:
     """One picture of all images [n, 1 or 3, height, width] in [-1, 1], row by row; small ones are enlarged."""
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise S4SError(f"what model {model} samples, {list(images.shape[1:])}, is no image; give --out a name in .npy or .h5")
-    try:
+    import torch
+
+    with extra("pictures"):
         from PIL import Image
 
         from s4s.metrics.features import eight_bit
-    except ModuleNotFoundError as error:
-        raise S4SError(f"pictures need {error.name}; in s4s's own folder: pip install '.[workflow]'") from error
-    import torch
-
     times, columns = max(1, TILE // images.shape[-1]), math.ceil(math.sqrt(len(images)))
     large = eight_bit(images).repeat_interleave(times, 2).repeat_interleave(times, 3)
     tiles = torch.nn.functional.pad(large, (0, GAP, 0, GAP), value=255)
@@ -84,4 +91,4 @@ def _save_picture(images: Tensor, path: Path, model: str) -> None:
     rows = math.ceil(len(tiles) / columns)
     blank = tiles.new_full((rows * columns - len(tiles), channels, height, width), 255)
     grid = torch.cat([tiles, blank]).view(rows, columns, channels, height, width)
-    Image.fromarray(grid.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels).numpy()).save(path)
+    return Image.fromarray(grid.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels).numpy())

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from s4s.atomic import atomic_path
-from s4s.errors import S4SError
+from s4s.cli.checks import check_file_name, extra
 
 if TYPE_CHECKING:
     from s4s.tableau import Tableau
@@ -33,34 +34,27 @@ def show(
     """
     from s4s.tableau import Tableau
 
+    if plot is not None:
+        check_file_name("--plot", plot, PLOTS)
     solver = Tableau.load(tableau)
     console = Console()
     for key, value in facts(solver).items():
-        console.print(f"[bold]{key}[/bold]  {value}", highlight=False)
+        console.print(f"[bold]{key}[/bold]  {escape(value)}", highlight=False)
     for table in reduced_form(solver) if reduced else rows(solver):
         console.print(table)
     if plot is not None:
-        _draw(solver, plot)
-
-
-def _draw(solver: Tableau, out: Path) -> None:
-    if out.suffix not in PLOTS:
-        raise S4SError(f"--plot {out}: must end in {', '.join(PLOTS[:-1])} or {PLOTS[-1]}")
-    try:
-        from s4s.figures import one_solver
-    except ModuleNotFoundError as error:
-        raise S4SError(f"plots need {error.name}; in s4s's own folder: pip install '.[workflow]'") from error
-    with atomic_path(out) as path:
-        one_solver(solver).savefig(path)
+        with extra("plots"):
+            from s4s.figures import one_solver
+        with atomic_path(plot) as path:
+            one_solver(solver).savefig(path)
 
 
 def facts(solver: Tableau) -> dict[str, str]:
     """What a person wants to know first."""
-    from s4s.provenance import validated
+    from s4s.provenance import part, validated
 
     meta: dict[str, Any] = solver.meta
-    about = meta.get("parametrisation") or {}
-    network = ", ".join(f"{key} {value}" for key, value in about.items())
+    network = ", ".join(f"{key} {value}" for key, value in part(solver, "parametrisation").items())
     found = {
         "evaluations": str(solver.nfe),
         "levels": f"{float(solver.levels[0]):.6g} to {float(solver.levels[-1]):.6g}",
@@ -69,9 +63,9 @@ def facts(solver: Tableau) -> dict[str, str]:
         "model": str(meta.get("model", "")),
         "network": network,
         "teacher": str(meta.get("teacher") or ""),
-        "pairs": " and ".join(f"{count} for {split}" for split, count in meta.get("pairs", {}).items()),
+        "pairs": " and ".join(f"{count} for {split}" for split, count in part(solver, "pairs").items()),
         "validation": validated(solver),
-        "fit": f"{meta['evaluations']:,} network evaluations" if "evaluations" in meta else "",
+        "fit": f"{meta['evaluations']:,} network evaluations" if isinstance(meta.get("evaluations"), int) else "",
         "digest": solver.digest(),
     }
     return {key: value for key, value in found.items() if value}

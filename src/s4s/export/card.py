@@ -11,7 +11,7 @@ import yaml
 
 from s4s.errors import S4SError
 from s4s.export.collection import listed
-from s4s.provenance import validated
+from s4s.provenance import part, validated
 from s4s.tableau import Tableau
 
 DIFFUSERS = """```python
@@ -68,9 +68,9 @@ def _common(tableaux: Mapping[int, Tableau], key: str) -> str:
 
 def _made(tableau: Tableau) -> list[Any]:
     meta = tableau.meta
-    pairs = meta.get("pairs") or {}
-    counts = f"{pairs['train']} and {pairs['val']}" if pairs else "-"
-    fit = f"{meta['evaluations']:,} evaluations" if "evaluations" in meta else "-"
+    pairs = part(tableau, "pairs")
+    counts = f"{pairs['train']} and {pairs['val']}" if {"train", "val"} <= {*pairs} else "-"
+    fit = f"{meta['evaluations']:,} evaluations" if isinstance(meta.get("evaluations"), int) else "-"
     return [tableau.nfe, meta.get("teacher") or "-", counts, validated(tableau) or "-", fit, f"`{tableau.digest()}`"]
 
 
@@ -83,16 +83,16 @@ def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau])
             [row["nfe"], *(f"{float(row[mean]):.4g} ± {float(row[std]):.2g}" if row[mean] else "-" for mean, std in _COLUMNS)]
             for row in rows
         ]
-    except (OSError, KeyError, ValueError) as error:
+        about = [{key: row[key] for key in ("n_seeds", "n_samples", "features")} for row in rows]
+    except (OSError, KeyError, ValueError, csv.Error) as error:
         raise S4SError(f"{file}: not a table of scores that the workflow wrote ({error})") from error
     if not rows:
         raise S4SError(f"{file}: no scores of solver {token} on model {model} for {listed(tableaux)} evaluations")
-    first = rows[0]
     words = (
-        f"Mean ± standard deviation over {first['n_seeds']} sampling seeds of {first['n_samples']} samples. The Fréchet "
-        f"distance is on the features of {first['features']}; the global error is the root-mean-square difference from the "
-        "teacher's end point for the same noise. Both are lower for better solvers."
-    )
+        "Mean ± standard deviation over {n_seeds} sampling seeds of {n_samples} samples. The Fréchet distance is on the "
+        "features of {features}; the global error is the root-mean-square difference from the teacher's end point for the same "
+        "noise. Both are lower for better solvers."
+    ).format(**about[0])
     return [words, _table(["evaluations", "Fréchet distance", "global error"], found)]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from s4s.errors import S4SError, one_line
 from s4s.models.paths import VPDiscrete
-from s4s.provenance import describes
+from s4s.provenance import describes, part
 from s4s.tableau import Tableau
 from s4s.torchvision_operators import declare_missing_operators
 
@@ -31,7 +31,7 @@ def path_of_betas(*schedule: Any, **named: Any) -> VPDiscrete:
     """
     try:
         return VPDiscrete(DDPMScheduler(*schedule, **named).betas)  # type: ignore[attr-defined]
-    except NotImplementedError as error:
+    except (NotImplementedError, TypeError, ValueError) as error:
         raise S4SError(f"the noise schedule is not supported: {one_line(error)}") from error
 
 
@@ -73,19 +73,21 @@ def config_of_tableau(tableau: Tableau, given: Mapping[str, Any]) -> dict[str, A
     Raises:
         S4SError: if neither says what the network is.
     """
-    about = tableau.meta.get("parametrisation") or {}
-    if about.get("path") == "flow":
+    about = part(tableau, "parametrisation")
+    named = {"flow": ("prediction",), "edm": ("sigma_data",), "vp_discrete": ("prediction", "times")}
+    whole = about.get("path") in named and all(key in about for key in named[about["path"]])
+    if whole and about["path"] == "flow":
         return {**FLOW, "prediction_type": "flow_prediction" if about["prediction"] == "flow" else about["prediction"]}
-    if about.get("path") == "edm":
+    if whole and about["path"] == "edm":
         return {"path_type": "edm", "sigma_data": about["sigma_data"]}
-    if about.get("path") == "vp_discrete":
+    if whole and about["path"] == "vp_discrete":
         for betas in KNOWN_BETAS:
             path = path_of_betas(about["times"], **betas)
             if describes(about, {**path.description(), "prediction": about["prediction"]}):
                 return {**betas, "num_train_timesteps": about["times"], "prediction_type": about["prediction"]}
     if given:
         return {}
-    known = f"a path {about['path']} that is none of the usual ones" if about else "nothing of its network"
+    known = f"a path {about.get('path')} that is none of the usual ones" if about else "nothing of its network"
     raise S4SError(
         f"the tableau says {known}; pass the scheduler that the pipeline has: from_tableau(file, like=pipe.scheduler)"
     )

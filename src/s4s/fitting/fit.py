@@ -104,7 +104,7 @@ def fit(
     rows, counter = batch_size or 4096, Counter()
     path = TeacherPath(train, pairs.levels) if settings.trajectory else None
     places = [
-        Place(accelerated(copy, settings.precision, settings.compile), _distance(settings, network, copy))
+        Place(accelerated(copy, settings.precision, settings.compile), distance_of(settings, network, copy))
         for copy, network in [(denoiser, perceptual_network), *replicas]
     ]
     learning = Objective(places, train, rows, counter, path, settings.trajectory)
@@ -146,7 +146,12 @@ def fit(
     return FitResult(tableau, loop.history, loop.evaluations, seconds())
 
 
-def _distance(settings: FitSettings, network: LayeredNetwork | None, denoiser: Denoiser) -> Distance:
+def distance_of(settings: FitSettings, network: LayeredNetwork | None, denoiser: Denoiser) -> Distance:
+    """The distance that the settings name, where the denoiser is.
+
+    Raises:
+        S4SError: if its network is missing.
+    """
     if settings.distance != "lpips":
         return make_distance(settings.distance, network)
     from s4s.fitting.lpips_distance import load_lpips

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, model_validator
 
-from s4s.errors import S4SError, explain
+from s4s.errors import S4SError, explain, one_line
 
 SHIPPED = Path(__file__).parents[3] / "config" / "models"
 
@@ -248,6 +249,14 @@ class PythonModel(Model):
         """The files that the denoiser itself needs."""
         return [*self.files.values()]
 
+    def module_file(self) -> Path | None:
+        """The file of the function's module, if it can be found."""
+        try:
+            found = find_spec(self.function.partition(":")[0])
+        except (ImportError, ValueError):
+            return None
+        return Path(found.origin) if found is not None and found.origin and Path(found.origin).is_file() else None
+
 
 AnyModel = Annotated[
     EmbeddedModel | EDMModel | LatentDiffusionModel | PipelineModel | StableDiffusionModel | PythonModel,
@@ -281,8 +290,10 @@ def read_model_file(name_or_path: str | Path) -> AnyModel:
     path = model_path(name_or_path)
     try:
         return _ADAPTER.validate_python(yaml.safe_load(path.read_text()), context={"folder": path.parent})
+    except (OSError, UnicodeDecodeError) as error:
+        raise S4SError(f"{path}: cannot be read: {one_line(error)}") from error
     except yaml.YAMLError as error:
-        raise S4SError(f"{path}: not valid YAML: {error}") from error
+        raise S4SError(f"{path}: not valid YAML: {one_line(error)}") from error
     except ValidationError as error:
         raise S4SError(explain(error, str(path))) from error
 
@@ -323,10 +334,20 @@ def checked_bytes(weights: WeightFile) -> bytes:
 
 
 def identity(name_or_path: str | Path, *others: str | Path | None) -> str:
-    """Hash of a model's description, of what its weights look like from outside, and of the contents of other files."""
+    """Hash of what a denoiser's description says, of how its files look from outside, and of the contents of other files.
+
+    Of a model that a Python function makes, the function's module is among these; not what that imports.
+    """
     model = read_model_file(name_or_path)
-    weights = [
-        (str(file.path), status.st_size, status.st_mtime_ns) for file in model.own_files() if (status := file.path.stat())
-    ]
+    description = model.model_dump_json(exclude={"study", "features", "perceptual", "throughput", "licence"})
+    weights = [look for file in model.own_files() for look in looks(file.path)]
+    if isinstance(model, PythonModel) and (module := model.module_file()) is not None:
+        others = (*others, module)
     content = [Path(other).read_bytes().hex() for other in others if other is not None]
-    return hashlib.sha256(repr((model.model_dump_json(), weights, content)).encode()).hexdigest()
+    return hashlib.sha256(repr((description, weights, content)).encode()).hexdigest()
+
+
+def looks(path: Path) -> list[tuple[str, int, int]]:
+    """Path, size and time of change of a file, or of all files in a folder."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return [(str(file), status.st_size, status.st_mtime_ns) for file in files if (status := file.stat())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from importlib import import_module
@@ -29,12 +30,18 @@ def load_denoiser(model: PythonModel, device: torch.device) -> Denoiser:
         sys.path.insert(0, os.getcwd())
     try:
         make = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise S4SError(
             f"model {model.name}: function {model.function!r} cannot be imported ({error}); "
             "put its module into the working directory, or install it"
         ) from error
-    made = make(name=model.name, device=device, files=files, **model.options)
+    arguments = {"name": model.name, "device": device, "files": files, **model.options}
+    try:
+        inspect.signature(make).bind(**arguments)
+    except TypeError as error:
+        given = f"name, device, files and the file's options {', '.join(model.options) or '(none)'}"
+        raise S4SError(f"model {model.name}: {model.function} cannot be called with {given}: {error}") from error
+    made = make(**arguments)
     if not isinstance(made, Denoiser) or made.name != model.name:
         raise S4SError(f"model {model.name}: {model.function} must return an s4s.Denoiser with this name, not {made!r}")
     return made

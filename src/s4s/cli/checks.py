@@ -1,0 +1,37 @@
+"""What several commands check before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from s4s.errors import S4SError
+from s4s.storage import probe
+
+
+def check_folder(option: str, path: Path) -> None:
+    """Raise S4SError where a folder is a file, lies below one, or cannot be written; nothing is made."""
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise S4SError(f"{option} {path}: {existing} is a file, but must be a folder")
+    if (words := probe(existing)) is not None:
+        raise S4SError(f"{option} {path}: cannot write there: {words}")
+
+
+def check_file_name(option: str, path: Path, suffixes: Sequence[str]) -> None:
+    """Raise S4SError where a file has none of the suffixes, is a folder, or cannot be written."""
+    if path.suffix.lower() not in suffixes:
+        raise S4SError(f"{option} {path}: must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}")
+    if path.is_dir():
+        raise S4SError(f"{option} {path}: is a folder, but must be a file")
+    check_folder(option, path.parent)
+
+
+@contextmanager
+def extra(what: str) -> Iterator[None]:
+    """Say how to get what is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise S4SError(f"{what} need {error.name}; in s4s's own folder: pip install '.[workflow]'") from error
