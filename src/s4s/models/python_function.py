@@ -38,6 +38,8 @@ def load_denoiser(model: PythonModel, device: torch.device) -> Denoiser:
     arguments = {"name": model.name, "device": device, "files": files, **model.options}
     try:
         inspect.signature(make).bind(**arguments)
+    except ValueError:  # it is a type or a function of C's without a signature
+        pass
     except TypeError as error:
         given = f"name, device, files and the file's options {', '.join(model.options) or '(none)'}"
         raise S4SError(f"model {model.name}: {model.function} cannot be called with {given}: {error}") from error
