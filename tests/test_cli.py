@@ -439,6 +439,7 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
         (("convert", "two.txt", "--model", "latin.yaml", "--out", "out"), "latin.yaml: cannot be read"),
         (("export", "diffusers", "ddim.json", "--out", "two.txt"), "two.txt is a file, but must be a folder"),
         (("export", "diffusers", "ddim.json", "--like", "folder.png", "--out", "out"), "not the config of a scheduler"),
+        (("export", "diffusers", "ddim.json", "--like", "betas", "--out", "out"), "the noise schedule is not supported"),
         (("export", "comfyui", "ddim.json", "--scores", "two.txt", "--out", "ComfyUI"), "no scores of solver ddim"),
         (("sample", "misspelt.yaml", "ddim.json", "--out", "out.npy"), "mine: own_module:make cannot be called with .*scales"),
         (("sample", "broken.yaml", "ddim.json", "--out", "out.npy"), "'broken_module:make' cannot be imported"),
@@ -460,9 +461,12 @@ def test_wrong_input_is_one_line(files, arguments, message, monkeypatch, capsys)
     (files / "two.txt").write_text("# one\n80 5 0.6 0.002\n# two\n80 6 0.7 0.002\n")
     (files / "list.yaml").write_text("- digits\n")
     (files / "latin.yaml").write_bytes("name: é".encode("latin-1"))
-    for folder in ("folder.png", "ComfyUI/custom_nodes", "ComfyUI/models"):
+    for folder in ("betas", "folder.png", "ComfyUI/custom_nodes", "ComfyUI/models"):
         (files / folder).mkdir(parents=True)
     (files / "folder.png/scheduler_config.json").write_text("[1]")
+    (files / "betas/scheduler_config.json").write_text(
+        '{"_class_name": "DDIMScheduler", "beta_schedule": 7, "beta_start": "a"}'
+    )
     (files / "own_module.py").write_text(MODULE)
     (files / "broken_module.py").write_text("def make(:\n")
     about = {"name": "mine", "kind": "python", "function": "own_module:make", "options": {"scales": 1.5}}

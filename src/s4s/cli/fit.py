@@ -178,9 +178,9 @@ def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts:
     described = read_model_file(model)
     own = {name: value for name, value in values["per_model"].items() if name == described.name}
     changes = [described.study, *own.values(), {"teacher": counts}]
-    teachers = [change.get("teacher") for change in changes if isinstance(change, dict)]
-    for teacher in [values["teacher"], *(teacher for teacher in teachers if isinstance(teacher, dict))]:
-        values["teacher"] = {**values["teacher"], **teacher}
+    for change in changes:  # what is of a wrong type is named below
+        if isinstance(change, dict) and isinstance(change.get("teacher"), dict):
+            values["teacher"] = {**values["teacher"], **change["teacher"]}
     alone = {"models": [model], "nfe": nfe, "solvers": [solver], "per_model": own}
     checked, files = resolve_models(read_config({**values, **alone}))
     study = checked.of_model(described.name, *changes, {"nfe": nfe})

@@ -30,9 +30,10 @@ def path_of_betas(*schedule: Any, **named: Any) -> VPDiscrete:
         S4SError: if there is no such schedule.
     """
     try:
-        return VPDiscrete(DDPMScheduler(*schedule, **named).betas)  # type: ignore[attr-defined]
-    except (NotImplementedError, TypeError, ValueError) as error:
+        betas = DDPMScheduler(*schedule, **named).betas  # type: ignore[attr-defined]
+    except (NotImplementedError, TypeError, ValueError) as error:  # no such name, or, from a file, values of a wrong type
         raise S4SError(f"the noise schedule is not supported: {one_line(error)}") from error
+    return VPDiscrete(betas)
 
 
 def translated(config: Mapping[str, Any]) -> dict[str, Any]:
