@@ -12,6 +12,7 @@ from s4s.errors import S4SError
 from s4s.families import FAMILIES
 from s4s.levels import GRIDS
 from s4s.models.files import read_model_file
+from s4s.models.recipes import EMBEDDED_FILES
 from s4s.solvers import SOLVERS
 
 try:
@@ -273,11 +274,14 @@ def sample_file(path):
 def figure_model(wildcards):
     """The model of a figure of samples, if they are latent states, which it decodes."""
     kind, _, model = wildcards.name.partition("-")
-    latent = ("latent_diffusion", "diffusers", "stable_diffusion")
-    if kind != "samples" or WEIGHTS[model].kind not in latent:
+    if kind != "samples":
+        return []
+    own = WEIGHTS[model]
+    latent = own.kind in ("latent_diffusion", "diffusers", "stable_diffusion")
+    if not latent and getattr(own, "autoencoder", None) is None:
         return []
     return on_this_machine(
-        MODEL_FILES[model], *(file.path for file in WEIGHTS[model].own_files())
+        MODEL_FILES[model], *(file.path for file in own.own_files())
     )
 
 

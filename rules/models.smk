@@ -33,25 +33,37 @@ for path, file in ABSENT.items():
 
 
 rule train_embedded:
-    """Train the digits denoiser, its feature network and its perceptual network into results/embedded."""
-    output:
-        expand(
-            "results/embedded/digits/{network}.safetensors",
-            network=["denoiser", "classifier", "perceptual"],
-        ),
-    log:
-        "results/logs/train_embedded/digits.log",
-    benchmark:
-        "results/benchmarks/train_embedded/digits.jsonl"
-    conda:
-        "../envs/s4s.yaml"
-    threads: 2
-    resources:
-        mem_mb=2000,
-        runtime=20,
-        gpu=0,
-    params:
-        script=program("train_embedded"),
-        out=lambda wildcards, output: os.path.dirname(output[0]),
-    shell:
-        "python {params.script} --threads {threads} --out {params.out} 2>&1 | tee {log}"
+    """Train all embedded models into results/embedded."""
+    input:
+        [
+            f"results/embedded/{model}/{name}"
+            for model, names in EMBEDDED_FILES.items()
+            for name in names
+        ],
+    localrule: True
+
+
+for model, names in EMBEDDED_FILES.items():
+
+    rule:
+        name:
+            f"train_{model}"
+        output:
+            [f"results/embedded/{model}/{name}" for name in names],
+        log:
+            f"results/logs/train_embedded/{model}.log",
+        benchmark:
+            f"results/benchmarks/train_embedded/{model}.jsonl"
+        conda:
+            "../envs/s4s.yaml"
+        threads: 2
+        resources:
+            mem_mb=2000,
+            runtime=60,
+            gpu=0,
+        params:
+            script=program("train_embedded"),
+            model=model,
+            out=f"results/embedded/{model}",
+        shell:
+            "python {params.script} --model {params.model} --threads {threads} --out {params.out} 2>&1 | tee {log}"

@@ -148,6 +148,7 @@ def test_the_second_of_two_runs_in_a_folder_is_refused(whole, small_blocks, tmp_
     while not [*(folder / ".snakemake/locks").glob("*")]:
         assert first.poll() is None
         time.sleep(0.05)
+    first.send_signal(signal.SIGSTOP)  # so that it cannot end before the second has asked
     output = run(folder, SCORES, config=config, ok=False)
     assert f"another run works in this folder (process {first.pid} on " in output and "--directory" in output
     assert "Traceback" not in output

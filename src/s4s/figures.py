@@ -26,6 +26,7 @@ LEARNED_LINES = ["-", (0, (4, 1)), (0, (1, 1))]  # for as many solvers again wit
 MARKERS = "osD^vP*X"
 # of each solver without a fit the best levels at each NFE are shown, by family
 BEST_LEVELS = {"classical": ("best grid", "--"), "searched": ("best searched levels", "-.")}
+SHOWN, COLUMNS = 64, 12  # samples in a figure: points of a plane, images in a row
 LABEL = {
     "fid_mean": "Fréchet distance ({features})",
     "global_error": "global error (RMS difference from the teacher, data units)",
@@ -228,24 +229,58 @@ def one_solver(tableau: Tableau) -> Figure:
     return figure
 
 
-def sample_grid(samples: dict[str, str], columns: int = 12, decode: Callable[[np.ndarray], np.ndarray] | None = None) -> Figure:
-    """The first samples of each solver: the same noise down a column, a solver a row.
+def samples_of_solvers(samples: dict[str, str], decode: Callable[[np.ndarray], np.ndarray] | None = None) -> Figure:
+    """The first samples of each solver, from the same noise: images as a grid, vectors as points of a plane.
 
     Args:
-        samples: for each row's name a file of samples; all of one model.
-        decode: states [n, ...] to images in [-1, 1]; by default states are images.
+        samples: for each solver's name a file of samples, the teacher's first; all of one model.
+        decode: states [n, ...] to images in [-1, 1] or data; by default states are these themselves.
     """
     first = next(iter(split_sizes(next(iter(samples.values())))))
-    rows = [read_split(path, "samples", first, columns).y_0 for path in samples.values()]
-    rows = [np.clip((decode(row) if decode else row) / 2 + 0.5, 0, 1) for row in rows]
-    figure, axes = plt.subplots(len(rows), columns, figsize=(0.42 * columns + 1.8, 0.44 * len(rows)), squeeze=False)
-    for row, name, images in zip(axes, samples, rows, strict=True):
-        for axis, image in zip(row, images, strict=False):
+    states = {name: read_split(path, "samples", first, SHOWN).y_0 for name, path in samples.items()}
+    if states[next(iter(states))].ndim == 2:
+        return sample_plane(states)
+    few = {name: rows[:COLUMNS] for name, rows in states.items()}
+    return sample_grid({name: decode(rows) if decode else rows for name, rows in few.items()})
+
+
+def sample_grid(images: dict[str, np.ndarray]) -> Figure:
+    """Images [n, 1 or 3, H, W] in [-1, 1] of each solver: the same noise down a column, a solver a row."""
+    columns = len(images[next(iter(images))])
+    figure, axes = plt.subplots(len(images), columns, figsize=(0.42 * columns + 1.8, 0.44 * len(images)), squeeze=False)
+    for row, (name, rows) in zip(axes, images.items(), strict=True):
+        for axis, image in zip(row, np.clip(rows / 2 + 0.5, 0, 1), strict=True):
             axis.imshow(np.moveaxis(image, 0, -1).squeeze(), cmap="gray", vmin=0, vmax=1)
-        for axis in row:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
             axis.grid(False)
         row[0].set_ylabel(name, rotation=0, ha="right", va="center")
     figure.subplots_adjust(wspace=0.05, hspace=0.05)
+    return figure
+
+
+def sample_plane(states: dict[str, np.ndarray]) -> Figure:
+    """The first two components of vectors [n, d]; in each panel a solver's points, and lines from where the teacher's lie.
+
+    Args:
+        states: of each solver, the teacher's first.
+    """
+    teacher, *solvers = states
+    columns = min(4, len(solvers))
+    rows = -(-len(solvers) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.9 * columns, 1.9 * rows), squeeze=False, sharex=True, sharey=True, layout="constrained"
+    )
+    for axis in axes.flat[len(solvers) :]:
+        axis.remove()
+    x = states[teacher]
+    for axis, name in zip(axes.flat, solvers, strict=False):
+        y = states[name]
+        axis.plot([x[:, 0], y[:, 0]], [x[:, 1], y[:, 1]], color="0.6", linewidth=0.5)
+        axis.plot(x[:, 0], x[:, 1], "o", color="0.6", markersize=2)
+        axis.plot(y[:, 0], y[:, 1], "o", color=LEARNED_COLOURS[1], markersize=2)
+        axis.set_title(name, fontsize=7)
+    figure.supxlabel("component 1 (data units)", fontsize=8)
+    figure.supylabel("component 2 (data units)", fontsize=8)
+    axes[0, 0].legend(handles=axes[0, 0].lines[-2:], labels=[teacher, "solver"], frameon=False, markerscale=2)
     return figure

@@ -88,7 +88,7 @@ def caption(scores: pd.DataFrame, metric: str, teacher: str) -> str:
     row = scores.iloc[0]
     inception = "" if row.features.startswith("Inception-v3") else " (not Inception)"
     what = {
-        "fid": f"Fréchet distance to held-out data on the features of {row.features}{inception}, lower is better",
+        "fid": f"Fréchet distance to reference data; features: {row.features}{inception}; lower is better",
         "global_error": "Global error: mean over samples of the root-mean-square difference from the teacher's end point "
         "for the same noise, in data units, lower is better",
     }[metric]

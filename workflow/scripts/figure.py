@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> None:
         case "coefficients":
             figure = figures.coefficients(named)
         case "samples":
-            figure = figures.sample_grid(named, decode=decoder(args.model) if args.model else None)
+            figure = figures.samples_of_solvers(named, decoder(args.model) if args.model else None)
     figures.save(figure, args.out)
 
 

@@ -18,12 +18,13 @@ from s4s.atomic import atomic_path
 from s4s.errors import S4SError, one_line
 from s4s.metrics.fid import Moments, RunningMoments, moments
 from s4s.models.classifier import Classifier
-from s4s.models.digits import load_digits
+from s4s.models.datasets import load_dataset
 from s4s.models.embedded import load_classifier
 from s4s.models.files import FeatureNetwork, check_file, read_model_file
 from s4s.progress import progress
 
 IMAGE_BATCH = 64
+REFERENCE_BATCH = 512
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
 
@@ -53,16 +54,29 @@ class Features(ABC):
 
 
 class ClassifierFeatures(Features):
-    """The last hidden layer of the embedded digit classifier; the reference is the held-out digits."""
+    """The last hidden layer of an embedded classifier; the reference is the held-out part of the data that it was trained on."""
 
-    def __init__(self, network: Classifier, name: str):
-        self.network, self.name = network, name
+    def __init__(self, network: Classifier, dataset: str, name: str):
+        self.network, self.dataset, self.name = network, dataset, name
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.network.features(images.to(next(self.network.parameters()).device).clamp(-1, 1))
 
     def reference(self) -> Moments:
-        return moments(self.of([load_digits().held_out]), "reference")
+        return moments(self.of(load_dataset(self.dataset).held_out.split(REFERENCE_BATCH)), "reference")
+
+
+class StateFeatures(Features):
+    """The components of a state themselves, for data that are no images; the reference is moments in a file."""
+
+    def __init__(self, model: FeatureNetwork):
+        self.model, self.name = model, str(model.name)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+    def reference(self) -> Moments:
+        return read_moments(check_file(self.model))
 
 
 class ImageFeatures(Features):
@@ -207,8 +221,9 @@ def load_features(
             f"model {model.name} has no features to measure FID on; name their network under `features` in its YAML file"
         )
     if weights.kind == "classifier":
-        return ClassifierFeatures(
-            load_classifier(weights, torch.device(device)), f"{weights.path.parent.name}-{weights.path.stem}"
-        )
+        network, dataset = load_classifier(weights, torch.device(device))
+        return ClassifierFeatures(network, dataset, f"{weights.path.parent.name}-{weights.path.stem}")
+    if weights.kind == "states":
+        return StateFeatures(weights)
     kind = InceptionFeatures if weights.kind == "inception" else ImageFeatures
     return kind(weights, torch.device(device), Path(reference) if reference else None)

@@ -91,10 +91,3 @@ class EDMDenoiser(Denoiser):
         if condition is not None:
             raise S4SError(f"model {self.name} takes no condition")
         return {}
-
-
-def edm_loss(denoiser: EDMDenoiser, images: Tensor, s: Tensor, noise: Tensor, sigma_data: float) -> Tensor:
-    """EDM's weighted denoising loss, a scalar; images and noise [B, *shape], s [B]."""
-    column = as_column(s, images)
-    weight = (column**2 + sigma_data**2) / (column * sigma_data) ** 2
-    return torch.mean(weight * (denoiser(images + column * noise, s) - images) ** 2)

@@ -41,11 +41,12 @@ class WeightFile(Strict):
 class FeatureNetwork(WeightFile):
     """The network whose features the Fréchet distance is measured on, and the real data."""
 
-    kind: Literal["classifier", "inception", "torchscript"] = Field(
+    kind: Literal["classifier", "states", "inception", "torchscript"] = Field(
         "classifier",
-        description="digits' own; clean-fid's Inception-v3; or any TorchScript file from images [B, 3, H, W] in 0...255",
+        description="that of an embedded model; a state's own components, with path the .npz of mu and sigma of the real data; "
+        "clean-fid's Inception-v3; or any TorchScript file from images [B, 3, H, W] in 0...255",
     )
-    name: str | None = Field(None, description="of the features, in tables; needed by kind torchscript")
+    name: str | None = Field(None, description="of the features, in tables; needed by kinds states and torchscript")
     resize: Literal["clean", "legacy_tensorflow"] = Field("clean", description="of kind inception: clean-fid's mode")
     statistics: WeightFile | None = Field(None, description=".npz with mu and sigma of the real data's features")
     images: LocalPath | None = Field(None, description="folder of real images, instead of statistics")
@@ -53,10 +54,10 @@ class FeatureNetwork(WeightFile):
     @model_validator(mode="after")
     def _reference(self) -> FeatureNetwork:
         given = (self.statistics is not None) + (self.images is not None)
-        if given != (self.kind != "classifier"):
-            raise ValueError("kinds inception and torchscript need either statistics or images; kind classifier has its own")
-        if self.kind == "torchscript" and self.name is None:
-            raise ValueError("kind torchscript needs a name, which tables show")
+        if given != (self.kind in ("inception", "torchscript")):
+            raise ValueError("kinds inception and torchscript need either statistics or images; classifier and states take none")
+        if self.kind in ("states", "torchscript") and self.name is None:
+            raise ValueError(f"kind {self.kind} needs a name, which tables show")
         return self
 
     def own_files(self) -> list[WeightFile]:
@@ -92,10 +93,19 @@ class EmbeddedModel(Model, WeightFile):
     """Weights made by `snakemake train_embedded`."""
 
     kind: Literal["embedded"]
+    classes: int | None = Field(None, ge=1, description="number of classes; samples take each class equally often")
+    guidance: float = Field(1.0, description="classifier-free guidance scale; 1 for none")
+    autoencoder: WeightFile | None = Field(None, description="what decodes states, if they are latents")
+
+    @model_validator(mode="after")
+    def _conditions(self) -> EmbeddedModel:
+        if self.guidance != 1 and self.classes is None:
+            raise ValueError("guidance other than 1 needs classes")
+        return self
 
     def own_files(self) -> list[WeightFile]:
         """The files that the denoiser itself needs."""
-        return [self]
+        return [self, self.autoencoder] if self.autoencoder else [self]
 
 
 class EDMModel(Model, WeightFile):

@@ -74,7 +74,7 @@ def _adapter(kind: str) -> Any:
 def load_perceptual(name_or_path: str | Path, device: str | torch.device = "cpu") -> Classifier | None:
     """The network of the fit's perceptual distance that a model's YAML names, or None if it names none."""
     weights = read_model_file(name_or_path).perceptual
-    return None if weights is None else load_classifier(weights, torch.device(device))
+    return None if weights is None else load_classifier(weights, torch.device(device))[0]
 
 
 def copies(

@@ -1,12 +1,12 @@
-"""A U-Net with two resolutions: large enough for 8x8 digits, small enough to sample thousands a second on one core."""
+"""A U-Net with two resolutions: large enough for states of 8x8, small enough to sample thousands a second on one core."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from s4s.models.noise_embedding import NoiseEmbedding
 
 
 class ResidualBlock(nn.Module):
@@ -57,9 +57,7 @@ class UNet(nn.Module):
     def __init__(self, channels: int = 1, width: int = 16, embedding: int = 64, dropout: float = 0.0):
         super().__init__()
         wide = 2 * width
-        self.frequencies: Tensor
-        self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(0.5), math.log(16.0), embedding // 2)))
-        self.embed = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
+        self.noise = NoiseEmbedding(embedding)
         self.entry = nn.Conv2d(channels, width, 3, padding=1)
         self.down_1 = ResidualBlock(width, width, embedding, dropout)
         self.down_2 = ResidualBlock(width, wide, embedding, dropout)
@@ -73,8 +71,7 @@ class UNet(nn.Module):
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
-        phase = c_noise[:, None] * self.frequencies
-        embedding = self.embed(torch.cat([phase.cos(), phase.sin()], dim=1))
+        embedding = self.noise(c_noise)
         fine = self.down_1(self.entry(x.contiguous(memory_format=self.memory_format)), embedding)
         coarse = self.down_2(F.avg_pool2d(fine, 2), embedding)
         h = self.middle_2(self.attention(self.middle_1(coarse, embedding)), embedding)
