@@ -14,7 +14,7 @@ from s4s import S4SError
 from s4s.metrics.features import load_features
 from s4s.metrics.fid import frechet_distance, moments
 from s4s.metrics.global_error import global_error
-from s4s.models.digits import HELD_OUT, load_digits
+from s4s.models.datasets import HELD_OUT_DIGITS, load_dataset
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,8 +30,8 @@ def test_the_shipped_weights_are_small_and_their_checksums_right():
 
 def test_digits_denoise_held_out_images(digits):
     """At every level the denoiser beats both doing nothing and the mean image, on images it never saw."""
-    data = load_digits()
-    assert len(data.held_out) == HELD_OUT and len(data.train) == 1297
+    data = load_dataset("digits")
+    assert len(data.held_out) == HELD_OUT_DIGITS and len(data.train) == 1297
     clean = data.held_out
     for s in (0.2, 0.5, 1.0, 2.0):
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
@@ -84,7 +84,7 @@ def test_a_model_is_its_yaml_wherever_it_lies(tmp_path, digits):
             "Input tag 'embeded' found using 'kind' does not match any of the expected tags: 'embedded', 'edm',",
         ),
         ({"pth": "x"}, "pth: unknown key"),
-        ({"path": "../weights/classifier.safetensors", "sha256": None}, "weights do not fit UNet"),
+        ({"path": "../weights/classifier.safetensors", "sha256": None}, "classifier.safetensors: not the weights of a denoiser"),
         ({"path": "mine.yaml", "sha256": None}, "not weights that"),
     ],
 )
@@ -113,7 +113,7 @@ def test_frechet_distance_refuses_what_it_cannot_measure():
 
 
 def test_features_tell_digits_from_noise():
-    features, data = load_features("digits"), load_digits()
+    features, data = load_features("digits"), load_dataset("digits")
     near = frechet_distance(moments(features.of([data.train])), features.reference())
     far = frechet_distance(moments(features.of([torch.rand(500, 1, 8, 8) * 2 - 1])), features.reference())
     assert near < 0.2 < 5 < far

@@ -181,12 +181,12 @@ def test_searched_levels_and_statistics_are_computed_once_a_model(study):
 MINE = """
 import torch
 from s4s.models.conditions import ClassLabels
-from s4s.models.digits import load_digits
+from s4s.models.datasets import load_dataset
 from s4s.models.paths import VPLinear
 from s4s.models.predicting import PredictingDenoiser
 
 def make(name, device, files, std):
-    digits = load_digits()
+    digits = load_dataset("digits")
     images = [digits.train[digits.train_labels == label].mean(0) for label in range(10)]
     means = torch.stack([*images, digits.train.mean(0)])
     path = VPLinear()

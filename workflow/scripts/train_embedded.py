@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
         autoencoder, record = train_autoencoder(data, {"latent": recipe.shape[0], "width": 16}, args.autoencoder_steps)
         print(f"autoencoder: held-out PSNR {record['held_out_psnr_db']:.1f} dB")
         save_network(autoencoder, {**record, "dataset": recipe.dataset}, folder / "autoencoder.safetensors")
-        data = latents_of(data, autoencoder, record["scale"])
+        data = latents_of(data, autoencoder)
     network, record = train_denoiser(name, recipe, data, args.steps)
     print(f"denoiser: loss {record['loss']}")
     save_network(network, record, folder / "denoiser.safetensors")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,10 +24,16 @@ class ConvolutionBlock(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Images [B, 3, 4 h, 4 w] in [-1, 1] to latents [B, latent, h, w], and back."""
+    """Images [B, 3, 4 h, 4 w] in [-1, 1] to latents [B, latent, h, w], and back.
 
-    def __init__(self, latent: int = 4, width: int = 16):
+    Args:
+        latent, width: channels of latents, and of what is as fine as the images.
+        scale: what latents are multiplied with, to be of unit standard deviation.
+    """
+
+    def __init__(self, latent: int = 4, width: int = 16, scale: float = 1.0):
         super().__init__()
+        self.scale = scale
         wide, widest = 2 * width, 4 * width
         self.encoder = nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1), ConvolutionBlock(width),
@@ -44,8 +52,8 @@ class Autoencoder(nn.Module):
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance of each latent, [B, latent, h, w] both."""
         mean, log_variance = self.encoder(images.contiguous(memory_format=torch.channels_last)).chunk(2, dim=1)
-        return mean, log_variance.clamp(-20, 10)
+        return self.scale * mean, log_variance.clamp(-20, 10) + 2 * math.log(self.scale)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images [B, 3, 4 h, 4 w] of latents [B, latent, h, w]."""
-        return self.decoder(latents.contiguous(memory_format=torch.channels_last)).contiguous()
+        return self.decoder((latents / self.scale).contiguous(memory_format=torch.channels_last)).contiguous()

@@ -47,20 +47,16 @@ def load_denoiser(model: EmbeddedModel, device: torch.device) -> Denoiser:
     state, record = _read(model)
     if record.get("network") == "mixture":
         return IndependentMixture(**{name: table.to(device) for name, table in state.items()}, name=model.name)
-    if record.get("classes") != model.classes:
-        raise S4SError(f"model {model.name}: classes: {model.classes} in its file, {record.get('classes')} in {model.path}")
-    kind = NETWORKS.get(record.get("network", ""))
+    kind = NETWORKS.get(str(record.get("network")))
     if kind is None:
-        raise S4SError(f"{model.path}: not the weights of a denoiser; networks: {', '.join(NETWORKS)}")
+        raise S4SError(f"{model.path}: not the weights of a denoiser; give its file under `path`")
+    if record["classes"] != model.classes:
+        raise S4SError(f"model {model.name}: classes: {model.classes} in its file, {record['classes']} in {model.path}")
     network = _restore(kind, record["options"], state, model, device)
     decoder = None
     if model.autoencoder is not None:
         state, about = _read(model.autoencoder)
-        autoencoder = _restore(Autoencoder, about["network"], state, model.autoencoder, device)
-
-        def decoder(latents: Tensor) -> Tensor:
-            return autoencoder.decode(latents / about["scale"])
-
+        decoder = _restore(Autoencoder, about.get("network", {}), state, model.autoencoder, device).decode
     return assemble(network, record, model.name, model.guidance, decoder)
 
 

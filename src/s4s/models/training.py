@@ -112,14 +112,14 @@ def train_denoiser(
             ("train", data.train, data.train_labels), ("held_out", data.held_out, data.held_out_labels)
         ]:  # fmt: skip
             total = 0.0
-            for _ in range(8):
+            for _ in range(passes := max(1, 8192 // len(states))):
                 mean, deviation = recipe.log_s
                 s = torch.exp(mean + deviation * torch.randn(len(states), generator=generator)).clamp(recipe.s_min, recipe.s_max)
                 noise = torch.randn(states.shape, generator=generator)
                 rows = zip(states.split(1024), s.split(1024), noise.split(1024), labels.split(1024), strict=True)
                 for x, level, n, label in rows:
                     condition = label if recipe.classes is not None else None
-                    total += denoising_loss(averaged, recipe, x, level, n, condition).item() * len(x) / len(states) / 8
+                    total += denoising_loss(averaged, recipe, x, level, n, condition).item() * len(x) / len(states) / passes
             losses[part] = total
     return average, {**recipe.record(), "steps": steps, "seed": seed, "loss": losses, "seconds": round(seconds)}
 
@@ -151,7 +151,7 @@ def train_classifier(name: str, data: RealData, options: dict, steps: int, batch
 def train_autoencoder(data: RealData, options: dict, steps: int, batch: int = 64, seed: int = 0) -> tuple[Autoencoder, dict]:
     """Train an autoencoder on images and their mirror images: absolute error of pixels and a little of the latents' divergence.
 
-    The record's scale brings the training latents to unit standard deviation; its error is that of held-out pixels.
+    Afterwards its scale brings the training latents to unit standard deviation. The record's error is that of held-out pixels.
     """
     torch.manual_seed(seed)
     network = Autoencoder(**options)
@@ -167,14 +167,14 @@ def train_autoencoder(data: RealData, options: dict, steps: int, batch: int = 64
     seconds = descend(list(network.parameters()), loss_of_step, steps, 2e-3, lambda: None, "train autoencoder")
     network.eval().requires_grad_(False)
     deviation = torch.cat([network.encode(images)[0] for images in data.train.split(256)]).std().item()
+    network.scale = 1 / deviation
     errors = [(network.decode(network.encode(images)[0]) - images).square().mean((1, 2, 3)) for images in data.held_out.split(256)]
     error = torch.cat(errors).mean().item()
     return network, {
-        "network": options,
+        "network": {**options, "scale": network.scale},
         "steps": steps,
         "batch": batch,
         "seed": seed,
-        "scale": 1 / deviation,
         "held_out_psnr_db": 10 * math.log10(4 / error),
         "seconds": round(seconds),
     }
@@ -194,11 +194,11 @@ def train_mixture(data: RealData, components: int = 16, parts: int = 3) -> tuple
 
 
 @torch.no_grad()
-def latents_of(data: RealData, network: Autoencoder, scale: float) -> RealData:
+def latents_of(data: RealData, network: Autoencoder) -> RealData:
     """Latents of images, and of the training part's mirror images too."""
 
     def encode(images: Tensor) -> Tensor:
-        return torch.cat([scale * network.encode(rows)[0] for rows in images.split(256)])
+        return torch.cat([network.encode(rows)[0] for rows in images.split(256)])
 
     train = torch.cat([encode(data.train), encode(data.train.flip(3))])
     return RealData(train, data.train_labels.repeat(2), encode(data.held_out), data.held_out_labels)
