@@ -280,9 +280,7 @@ def figure_model(wildcards):
     latent = own.kind in ("latent_diffusion", "diffusers", "stable_diffusion")
     if not latent and getattr(own, "autoencoder", None) is None:
         return []
-    return on_this_machine(
-        MODEL_FILES[model], *(file.path for file in own.own_files())
-    )
+    return on_this_machine(MODEL_FILES[model], *(file.path for file in own.own_files()))
 
 
 def schedule_of(model, token):

@@ -84,7 +84,10 @@ def test_a_model_is_its_yaml_wherever_it_lies(tmp_path, digits):
             "Input tag 'embeded' found using 'kind' does not match any of the expected tags: 'embedded', 'edm',",
         ),
         ({"pth": "x"}, "pth: unknown key"),
-        ({"path": "../weights/classifier.safetensors", "sha256": None}, "classifier.safetensors: not the weights of a denoiser"),
+        (
+            {"path": "../weights/classifier.safetensors", "sha256": None},
+            "classifier.safetensors: not the weights of a denoiser",
+        ),
         ({"path": "mine.yaml", "sha256": None}, "not weights that"),
     ],
 )

@@ -11,14 +11,14 @@ def main(args: argparse.Namespace) -> None:
     from s4s.metrics.features import write_moments
     from s4s.metrics.fid import Moments, moments
     from s4s.models.datasets import load_dataset, turned
-    from s4s.models.embedded import save_network, save_tensors
+    from s4s.models.embedded import MIXTURE_TABLES, save_network, save_tensors
     from s4s.models.recipes import EMBEDDED_FILES, RECIPES
     from s4s.models.training import latents_of, train_autoencoder, train_classifier, train_denoiser, train_mixture
 
     folder, name = Path(args.out), args.model
     if name == "mixture":
         exact, record = train_mixture(load_dataset("digits"))
-        save_tensors({key: getattr(exact, key) for key in ("weights", "means", "deviations")}, record, folder / "denoiser.safetensors")
+        save_tensors({key: getattr(exact, key) for key in MIXTURE_TABLES}, record, folder / "denoiser.safetensors")
         write_moments(folder / "held_out.npz", Moments(*(moment.numpy() for moment in exact.moments())))
         return
     recipe, files = RECIPES[name], EMBEDDED_FILES[name]

@@ -54,7 +54,7 @@ class Features(ABC):
 
 
 class ClassifierFeatures(Features):
-    """The last hidden layer of an embedded classifier; the reference is the held-out part of the data that it was trained on."""
+    """The last hidden layer of an embedded classifier; the reference is the held-out part of its data."""
 
     def __init__(self, network: Classifier, dataset: str, name: str):
         self.network, self.dataset, self.name = network, dataset, name

@@ -15,7 +15,13 @@ class Classifier(nn.Module):
     """
 
     def __init__(
-        self, classes: int = 10, width: int = 32, n_features: int = 32, dropout: float = 0.3, channels: int = 1, side: int = SIDE
+        self,
+        classes: int = 10,
+        width: int = 32,
+        n_features: int = 32,
+        dropout: float = 0.3,
+        channels: int = 1,
+        side: int = SIDE,
     ):
         super().__init__()
         self.stem = nn.ModuleList()

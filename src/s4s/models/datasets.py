@@ -29,7 +29,7 @@ class RealData(NamedTuple):
 
 
 def digits() -> RealData:
-    """1,797 handwritten digits (UCI optical recognition of handwritten digits), [n, 1, 8, 8] in [-1, 1], with their ten classes.
+    """1,797 handwritten digits (UCI optical recognition of handwritten digits), [n, 1, 8, 8] in [-1, 1], with ten classes.
 
     500 of them are held out, stratified by class.
     """
@@ -43,8 +43,8 @@ def digits() -> RealData:
 def breast_cancer() -> RealData:
     """569 tumours of 30 measurements each (UCI breast cancer Wisconsin, diagnostic), [n, 30], with two classes.
 
-    200 of them are held out, stratified by class. Measurements are in units of the training part's standard deviations, from its
-    means.
+    200 of them are held out, stratified by class. Measurements are in units of the training part's standard deviations,
+    from its means.
     """
     from sklearn.datasets import load_breast_cancer
 
@@ -58,8 +58,8 @@ def breast_cancer() -> RealData:
 def patches() -> RealData:
     """Colour patches of the two photographs (of a temple and of a flower), [n, 3, 32, 32] in [-1, 1].
 
-    A photograph is cut into tiles of 64 x 64 pixels. Of each two by two of them one is held out; patches lie inside tiles, so that
-    held-out pixels are never seen. Labels tell the photographs apart.
+    A photograph is cut into tiles of 64 x 64 pixels. Of each two by two of them one is held out; patches lie inside tiles, so
+    that held-out pixels are never seen. Labels tell the photographs apart.
     """
     from sklearn.datasets import load_sample_image
 
@@ -111,7 +111,5 @@ def _split(states: Tensor, target: np.ndarray, held_out_count: int) -> RealData:
     from sklearn.model_selection import train_test_split
 
     labels = torch.tensor(target)
-    train, held_out = train_test_split(
-        range(len(labels)), test_size=held_out_count, stratify=target, random_state=SPLIT_SEED
-    )
+    train, held_out = train_test_split(range(len(labels)), test_size=held_out_count, stratify=target, random_state=SPLIT_SEED)
     return RealData(states[train], labels[train], states[held_out], labels[held_out])

@@ -28,6 +28,7 @@ from s4s.models.transformer import Transformer
 from s4s.models.unet import UNet
 
 NETWORKS: dict[str, type[nn.Module]] = {"UNet": UNet, "Transformer": Transformer, "MLP": MLP}
+MIXTURE_TABLES = ("weights", "means", "deviations")
 PATHS: dict[str, type[GaussianPath]] = {"vp_linear": VPLinear, "flow": FlowMatching}
 
 
@@ -46,7 +47,8 @@ def load_denoiser(model: EmbeddedModel, device: torch.device) -> Denoiser:
     """The denoiser that was trained, or the exact one of a mixture, with guidance and a decoder if the model has them."""
     state, record = _read(model)
     if record.get("network") == "mixture":
-        return IndependentMixture(**{name: table.to(device) for name, table in state.items()}, name=model.name)
+        weights, means, deviations = (state[name].to(device) for name in MIXTURE_TABLES)
+        return IndependentMixture(weights, means, deviations, model.name)
     kind = NETWORKS.get(str(record.get("network")))
     if kind is None:
         raise S4SError(f"{model.path}: not the weights of a denoiser; give its file under `path`")

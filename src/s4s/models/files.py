@@ -55,7 +55,9 @@ class FeatureNetwork(WeightFile):
     def _reference(self) -> FeatureNetwork:
         given = (self.statistics is not None) + (self.images is not None)
         if given != (self.kind in ("inception", "torchscript")):
-            raise ValueError("kinds inception and torchscript need either statistics or images; classifier and states take none")
+            raise ValueError(
+                "kinds inception and torchscript need either statistics or images; classifier and states take none"
+            )
         if self.kind in ("states", "torchscript") and self.name is None:
             raise ValueError(f"kind {self.kind} needs a name, which tables show")
         return self

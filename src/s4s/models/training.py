@@ -59,8 +59,8 @@ def denoising_loss(
 ) -> Tensor:
     """Mean squared error of what the network itself gives, from the error of D; states and noise [B, *shape], s [B].
 
-    With D = c_skip y + c_out F, an error of F is that of D over c_out. For EDM that is its own weighted loss (Karras et al. 2022,
-    arXiv 2206.00364); v prediction on a variance-preserving path has c_out^2 = s^2/(1 + s^2), flow c_out = t = s/(1 + s).
+    With D = c_skip y + c_out F, an error of F is that of D over c_out. For EDM that is its own weighted loss (Karras et al.
+    2022, arXiv 2206.00364); v prediction on a variance-preserving path has c_out^2 = s^2/(1 + s^2), flow c_out = t = s/(1 + s).
     """
     column = as_column(s, states)
     c_out = {
@@ -114,7 +114,9 @@ def train_denoiser(
             total = 0.0
             for _ in range(passes := max(1, 8192 // len(states))):
                 mean, deviation = recipe.log_s
-                s = torch.exp(mean + deviation * torch.randn(len(states), generator=generator)).clamp(recipe.s_min, recipe.s_max)
+                s = torch.exp(mean + deviation * torch.randn(len(states), generator=generator)).clamp(
+                    recipe.s_min, recipe.s_max
+                )
                 noise = torch.randn(states.shape, generator=generator)
                 rows = zip(states.split(1024), s.split(1024), noise.split(1024), labels.split(1024), strict=True)
                 for x, level, n, label in rows:
@@ -124,7 +126,9 @@ def train_denoiser(
     return average, {**recipe.record(), "steps": steps, "seed": seed, "loss": losses, "seconds": round(seconds)}
 
 
-def train_classifier(name: str, data: RealData, options: dict, steps: int, batch: int = 128, seed: int = 0) -> tuple[Classifier, dict]:
+def train_classifier(
+    name: str, data: RealData, options: dict, steps: int, batch: int = 128, seed: int = 0
+) -> tuple[Classifier, dict]:
     """Train a feature network on the training images with a little noise; its accuracy is that on the held-out images."""
     torch.manual_seed(seed)
     network = Classifier(**options)
@@ -168,7 +172,9 @@ def train_autoencoder(data: RealData, options: dict, steps: int, batch: int = 64
     network.eval().requires_grad_(False)
     deviation = torch.cat([network.encode(images)[0] for images in data.train.split(256)]).std().item()
     network.scale = 1 / deviation
-    errors = [(network.decode(network.encode(images)[0]) - images).square().mean((1, 2, 3)) for images in data.held_out.split(256)]
+    errors = [
+        (network.decode(network.encode(images)[0]) - images).square().mean((1, 2, 3)) for images in data.held_out.split(256)
+    ]
     error = torch.cat(errors).mean().item()
     return network, {
         "network": {**options, "scale": network.scale},
@@ -181,7 +187,7 @@ def train_autoencoder(data: RealData, options: dict, steps: int, batch: int = 64
 
 
 def train_mixture(data: RealData, components: int = 16, parts: int = 3) -> tuple[IndependentMixture, dict]:
-    """An exact denoiser near real data: each of its leading principal components as a mixture of some Gaussians, independently."""
+    """An exact denoiser near real data: mixtures of some Gaussians, one for each leading principal component."""
     from sklearn.decomposition import PCA
     from sklearn.mixture import GaussianMixture
 

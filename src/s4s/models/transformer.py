@@ -1,4 +1,4 @@
-"""A small diffusion transformer (Peebles & Xie 2023, arXiv 2212.09748): tokens of pixels, blocks moved by noise level and class."""
+"""A small diffusion transformer (Peebles & Xie 2023, arXiv 2212.09748): blocks moved by noise level and class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from s4s.models.noise_embedding import NoiseEmbedding
 
 
 class Block(nn.Module):
-    """Attention and a two-layer network; the embedding scales and shifts what goes in and scales what comes out (adaLN-Zero)."""
+    """Attention and a two-layer network; the embedding scales and shifts what goes in, scales what comes out (adaLN-Zero)."""
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
