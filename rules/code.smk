@@ -52,6 +52,7 @@ FITTING = ["teacher", "fitting/__init__", "torchvision_operators"]
 FITTING += [f"fitting/{name}" for name in FITTING_FILES]
 FITTING += [f"families/{name}" for name in ("__init__", "family", *FAMILIES)]
 FITTING += ["levels/clock", "models/accelerated"]
+METRICS = ("score", "features", "fid", "distribution", "global_error")
 STAGES = {
     "tableau": [
         f"{SCRIPTS}/tableau",
@@ -107,7 +108,7 @@ STAGES = {
         "sampling",
         "models/datasets",
         *MODEL,
-        *(f"metrics/{name}" for name in ("score", "features", "fid", "global_error")),
+        *(f"metrics/{name}" for name in METRICS),
     ],
     "tables": [f"{SCRIPTS}/scores_csv", f"{SCRIPTS}/comparison_table", "tables"],
     "figures": [f"{SCRIPTS}/figure", "figures", "tables"],

@@ -3,6 +3,7 @@
 
 TABLES = [
     "results/tables/scores.csv",
+    "results/tables/metrics.csv",
     *expand(
         "results/tables/{metric}.{ending}",
         metric=["fid", "global_error"],
@@ -12,7 +13,7 @@ TABLES = [
 
 
 rule scores_csv:
-    """All scores in one long-form table, one row a cell."""
+    """All scores in one long-form table, one row a cell; every measure of every sampling seed in another."""
     input:
         scores=expand(
             "results/scores/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=CELLS
@@ -22,11 +23,17 @@ rule scores_csv:
         ),
         code=code("tables"),
     output:
-        report(
+        scores=report(
             "results/tables/scores.csv",
             category="Tables",
             labels={"table": "all scores", "format": "CSV"},
             caption="../workflow/report/scores.rst",
+        ),
+        metrics=report(
+            "results/tables/metrics.csv",
+            category="Tables",
+            labels={"table": "all measures, by seed", "format": "CSV"},
+            caption="../workflow/report/metrics.rst",
         ),
     log:
         "results/logs/tables/scores.log",

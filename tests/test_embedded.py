@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 
 import s4s
@@ -260,3 +261,14 @@ def test_a_denoiser_is_not_taken_for_a_feature_network(tmp_path):
     weights = read_model_file("digits")
     with pytest.raises(S4SError, match=r"denoiser\.safetensors: weights do not fit Classifier"):
         load_classifier(weights, torch.device("cpu"))
+
+
+def test_features_tell_patches_from_blurred_and_noisy_ones():
+    """Training patches are nearer to the held-out ones than what was made of them, though they show other tiles."""
+    features, data = load_features("patches-latent"), load_dataset("patches")
+    generator = torch.Generator().manual_seed(0)
+    images = data.train[torch.randperm(len(data.train), generator=generator)[:768]]
+    blurred = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2, mode="bilinear")
+    noisy = images + 0.4 * torch.randn(images.shape, generator=generator)
+    plain, soft, grainy = (frechet_distance(moments(features.of([x])), features.reference()) for x in (images, blurred, noisy))
+    assert 0.4 < plain < 1.2 and soft > 3 * plain and grainy > 3 * plain

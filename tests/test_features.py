@@ -73,6 +73,7 @@ def test_a_folder_of_images_is_a_reference(folder):
     write_moments(folder / "known.npz", found)
     again = load_features(path, reference=folder / "known.npz").reference()
     assert (again.mean == found.mean).all() and (again.covariance == found.covariance).all()
+    assert again.rows.dtype == np.float32 and (again.rows == found.rows).all() and len(found.rows) == 12
     assert abs(frechet_distance(moments(features.of([states])), again)) < 1e-6
 
 

@@ -145,6 +145,7 @@ def test_scores_of_shards_are_those_of_the_whole(blocks_of_8, tmp_path):
     assert joined["n_samples"] == whole["n_samples"] == 48 and joined["features"] == whole["features"]
     assert joined["fid_mean"] == pytest.approx(whole["fid_mean"], rel=1e-9)
     assert joined["global_error_mean"] == pytest.approx(whole["global_error_mean"], rel=1e-12)
+    assert all(joined[key] == whole[key] for key in ("kid", "precision", "recall", "coverage", "sliced_wasserstein"))
     (tmp_path / "1.npz").write_bytes((tmp_path / "1.npz").read_bytes()[:-40])
     with pytest.raises(S4SError, match=r"1\.npz: cannot read these statistics"):
         join_statistics([tmp_path / "0.npz", tmp_path / "1.npz"])

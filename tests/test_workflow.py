@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from s4s import Tableau
 from s4s.cli import app
 from s4s.store import read_attributes, read_split
-from s4s.tables import COLUMNS, comparison
+from s4s.tables import COLUMNS, MEASURES, comparison
 from s4s.usage import read_usage
 from s4s.warm import has_server, start_server
 from tests.builders import edm, features, latent_diffusion, pipelines
@@ -243,6 +243,27 @@ def formats(folder):
     for name, values in models.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**values, "name": name, "features": shown}))
     return list(models)
+
+
+EMBEDDED = ["digits-cond", "patches-latent", "tabular", "mixture"]
+
+
+def test_every_embedded_model_from_teacher_to_report(study, tmp_path):
+    """Classes with guidance, latents, no images, no network: all tables and figures, and the learned solver is ahead."""
+    config = [f"models=[{','.join(EMBEDDED)}]", "nfe=[4]", "solvers=[ipndm2-time_quadratic,s4s_alt]"]
+    config += ["fit={iterations: 12, batch: 16}"]
+    snakemake(study, "--resources", "gpu=4", "--config", *config, directory=tmp_path)
+    scores = pd.read_csv(tmp_path / "results/tables/scores.csv").set_index(["model", "solver"])
+    measures = pd.read_csv(tmp_path / "results/tables/metrics.csv")
+    assert len(measures) == len(scores) * 2 * len(MEASURES) and measures.value.notna().all()
+    means = measures[measures.metric == "fid"].groupby(["model", "solver"]).value.mean()
+    assert (means - scores.fid_mean).abs().max() < 1e-9
+    for model in EMBEDDED:
+        assert scores.loc[(model, "s4s_alt"), "global_error"] < scores.loc[(model, "ipndm2-time_quadratic"), "global_error"]
+        assert (tmp_path / f"results/figures/samples-{model}.png").stat().st_size > 5000
+        evaluations = 4 * (2 if model == "digits-cond" else 1)
+        assert scores.loc[(model, "s4s_alt"), "evaluations"] == evaluations
+    assert (tmp_path / "results/report.html").stat().st_size > 100_000
 
 
 def test_every_format_of_weights_from_teacher_to_scores(study, tmp_path):

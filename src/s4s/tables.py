@@ -16,6 +16,8 @@ COLUMNS = [
     "features", "global_error", "global_error_std", "fit_evaluations", "fit_seconds",
 ]  # fmt: skip
 
+# what score files have of each sampling seed; those after the first two where features of the real data are known
+MEASURES = ["fid", "global_error", "kid", "precision", "recall", "coverage", "sliced_wasserstein"]
 
 NOT_LEARNED = ("classical", "searched", "teacher")  # families without a fit
 
@@ -42,6 +44,21 @@ def gather(
             "fit_seconds": round(cost["seconds"], 2),
         })  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def by_seed(scores: Iterable[str]) -> pd.DataFrame:
+    """Every measure of every cell and sampling seed, a row each: model, solver, nfe, metric, seed, value.
+
+    Args:
+        scores: score files.
+    """
+    rows = []
+    for path in scores:
+        score = json.loads(Path(path).read_text())
+        for metric in MEASURES:
+            for seed, value in zip(score["seeds"], score.get(metric, ()), strict=False):
+                rows.append((score["model"], score["solver"], score["nfe"], metric, seed, value))
+    return pd.DataFrame(rows, columns=["model", "solver", "nfe", "metric", "seed", "value"])
 
 
 def read_scores(path: str | Path) -> pd.DataFrame:

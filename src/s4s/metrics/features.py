@@ -182,24 +182,33 @@ def read_images(folder: Path) -> Iterator[Tensor]:
 def read_moments(path: Path) -> Moments:
     """mu and sigma of an .npz file: EDM's fid-refs, clean-fid's statistics and ADM's reference batches have them.
 
+    Files of ours also have rows, the first of the features themselves.
+
+
     Raises:
         S4SError: if it is no such file.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = Moments(file["mu"].astype(np.float64), file["sigma"].astype(np.float64))
+            rows = file.get("rows")
+            found = Moments(file["mu"].astype(np.float64), file["sigma"].astype(np.float64), rows)
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise S4SError(f"{path}: not an .npz file with mu and sigma ({error})") from error
     count = len(np.atleast_1d(found.mean))
     if found.mean.shape != (count,) or found.covariance.shape != (count, count):
         raise S4SError(f"{path}: mu of shape {found.mean.shape} and sigma of shape {found.covariance.shape} do not fit")
+    if rows is not None and (rows.ndim != 2 or rows.shape[1] != count):
+        raise S4SError(f"{path}: rows of shape {rows.shape} do not fit mu of shape {found.mean.shape}")
     return found
 
 
 def write_moments(path: str | Path, found: Moments) -> None:
     """Write moments so that `read_moments` gives them back."""
+    arrays = {"mu": found.mean, "sigma": found.covariance}
+    if found.rows is not None:
+        arrays["rows"] = found.rows
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, mu=found.mean, sigma=found.covariance)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def load_features(

@@ -12,38 +12,49 @@ from s4s.torchvision_operators import declare_missing_operators
 declare_missing_operators()
 from cleanfid.fid import frechet_distance as cleanfid_distance  # noqa: E402
 
+MOST_ROWS = 10_000  # feature vectors that are kept of any set, for the distances that need more than moments
+
 
 class Moments(NamedTuple):
-    """Mean [d] and covariance [d, d] of features."""
+    """Mean [d] and covariance [d, d] of features; the first of the features themselves, float32 [n, d], if they are known."""
 
     mean: np.ndarray
     covariance: np.ndarray
+    rows: np.ndarray | None = None
 
 
 class RunningMoments:
-    """Count, mean and scatter of features that come in pieces; nothing of a piece is kept.
+    """Count, mean and scatter of features that come in pieces, and the first 10,000 of the features themselves.
 
     Pieces are joined by Chan, Golub and LeVeque's update (1983), so that the order changes rounding errors only.
     """
 
-    def __init__(self, count: int = 0, mean: np.ndarray | None = None, scatter: np.ndarray | None = None):
-        self.count, self.mean, self.scatter = count, mean, scatter
+    def __init__(
+        self,
+        count: int = 0,
+        mean: np.ndarray | None = None,
+        scatter: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
+    ):
+        self.count, self.mean, self.scatter, self.rows = count, mean, scatter, rows
 
     def add(self, features: np.ndarray) -> None:
         """Take in features [n, d]."""
         values = features.astype(np.float64)
         centred = values - (mean := values.mean(axis=0))
-        self.join(RunningMoments(len(values), mean, centred.T @ centred))
+        self.join(RunningMoments(len(values), mean, centred.T @ centred, features[:MOST_ROWS].astype(np.float32)))
 
     def join(self, other: RunningMoments) -> None:
         """Take in what another one took in."""
         if self.mean is None or self.scatter is None:
-            self.count, self.mean, self.scatter = other.count, other.mean, other.scatter
+            self.count, self.mean, self.scatter, self.rows = other.count, other.mean, other.scatter, other.rows
         elif other.mean is not None and other.scatter is not None:
             total, shift = self.count + other.count, other.mean - self.mean
             self.scatter = self.scatter + other.scatter + np.outer(shift, shift) * (self.count * other.count / total)
             self.mean = self.mean + shift * (other.count / total)
             self.count = total
+            if self.rows is not None and other.rows is not None and len(self.rows) < MOST_ROWS:
+                self.rows = np.concatenate([self.rows, other.rows])[:MOST_ROWS]
 
     def moments(self, what: str = "samples") -> Moments:
         """The moments of all that came.
@@ -56,7 +67,7 @@ class RunningMoments:
             raise S4SError(f"FID needs more {what} than features: {self.count} {what}, {size} features")
         if not (np.isfinite(self.mean).all() and np.isfinite(self.scatter).all()):
             raise S4SError(f"FID: the features of the {what} are not all finite")
-        return Moments(self.mean, self.scatter / (self.count - 1))
+        return Moments(self.mean, self.scatter / (self.count - 1), self.rows)
 
 
 def moments(features: np.ndarray, what: str = "samples") -> Moments:
@@ -78,4 +89,4 @@ def frechet_distance(own: Moments, reference: Moments) -> float:
     """
     if reference.mean.shape != own.mean.shape:
         raise S4SError(f"FID: {len(own.mean)} features, but the reference has {len(reference.mean)}; it is of another network")
-    return float(cleanfid_distance(*own, *reference))
+    return float(cleanfid_distance(own.mean, own.covariance, reference.mean, reference.covariance))

@@ -14,6 +14,7 @@ import torch
 
 from s4s.atomic import atomic_path
 from s4s.errors import S4SError
+from s4s.metrics.distribution import distribution_distances
 from s4s.metrics.features import Features
 from s4s.metrics.fid import Moments, RunningMoments, frechet_distance
 from s4s.metrics.global_error import distances
@@ -83,8 +84,17 @@ def statistics_of(denoiser: Denoiser, features: Features, samples: str | Path, p
 
 
 def score(found: dict[str, SplitStatistics], about: dict[str, Any], reference: Moments) -> dict[str, Any]:
-    """The score of a cell from the statistics of its test splits; `about` is what `describe` says."""
-    fid = [frechet_distance(own.features.moments(), reference) for own in found.values()]
+    """The score of a cell from the statistics of its test splits; `about` is what `describe` says.
+
+    Beside FID and global error it has what `distribution_distances` gives, where features of the real data are known.
+    """
+    features = [own.features.moments() for own in found.values()]
+    fid = [frechet_distance(own, reference) for own in features]
+    others: dict[str, list[float]] = {}
+    for own in features:
+        if own.rows is not None and reference.rows is not None:
+            for key, value in distribution_distances(own.rows, reference.rows).items():
+                others.setdefault(key, []).append(value)
     error = [own.distance / own.features.count for own in found.values()]
     classes = about["classes"]
     count = next(iter(found.values())).features.count
@@ -94,11 +104,13 @@ def score(found: dict[str, SplitStatistics], about: dict[str, Any], reference: M
         "evaluations": about["nfe"] * about["passes"],
         "n_samples": count,
         "n_seeds": len(found),
+        "seeds": [int(name.partition("~")[2]) for name in found],
         "features": ", ".join([*about["features"], *in_words]),
         "fid": fid,
         **_mean_and_spread("fid", fid),
         "global_error": error,
         **_mean_and_spread("global_error", error),
+        **others,
     }
 
 
@@ -127,7 +139,7 @@ def save_statistics(path: str | Path, found: dict[str, SplitStatistics], about: 
     """Write the statistics of a shard, .npz, and what `describe` says."""
     arrays = {"about": np.asarray(json.dumps(about))}
     for name, own in found.items():
-        for key in ("count", "mean", "scatter"):
+        for key in ("count", "mean", "scatter", "rows"):
             arrays[f"{name}/{key}"] = np.asarray(getattr(own.features, key))
         arrays[f"{name}/distance"] = np.asarray(own.distance)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -147,7 +159,8 @@ def join_statistics(paths: Iterable[str | Path]) -> tuple[dict[str, SplitStatist
             with np.load(path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
                 for name in dict.fromkeys(key.rpartition("/")[0] for key in file if "/" in key):
-                    moments = RunningMoments(int(file[f"{name}/count"]), file[f"{name}/mean"], file[f"{name}/scatter"])
+                    arrays = (file[f"{name}/{key}"] for key in ("mean", "scatter", "rows"))
+                    moments = RunningMoments(int(file[f"{name}/count"]), *arrays)
                     found.setdefault(name, SplitStatistics()).join(SplitStatistics(moments, float(file[f"{name}/distance"])))
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise S4SError(f"{path}: cannot read these statistics of samples ({error}); delete the file and rerun") from error

@@ -1,0 +1,89 @@
+"""Distances between two sets of feature vectors beside Fréchet's: KID, precision, recall and coverage, sliced Wasserstein.
+
+All are deterministic functions of the rows, in their order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import wasserstein_distance
+from sklearn.metrics.pairwise import polynomial_kernel
+from sklearn.neighbors import NearestNeighbors
+
+BLOCK = 1000  # rows of KID's blocks
+NEIGHBOUR = 5  # the nearest neighbour that a radius reaches to; the farthest row, where there are fewer
+DIRECTIONS = 128
+
+
+def kernel_distance(samples: np.ndarray, reference: np.ndarray) -> float:
+    """KID: the unbiased squared maximum mean discrepancy of the kernel (x y/d + 1)^3 (Binkowski et al. 2018, arXiv 1801.01401).
+
+    It is averaged over blocks of 1000 rows, each of the samples against one of the reference, and may be below zero.
+    """
+    blocks = range(max(1, len(samples) // BLOCK))
+    theirs = max(1, len(reference) // BLOCK)
+    return float(
+        np.mean([_discrepancy(_block(samples, block), _block(reference, block % theirs)) for block in blocks], dtype=np.float64)
+    )
+
+
+def _block(rows: np.ndarray, number: int) -> np.ndarray:
+    return rows[number * BLOCK : (number + 1) * BLOCK].astype(np.float64)
+
+
+def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
+    def between_others(rows: np.ndarray) -> float:
+        kernel = polynomial_kernel(rows, degree=3, coef0=1)
+        return (kernel.sum() - np.trace(kernel)) / (len(rows) * (len(rows) - 1))
+
+    return between_others(x) + between_others(y) - 2 * polynomial_kernel(x, y, degree=3, coef0=1).mean()
+
+
+def precision_recall_coverage(samples: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
+    """Precision, recall and coverage with balls that reach to the fifth neighbour.
+
+    Precision is the share of samples inside a ball around a reference row, recall that of reference rows inside a ball around a
+    sample (Kynkäänniemi et al. 2019, arXiv 1904.06991), coverage that of reference balls with a sample inside (Naeem et al.
+    2020, arXiv 2002.09797).
+    """
+    samples, reference = samples.astype(np.float64), reference.astype(np.float64)
+    ours, theirs = _radii(samples), _radii(reference)
+    nearest = NearestNeighbors(n_neighbors=1).fit(samples).kneighbors(reference)[0][:, 0]
+    return _share_inside(samples, reference, theirs), _share_inside(reference, samples, ours), float(np.mean(nearest < theirs))
+
+
+def _radii(rows: np.ndarray) -> np.ndarray:
+    """Distance of each row from its fifth neighbour, [n]."""
+    return NearestNeighbors(n_neighbors=min(NEIGHBOUR, len(rows) - 1)).fit(rows).kneighbors()[0][:, -1]
+
+
+def _share_inside(points: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> float:
+    """Share of points inside any of the balls."""
+    inside = 0
+    for part in np.array_split(points, max(1, len(points) // BLOCK)):
+        squared = (part**2).sum(1)[:, None] - 2 * part @ centres.T + (centres**2).sum(1)
+        inside += int((squared < radii**2).any(1).sum())
+    return inside / len(points)
+
+
+def sliced_wasserstein(samples: np.ndarray, reference: np.ndarray) -> float:
+    """Mean over 128 fixed directions of the Wasserstein-1 distance of the projections, in the features' units.
+
+    (Bonneel et al. 2015, Sliced and Radon Wasserstein barycenters of measures.)
+    """
+    directions = np.random.Generator(np.random.Philox(key=0)).standard_normal((DIRECTIONS, samples.shape[1]))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    ours, theirs = samples @ directions.T, reference @ directions.T
+    return float(np.mean([wasserstein_distance(x, y) for x, y in zip(ours.T, theirs.T, strict=True)]))
+
+
+def distribution_distances(samples: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """All of them by name, of features [n, d] and [m, d], at least two rows each."""
+    precision, recall, coverage = precision_recall_coverage(samples, reference)
+    return {
+        "kid": kernel_distance(samples, reference),
+        "precision": precision,
+        "recall": recall,
+        "coverage": coverage,
+        "sliced_wasserstein": sliced_wasserstein(samples, reference),
+    }

@@ -1,0 +1,88 @@
+"""KID, precision, recall, coverage and sliced Wasserstein: closed forms, brute force, and what they tell apart."""
+
+import numpy as np
+import pytest
+
+from s4s.metrics.distribution import (
+    distribution_distances,
+    kernel_distance,
+    precision_recall_coverage,
+    sliced_wasserstein,
+)
+from s4s.metrics.fid import MOST_ROWS, RunningMoments
+
+
+def normal(n, d, seed=0, mean=0.0, std=1.0):
+    return np.random.default_rng(seed).normal(mean, std, size=(n, d))
+
+
+def test_kid_is_the_unbiased_discrepancy_of_the_cubic_kernel():
+    """Against sums over pairs, one at a time."""
+    x, y = normal(7, 3), normal(5, 3, seed=1, mean=0.5)
+
+    def k(a, b):
+        return (a @ b / 3 + 1) ** 3
+
+    xx = np.mean([k(x[i], x[j]) for i in range(7) for j in range(7) if i != j])
+    yy = np.mean([k(y[i], y[j]) for i in range(5) for j in range(5) if i != j])
+    xy = np.mean([k(a, b) for a in x for b in y])
+    assert kernel_distance(x, y) == pytest.approx(xx + yy - 2 * xy, rel=1e-12)
+
+
+def test_kid_of_blocks_is_their_mean_and_without_bias():
+    """Three blocks of 1000 against two; for the same distribution it scatters around zero."""
+    x, y = normal(3000, 4), normal(2500, 4, seed=1)
+    parts = [kernel_distance(x[i * 1000 : (i + 1) * 1000], y[j * 1000 : (j + 1) * 1000]) for i, j in [(0, 0), (1, 1), (2, 0)]]
+    assert kernel_distance(x, y) == pytest.approx(np.mean(parts), rel=1e-12)
+    same = [kernel_distance(normal(60, 4, seed=2 * i), normal(60, 4, seed=2 * i + 1)) for i in range(100)]
+    assert abs(np.mean(same)) < 4 * np.std(same) / 10 < kernel_distance(x, y + 1)
+
+
+def test_precision_recall_and_coverage_are_those_of_their_definitions():
+    """Against distances between all pairs."""
+    x, y = normal(80, 3, mean=0.7), normal(60, 3, seed=1)
+
+    def radii(rows):
+        return np.sort(np.linalg.norm(rows[:, None] - rows, axis=2), axis=1)[:, 5]  # the first is the row itself
+
+    between = np.linalg.norm(x[:, None] - y, axis=2)
+    precision = (between < radii(y)).any(axis=1).mean()
+    recall = (between < radii(x)[:, None]).any(axis=0).mean()
+    coverage = (between.min(axis=0) < radii(y)).mean()
+    assert precision_recall_coverage(x, y) == pytest.approx((precision, recall, coverage))
+    assert 0 < precision < 1 and 0 < recall < 1 and 0 < coverage < 1
+
+
+def test_fewer_modes_cost_recall_and_coverage_and_wild_samples_cost_precision():
+    modes = np.concatenate([normal(200, 2, seed=i, mean=20.0 * i, std=0.5) for i in range(4)])
+    one = normal(800, 2, seed=9, std=0.5)
+    precision, recall, coverage = precision_recall_coverage(one, modes)
+    assert precision > 0.9 and recall == pytest.approx(0.25, abs=0.02) and coverage == pytest.approx(0.25, abs=0.02)
+    wild = np.concatenate([modes, normal(800, 2, seed=9, mean=-100)])
+    precision, recall, coverage = precision_recall_coverage(wild, modes)
+    assert precision == pytest.approx(0.5, abs=0.01) and recall > 0.95 and coverage > 0.95
+
+
+def test_sliced_wasserstein_of_a_shift_is_its_mean_length_along_directions():
+    """E |<u, v>| of a shift v over directions u of the unit sphere in 3 dimensions is |v|/2."""
+    x = normal(500, 3)
+    assert sliced_wasserstein(x, x) == 0
+    assert sliced_wasserstein(x + np.array([0.0, 0.0, 2.0]), x) == pytest.approx(1.0, rel=0.1)
+    assert sliced_wasserstein(x, x[::-1]) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_distances_are_the_same_each_time_and_none_for_the_set_itself():
+    x, y = normal(300, 5), normal(200, 5, seed=1)
+    assert distribution_distances(x, y) == distribution_distances(x, y)
+    own = distribution_distances(x, x)
+    assert own["precision"] == own["recall"] == own["coverage"] == 1 and own["sliced_wasserstein"] == 0 and own["kid"] <= 0
+
+
+def test_the_first_rows_are_kept_in_the_order_of_pieces():
+    rows = normal(MOST_ROWS + 500, 2).astype(np.float32)
+    left, right = RunningMoments(), RunningMoments()
+    for piece in np.split(rows[:7000], [1, 3000]):
+        left.add(piece)
+    right.add(rows[7000:])
+    left.join(right)
+    assert left.count == len(rows) and np.array_equal(left.moments().rows, rows[:MOST_ROWS])
