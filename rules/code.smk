@@ -52,6 +52,7 @@ FITTING = ["teacher", "fitting/__init__", "torchvision_operators"]
 FITTING += [f"fitting/{name}" for name in FITTING_FILES]
 FITTING += [f"families/{name}" for name in ("__init__", "family", *FAMILIES)]
 FITTING += ["levels/clock", "models/accelerated"]
+ANALYSIS = ("analysis", "analysis_figures", "figures", "tables")
 METRICS = ("score", "features", "fid", "distribution", "global_error")
 STAGES = {
     "tableau": [
@@ -112,6 +113,7 @@ STAGES = {
     ],
     "tables": [f"{SCRIPTS}/scores_csv", f"{SCRIPTS}/comparison_table", "tables"],
     "figures": [f"{SCRIPTS}/figure", "figures", "tables"],
+    "analysis": [f"{SCRIPTS}/analysis", f"{SCRIPTS}/figure", *ANALYSIS],
     "report": [f"{SCRIPTS}/report", "report", "usage", "tables"],
 }
 

@@ -18,19 +18,38 @@ from s4s.solvers import SOLVERS
 try:
     CONFIG, MODEL_FILES = resolve_models(read_config(config))
     WEIGHTS = {model: read_model_file(path) for model, path in MODEL_FILES.items()}
-    # the settings of each model: the config's, changed by its own file, changed by per_model
-    STUDIES = {
-        model: CONFIG.of_model(
-            model, WEIGHTS[model].study, CONFIG.per_model.get(model, {})
-        )
-        for model in MODEL_FILES
+
+    def studies(compared, models):
+        """The settings of each model: the config's, changed by its own file, changed by per_model."""
+        return {
+            model: compared.of_model(
+                model, WEIGHTS[model].study, CONFIG.per_model.get(model, {})
+            )
+            for model in models
+        }
+
+    STUDIES = studies(CONFIG, MODEL_FILES)
+    COMPARISONS = {
+        name: studies(CONFIG.comparison(name), own.models)
+        for name, own in CONFIG.comparisons.items()
     }
 except S4SError as error:
     raise WorkflowError(str(error)) from None
 
-CELLS = [cell for study in STUDIES.values() for cell in study.cells()]
+# folder of tables -> model -> its settings; the config's own comparison, and the further ones
+COMPARED = {
+    "tables": {model: STUDIES[model] for model in CONFIG.models},
+    **{f"study/{name}": own for name, own in COMPARISONS.items()},
+}
+COMPARED_CELLS = {
+    folder: [cell for own in compared.values() for cell in own.cells()]
+    for folder, compared in COMPARED.items()
+}
+CELLS = COMPARED_CELLS["tables"]
 LEARNED = [
-    token for token in CONFIG.solvers if isinstance(CONFIG.definition(token), Learned)
+    token
+    for token in CONFIG.definitions
+    if isinstance(CONFIG.definition(token), Learned)
 ]
 CLASSICAL = [
     token
@@ -321,8 +340,8 @@ def shown_solvers(model, model_nfe):
     """Solvers of the figures that show single cells: each learned one after its base."""
     own = STUDIES[model]
     tokens = []
-    for token in LEARNED:
-        if model_nfe in own.nfe_of(token):
+    for token in own.solvers:
+        if token in LEARNED and model_nfe in own.nfe_of(token):
             tokens += [CONFIG.definition(token).base, token]
     return (
         list(dict.fromkeys(tokens))

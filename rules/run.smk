@@ -14,7 +14,9 @@ from s4s.warm import has_server, start_server
 
 DRY_RUN = "--dry-?run|-[npqFk]*n[npqFk]*"
 if workflow.is_main_process and any(re.fullmatch(DRY_RUN, word) for word in sys.argv):
-    print(summary(STUDIES, WEIGHTS), file=sys.stderr)
+    asked = [name for name in COMPARISONS if {name, "study"} & {*sys.argv}]
+    for plan in [COMPARISONS[name] for name in asked] or [COMPARED["tables"]]:
+        print(summary(plan, WEIGHTS), file=sys.stderr)
 
 
 # What executes jobs holds the folder's lock; a lock of Snakemake's own is then one that a killed run left.

@@ -15,41 +15,54 @@ TABLES = [
 rule scores_csv:
     """All scores in one long-form table, one row a cell; every measure of every sampling seed in another."""
     input:
-        scores=expand(
-            "results/scores/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=CELLS
-        ),
-        fits=expand(
-            "results/fits/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json", cell=FITS
-        ),
+        scores=lambda wildcards: [
+            f"results/scores/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json"
+            for cell in COMPARED_CELLS[wildcards.folder]
+        ],
+        fits=lambda wildcards: [
+            f"results/fits/{cell.model}/{cell.solver}/nfe~{cell.nfe}.json"
+            for cell in COMPARED_CELLS[wildcards.folder]
+            if cell.solver in LEARNED
+        ],
         code=code("tables"),
     output:
         scores=report(
-            "results/tables/scores.csv",
+            "results/{folder}/scores.csv",
             category="Tables",
-            labels={"table": "all scores", "format": "CSV"},
+            labels={"table": "all scores", "format": "CSV", "of": "{folder}"},
             caption="../workflow/report/scores.rst",
         ),
         metrics=report(
-            "results/tables/metrics.csv",
+            "results/{folder}/metrics.csv",
             category="Tables",
-            labels={"table": "all measures, by seed", "format": "CSV"},
+            labels={
+                "table": "all measures, by seed",
+                "format": "CSV",
+                "of": "{folder}",
+            },
             caption="../workflow/report/metrics.rst",
         ),
     log:
-        "results/logs/tables/scores.log",
+        "results/logs/{folder}/scores.log",
     benchmark:
-        "results/benchmarks/tables/scores.jsonl"
+        "results/benchmarks/{folder}/scores.jsonl"
+    wildcard_constraints:
+        folder=one_of(COMPARED),
     localrule: True
     conda:
         "../envs/s4s.yaml"
     params:
-        descriptions={
+        descriptions=lambda wildcards: {
             model: {
-                token: describe(model, token) for token in ["teacher", *CONFIG.solvers]
+                token: describe(model, token) for token in ["teacher", *own.solvers]
             }
-            for model in STUDIES
+            for model, own in COMPARED[wildcards.folder].items()
         },
-        fitted=[i for i, cell in enumerate(CELLS) if cell.solver in LEARNED],
+        fitted=lambda wildcards: [
+            i
+            for i, cell in enumerate(COMPARED_CELLS[wildcards.folder])
+            if cell.solver in LEARNED
+        ],
     script:
         "../workflow/scripts/scores_csv.py"
 
@@ -57,20 +70,21 @@ rule scores_csv:
 rule comparison_table:
     """Solvers x NFE, best in bold."""
     input:
-        scores="results/tables/scores.csv",
+        scores="results/{folder}/scores.csv",
         code=code("tables"),
     output:
         report(
-            "results/tables/{metric}.{ending}",
+            "results/{folder}/{metric}.{ending}",
             category="Tables",
-            labels={"table": "{metric}", "format": "{ending}"},
+            labels={"table": "{metric}", "format": "{ending}", "of": "{folder}"},
             caption="../workflow/report/comparison.rst",
         ),
     log:
-        "results/logs/tables/{metric}.{ending}.log",
+        "results/logs/{folder}/{metric}.{ending}.log",
     benchmark:
-        "results/benchmarks/tables/{metric}.{ending}.jsonl"
+        "results/benchmarks/{folder}/{metric}.{ending}.jsonl"
     wildcard_constraints:
+        folder=one_of(COMPARED),
         metric="fid|global_error",
         ending="md|tex",
     localrule: True

@@ -73,6 +73,15 @@ class Cell(NamedTuple):
     nfe: int
 
 
+class Comparison(Strict):
+    """Further cells, a target of its own."""
+
+    models: list[str] = Field(min_length=1)
+    nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    more_nfe: list[Annotated[int, Field(ge=1)]] = Field([], description="for solvers without a fit alone")
+    solvers: list[Token] = Field(min_length=1)
+
+
 class Config(Strict):
     """config/config.yaml; every key is explained there."""
 
@@ -89,14 +98,18 @@ class Config(Strict):
     fit: FitSettings = FitSettings()
     per_model: dict[str, dict[str, Any]] = Field({}, description="settings of single models: those of OWN, by a model's name")
     definitions: dict[Token, Definition]
+    comparisons: dict[Token, Comparison] = Field({}, description="further comparisons by name, each a target")
+    more_nfe: list[Annotated[int, Field(ge=1)]] = Field(
+        [], description="numbers of evaluations for solvers without a fit alone"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         for name in ("models", "nfe", "solvers", "seeds"):
-            values = getattr(self, name)
+            values = [*getattr(self, name), *(self.more_nfe if name == "nfe" else [])]
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} lists an entry twice: {values}")
-        too_large = [n for n in self.nfe if n >= self.teacher.steps]
+        too_large = [n for n in [*self.nfe, *self.more_nfe] if n >= self.teacher.steps]
         if too_large:
             raise ValueError(f"nfe {too_large} must be smaller than the teacher's {self.teacher.steps} steps")
         least = min(self.nfe) + (self.teacher.ahead or self.teacher.steps)
@@ -206,8 +219,9 @@ class Config(Strict):
 
     def nfe_of(self, token: str) -> list[int]:
         """The numbers of evaluations at which a solver is compared."""
-        least, classical = self.definitions[token].min_nfe, self.classical(token)
-        return [n for n in self.nfe if n >= least and classical.fits(n)]
+        definition, classical = self.definitions[token], self.classical(token)
+        listed = [*self.nfe, *([] if isinstance(definition, Learned) else self.more_nfe)]
+        return [n for n in listed if n >= definition.min_nfe and classical.fits(n)]
 
     def classical(self, token: str) -> Classical:
         """A classical solver's own definition, or that of the solver which a learned one starts from."""
@@ -253,6 +267,19 @@ class Config(Strict):
         except ValidationError as error:
             raise S4SError(explain(error, f"config: settings of model {model}")) from error
 
+    def comparison(self, name: str) -> Config:
+        """The config whose cells are those of one of `comparisons`.
+
+        Raises:
+            S4SError: if the comparison contradicts the rest of the config.
+        """
+        values: dict[str, Any] = {field: getattr(self, field) for field in type(self).model_fields}
+        own = {field: getattr(self.comparisons[name], field) for field in Comparison.model_fields}
+        try:
+            return Config.model_validate({**values, **own, "comparisons": {}})
+        except ValidationError as error:
+            raise S4SError(explain(error, f"config: comparisons.{name}")) from error
+
     def shard_size(self, block: int) -> int:
         """Samples of a shard: `shard`, rounded up to whole blocks of the model."""
         return -(-self.shard // block) * block
@@ -288,27 +315,36 @@ def read_config(values: dict[str, Any]) -> Config:
         config = Config.model_validate(values)
     except ValidationError as error:
         raise S4SError(explain(error, "config")) from error
-    for model in config.models:
+    for model in [*config.models, *(model for own in config.comparisons.values() for model in own.models)]:
         model_path(model)
+    for name in config.comparisons:
+        config.comparison(name)
     return config
 
 
 def resolve_models(config: Config) -> tuple[Config, dict[str, str]]:
-    """The config with its models by the names in their files, under which results lie, and the file of each.
+    """The config with its models by the names in their files, under which results lie, and the file of each, compared ones too.
 
     Raises:
         S4SError: if a file is wrong, or two have the same name.
     """
     files: dict[str, str] = {}
-    for model in config.models:
-        path, name = str(model_path(model)), read_model_file(model).name
-        if name in files:
-            raise S4SError(f"config: models: {files[name]} and {path} both have the name {name!r}; change one of them")
-        files[name] = path
+
+    def named(models: list[str]) -> list[str]:
+        names = []
+        for model in models:
+            path, name = str(model_path(model)), read_model_file(model).name
+            if name in names or files.setdefault(name, path) != path:
+                raise S4SError(f"config: models: {files[name]} and {path} both have the name {name!r}; change one of them")
+            names.append(name)
+        return names
+
+    models = named(config.models)
+    comparisons = {name: own.model_copy(update={"models": named(own.models)}) for name, own in config.comparisons.items()}
     unknown = sorted({*config.per_model} - {*files})
     if unknown:
         raise S4SError(f"config: per_model: {unknown[0]!r} is none of the models {', '.join(files)}")
-    return config.model_copy(update={"models": [*files]}), files
+    return config.model_copy(update={"models": models, "comparisons": comparisons}), files
 
 
 def schema() -> str:

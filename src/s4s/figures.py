@@ -60,8 +60,18 @@ def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
     """
     spread = {"fid_mean": "fid_std", "global_error": "global_error_std"}[metric]
     models = scores.model.drop_duplicates()
-    figure, axes = plt.subplots(1, len(models), figsize=(4.6 * len(models), 3.4), squeeze=False)
-    for axis, model in zip(axes[0], models, strict=True):
+    columns = min(2, len(models))
+    rows_of_panels = -(-len(models) // columns)
+    figure, axes = plt.subplots(
+        rows_of_panels,
+        columns,
+        figsize=(4.6 * columns + 2.2 * (columns - 1), 3.4 * rows_of_panels),
+        squeeze=False,
+        layout="constrained" if columns > 1 else None,
+    )
+    for axis in axes.flat[len(models) :]:
+        axis.remove()
+    for axis, model in zip(axes.flat, models, strict=False):
         block = scores[scores.model == model]
         for family, (levels, line) in BEST_LEVELS.items():
             rows = block[block.family == family].copy()

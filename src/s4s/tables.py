@@ -137,3 +137,21 @@ def latex(scores: pd.DataFrame, metric: str) -> str:
         blocks.append(table.replace(r"\begin{tabular}", r"\resizebox{\linewidth}{!}{\begin{tabular}").replace(
             r"\end{tabular}", r"\end{tabular}}"))  # fmt: skip
     return "\n".join(blocks)
+
+
+def saved_markdown(saved: pd.DataFrame) -> str:
+    """Evaluations saved, solvers x NFE, one block a model: what is needed without a fit, and how many times as many."""
+    blocks = []
+    for model, block in saved.groupby("model", sort=False):
+        text = [
+            f"{row.needed:.1f} ({row.ratio:.1f}x; {row.ratio_low:.1f} to {row.ratio_high:.1f})" if row.reached
+            else f"above {row.needed:.0f} ({row.ratio:.1f}x)" for row in block.itertuples()
+        ]  # fmt: skip
+        cells = block.assign(text=text).pivot(index="solver", columns="nfe", values="text")
+        cells = cells.reindex(block.solver.drop_duplicates()).fillna("")
+        caption = (
+            "Evaluations that the best solver without a fit needs for the global error of a learned one at the column's NFE, "
+            "interpolated; in brackets how many times as many, and its 95 % confidence interval over sampling seeds."
+        )
+        blocks.append(f"## {model}\n\n{caption}\n\n{cells.to_markdown()}\n")
+    return "\n".join(blocks)

@@ -6,7 +6,7 @@ from s4s.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
-    from s4s import figures
+    from s4s import analysis, analysis_figures, figures
     from s4s.tables import read_scores
 
     named = dict(item.split("=", 1) for item in args.named)
@@ -14,6 +14,10 @@ def main(args: argparse.Namespace) -> None:
         case "fid" | "global_error":
             metric = {"fid": "fid_mean", "global_error": "global_error"}[args.figure]
             figure = figures.score_against_nfe(read_scores(args.scores), metric)
+        case "evaluations_saved":
+            figure = analysis_figures.evaluations_saved(analysis.nfe_saved(measures(args)))
+        case "ranks":
+            figure = analysis_figures.critical_difference(analysis.ranks(measures(args)))
         case "teacher_convergence":
             figure = figures.teacher_convergence(list(named.values()), read_scores(args.scores))
         case "fit_curves":
@@ -25,6 +29,16 @@ def main(args: argparse.Namespace) -> None:
         case "samples":
             figure = figures.samples_of_solvers(named, decoder(args.model) if args.model else None)
     figures.save(figure, args.out)
+
+
+def measures(args: argparse.Namespace):
+    """All measures with the families of their solvers."""
+    import pandas as pd
+
+    from s4s.analysis import with_families
+    from s4s.tables import read_scores
+
+    return with_families(pd.read_csv(args.metrics), read_scores(args.scores))
 
 
 def decoder(model: str):
@@ -45,10 +59,21 @@ def decoder(model: str):
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument(
     "figure",
-    choices=["fid", "global_error", "teacher_convergence", "fit_curves", "levels_and_coefficients", "coefficients", "samples"],
+    choices=[
+        "fid",
+        "global_error",
+        "evaluations_saved",
+        "ranks",
+        "teacher_convergence",
+        "fit_curves",
+        "levels_and_coefficients",
+        "coefficients",
+        "samples",
+    ],
 )
 parser.add_argument("named", nargs="*", help="NAME=FILE, for figures that show files of single cells")
 parser.add_argument("--scores", help="results/tables/scores.csv, for figures of scores")
+parser.add_argument("--metrics", help="metrics.csv, for figures of what scores say")
 parser.add_argument("--model", help="YAML file of a model whose samples are latent states")
 parser.add_argument("--out", required=True, help="path of the figure without .pdf and .png")
 run_script(main, parser)

@@ -1,0 +1,30 @@
+"""What the scores of a comparison say, as tables: evaluations saved, ranks over cells, tests between neighbours."""
+
+import argparse
+from pathlib import Path
+
+from s4s.script import run_script
+
+
+def main(args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from s4s import analysis
+    from s4s.atomic import write_text
+    from s4s.tables import read_scores, saved_markdown
+
+    table = analysis.with_families(pd.read_csv(args.metrics), read_scores(args.scores))
+    saved, ranks = analysis.nfe_saved(table), analysis.ranks(table)
+    folder = Path(args.out)
+    write_text(folder / "evaluations_saved.csv", saved.to_csv(index=False))
+    write_text(folder / "evaluations_saved.md", saved_markdown(saved))
+    average = ranks.average.rename("average_rank").reset_index() if ranks else pd.DataFrame(columns=["solver", "average_rank"])
+    write_text(folder / "ranks.csv", average.to_csv(index=False))
+    write_text(folder / "paired_tests.csv", analysis.paired_tests(table).to_csv(index=False))
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--scores", required=True)
+parser.add_argument("--metrics", required=True)
+parser.add_argument("--out", required=True, help="folder")
+run_script(main, parser)
