@@ -77,6 +77,19 @@ def test_ranks_are_averages_over_cells_with_nemenyis_difference():
     assert found.p_value == pytest.approx(stats.friedmanchisquare([1] * 5, [3, 2, 2, 2, 2], [2, 3, 3, 3, 3]).pvalue)
 
 
+def test_ranks_leave_out_solvers_that_are_not_everywhere_and_cells_without_a_fit():
+    whole = table({
+        ("a", "best", "joint"): lambda n: 1.0 / n,
+        ("a", "half", "s4s_ss"): lambda n: 0.5 / n,
+        ("a", "middle", "classical"): lambda n: 2.0 / n,
+        ("a", "last", "classical"): lambda n: 3.0 / n,
+    })  # fmt: skip
+    few = whole[~((whole.solver == "half") & (whole.nfe == 4)) & ~((whole.family == "joint") & (whole.nfe == 12))]
+    few = few[~((few.solver == "half") & (few.nfe == 12))]
+    found = ranks(few)
+    assert found.average.to_dict() == {"best": 1, "middle": 2, "last": 3} and found.cells == 4
+
+
 def test_too_few_cells_have_no_ranks():
     few = table({("a", "x", "joint"): lambda n: n, ("a", "y", "ld3"): lambda n: 2 * n})
     assert ranks(few) is None

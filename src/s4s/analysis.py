@@ -81,7 +81,7 @@ class Ranks(NamedTuple):
 
     Attributes:
         average: by solver, the best first.
-        cells: number of cells (model, NFE) in which all of them are compared.
+        cells: number of cells (model, NFE).
         p_value: Friedman's test that all are alike.
         critical: difference of average ranks from which on two are told apart (Nemenyi's test at 5 %).
     """
@@ -93,15 +93,18 @@ class Ranks(NamedTuple):
 
 
 def ranks(table: pd.DataFrame, metric: str = "global_error") -> Ranks | None:
-    """Ranks over all cells in which every solver is compared (Demšar 2006, Statistical comparisons of classifiers).
+    """Ranks over the cells in which learned solvers are compared (Demšar 2006, Statistical comparisons of classifiers).
+
+    A solver that is not in all of these cells is left out.
 
     Returns:
         None where fewer than three solvers or two cells are left.
     """
     block = table[(table.metric == metric) & (table.family != "teacher")]
-    means = block.groupby(["model", "nfe", "solver"]).value.mean().unstack("solver")
-    most = means.notna().sum()
-    means = means[most[most == most.max()].index].dropna()
+    learned = block[~block.family.isin(NOT_LEARNED)]
+    if len(learned):
+        block = block[block.nfe.isin(learned.nfe)]
+    means = block.groupby(["model", "nfe", "solver"]).value.mean().unstack("solver").dropna(axis=1)
     cells, count = means.shape
     if count < 3 or cells < 2:
         return None
