@@ -29,12 +29,24 @@ try:
         }
 
     STUDIES = studies(CONFIG, MODEL_FILES)
-    COMPARISONS = {
-        name: studies(CONFIG.comparison(name), own.models)
-        for name, own in CONFIG.comparisons.items()
-    }
 except S4SError as error:
     raise WorkflowError(str(error)) from None
+
+# the further comparisons; one that is wrong is an error only where it is asked for
+COMPARISONS, WRONG = {}, {}
+for name in CONFIG.comparisons:
+    try:
+        own, files = resolve_models(CONFIG.comparison(name))
+        for model, path in files.items():
+            if MODEL_FILES.setdefault(model, path) != path:
+                raise S4SError(
+                    f"config: comparisons.{name}: {MODEL_FILES[model]} and {path} both have the name {model!r}"
+                )
+            WEIGHTS.setdefault(model, read_model_file(path))
+        COMPARISONS[name] = studies(own, files)
+        STUDIES = {**studies(CONFIG, files), **STUDIES}
+    except S4SError as error:
+        WRONG[name] = str(error)
 
 # folder of tables -> model -> its settings; the config's own comparison, and the further ones
 COMPARED = {

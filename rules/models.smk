@@ -6,7 +6,14 @@ ABSENT = {
     for file in weights.all_files()
     if not file.path.exists()
 }
+NEEDED = {
+    os.path.relpath(file.path)
+    for model in CONFIG.models
+    for file in WEIGHTS[model].all_files()
+}
 for path, file in ABSENT.items():
+    if not file.url and path not in NEEDED:
+        continue  # of a further comparison, which says so itself when it is asked for
     if not file.url:
         raise WorkflowError(
             f"{path}: no such file; put it there, or change its path in the model's YAML file"

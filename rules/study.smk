@@ -76,6 +76,8 @@ rule study_figure:
 
 def study_files(comparison):
     """The files of a comparison: ranks need three solvers and two cells, what is saved needs solvers with and without a fit."""
+    if comparison in WRONG:
+        raise WorkflowError(WRONG[comparison])
     own = CONFIG.comparisons[comparison]
     learned = {token in LEARNED for token in own.solvers}
     figures = [*SCORE_FIGURES]
@@ -88,24 +90,24 @@ def study_files(comparison):
     return [f"results/study/{comparison}/{name}" for name in names]
 
 
-for comparison in COMPARISONS:
+for comparison in CONFIG.comparisons:
     if comparison in {*vars(rules), "all", "study"}:
         raise WorkflowError(
             f"config: comparisons.{comparison}: a target of that name is there already; take another name"
         )
 
-for comparison in COMPARISONS:
-
     rule:
         name:
             comparison
         input:
-            study_files(comparison),
+            lambda wildcards, comparison=comparison: study_files(comparison),
         localrule: True
 
 
 rule study:
     """All further comparisons."""
     input:
-        [path for comparison in COMPARISONS for path in study_files(comparison)],
+        lambda wildcards: [
+            path for name in CONFIG.comparisons for path in study_files(name)
+        ],
     localrule: True

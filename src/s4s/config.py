@@ -268,15 +268,16 @@ class Config(Strict):
             raise S4SError(explain(error, f"config: settings of model {model}")) from error
 
     def comparison(self, name: str) -> Config:
-        """The config whose cells are those of one of `comparisons`.
+        """The config whose cells are those of one of `comparisons`, with the models' own settings still to be applied.
 
         Raises:
-            S4SError: if the comparison contradicts the rest of the config.
+            S4SError: if the comparison contradicts the rest of the config; it is checked only here, so that a change of the rest
+                is never refused for a comparison that nobody asks for.
         """
         values: dict[str, Any] = {field: getattr(self, field) for field in type(self).model_fields}
         own = {field: getattr(self.comparisons[name], field) for field in Comparison.model_fields}
         try:
-            return Config.model_validate({**values, **own, "comparisons": {}})
+            return Config.model_validate({**values, **own, "comparisons": {}, "per_model": {}})
         except ValidationError as error:
             raise S4SError(explain(error, f"config: comparisons.{name}")) from error
 
@@ -315,36 +316,28 @@ def read_config(values: dict[str, Any]) -> Config:
         config = Config.model_validate(values)
     except ValidationError as error:
         raise S4SError(explain(error, "config")) from error
-    for model in [*config.models, *(model for own in config.comparisons.values() for model in own.models)]:
+    for model in config.models:
         model_path(model)
-    for name in config.comparisons:
-        config.comparison(name)
     return config
 
 
 def resolve_models(config: Config) -> tuple[Config, dict[str, str]]:
-    """The config with its models by the names in their files, under which results lie, and the file of each, compared ones too.
+    """The config with its models by the names in their files, under which results lie, and the file of each.
 
     Raises:
         S4SError: if a file is wrong, or two have the same name.
     """
     files: dict[str, str] = {}
-
-    def named(models: list[str]) -> list[str]:
-        names = []
-        for model in models:
-            path, name = str(model_path(model)), read_model_file(model).name
-            if name in names or files.setdefault(name, path) != path:
-                raise S4SError(f"config: models: {files[name]} and {path} both have the name {name!r}; change one of them")
-            names.append(name)
-        return names
-
-    models = named(config.models)
-    comparisons = {name: own.model_copy(update={"models": named(own.models)}) for name, own in config.comparisons.items()}
-    unknown = sorted({*config.per_model} - {*files})
+    for model in config.models:
+        path, name = str(model_path(model)), read_model_file(model).name
+        if name in files:
+            raise S4SError(f"config: models: {files[name]} and {path} both have the name {name!r}; change one of them")
+        files[name] = path
+    further = {model for own in config.comparisons.values() for model in own.models}
+    unknown = sorted({*config.per_model} - {*files} - further)
     if unknown:
         raise S4SError(f"config: per_model: {unknown[0]!r} is none of the models {', '.join(files)}")
-    return config.model_copy(update={"models": models, "comparisons": comparisons}), files
+    return config.model_copy(update={"models": [*files]}), files
 
 
 def schema() -> str:

@@ -181,7 +181,7 @@ def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts:
     for change in changes:  # what is of a wrong type is named below
         if isinstance(change, dict) and isinstance(change.get("teacher"), dict):
             values["teacher"] = {**values["teacher"], **change["teacher"]}
-    alone = {"models": [model], "nfe": nfe, "solvers": [solver], "per_model": own}
+    alone = {"models": [model], "nfe": nfe, "solvers": [solver], "per_model": own, "comparisons": {}, "more_nfe": []}
     checked, files = resolve_models(read_config({**values, **alone}))
     study = checked.of_model(described.name, *changes, {"nfe": nfe})
     if missing := sorted({*nfe} - {*study.nfe_of(solver)}):
