@@ -47,6 +47,9 @@ for name in CONFIG.comparisons:
         STUDIES = {**studies(CONFIG, files), **STUDIES}
     except S4SError as error:
         WRONG[name] = str(error)
+ASKED = [name for name in CONFIG.comparisons if {name, "study"} & {*sys.argv}]
+for name in set(ASKED) & WRONG.keys():
+    raise WorkflowError(WRONG[name])
 
 # folder of tables -> model -> its settings; the config's own comparison, and the further ones
 COMPARED = {

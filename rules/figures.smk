@@ -95,7 +95,7 @@ rule html_report:
         "../envs/s4s.yaml"
     params:
         script=program("report"),
-        config=CONFIG.model_dump_json(exclude={"definitions"}),
+        config=CONFIG.model_dump_json(exclude={"definitions", "comparisons"}),
     shell:
         "python -m s4s.warm {params.script} --scores {input.scores} --figures {input.figures} "
         "--logs results/logs --config {params.config:q} --out {output} 2> {log}"

@@ -14,8 +14,7 @@ from s4s.warm import has_server, start_server
 
 DRY_RUN = "--dry-?run|-[npqFk]*n[npqFk]*"
 if workflow.is_main_process and any(re.fullmatch(DRY_RUN, word) for word in sys.argv):
-    asked = [name for name in COMPARISONS if {name, "study"} & {*sys.argv}]
-    for plan in [COMPARISONS[name] for name in asked] or [COMPARED["tables"]]:
+    for plan in [COMPARISONS[name] for name in ASKED] or [COMPARED["tables"]]:
         print(summary(plan, WEIGHTS), file=sys.stderr)
 
 

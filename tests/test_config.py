@@ -238,3 +238,44 @@ def test_the_stage_of_a_fit_names_all_of_its_files():
     rules = (ROOT / "rules/code.smk").read_text()
     for path in (ROOT / "src/s4s/fitting").glob("*.py"):
         assert f'"{path.stem}"' in rules or f'"fitting/{path.stem}"' in rules, path.name
+
+
+def compared(**changes):
+    main = {"models": ["digits", "mixture"], "nfe": [3, 5], "more_nfe": [12], "solvers": ["ddim-logsnr", "joint"], **changes}
+    return read_config(edited(comparisons={"main": main}))
+
+
+def test_a_comparison_has_cells_of_its_own_and_more_of_solvers_without_a_fit():
+    config = compared()
+    own = config.comparison("main")
+    assert own.nfe_of("ddim-logsnr") == [3, 5, 12] and own.nfe_of("joint") == [3, 5]
+    assert len(own.cells()) == 2 * (1 + 3 + 2) and own.teacher == config.teacher and own.comparisons == {}
+    assert [cell.model for cell in config.cells()] == ["digits"] * len(config.cells())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nfe": [3, 64]}, r"comparisons\.main: .*nfe \[64\] must be smaller than the teacher's 64 steps"),
+        ({"more_nfe": [5]}, r"comparisons\.main: .*nfe lists an entry twice"),
+        ({"more_nfe": [70]}, r"comparisons\.main: .*nfe \[70\] must be smaller"),
+        ({"solvers": ["nothing"]}, r"comparisons\.main: .*unknown solver 'nothing'; defined: "),
+    ],
+)
+def test_a_wrong_comparison_is_refused_when_it_is_asked_for(changes, message):
+    config = compared(**changes)
+    with pytest.raises(S4SError, match=message):
+        config.comparison("main")
+
+
+@pytest.mark.parametrize("changes", [{"model": []}, {"models": []}, {"nfe": "3"}])
+def test_a_comparison_with_unknown_keys_or_types_is_refused_at_once(changes):
+    with pytest.raises(S4SError, match=r"comparisons\.main\."):
+        compared(**changes)
+
+
+def test_the_default_comparisons_are_possible():
+    config = read_config(DEFAULT)
+    assert [*config.comparisons] == ["main"]
+    for name in config.comparisons:
+        assert len(config.comparison(name).cells()) > 1000

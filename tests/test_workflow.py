@@ -142,6 +142,34 @@ def test_a_new_solver_computes_only_its_cells(study):
     assert (new["sample"], new["score"], new["tableau"]) == (2, 2, 2) and "fit" not in new
 
 
+def test_a_further_comparison_is_a_target(study, tmp_path):
+    """It shares the cells that are there, and leaves the tables of the first comparison alone."""
+    before = (study / "results/tables/scores.csv").read_bytes()
+    new = planned(study, "main")
+    assert new["fit"] == 2 and new["sample"] == 2 * 2 + 2 * 4 + 2 and "main" in new
+    snakemake(study, "study", "--resources", "gpu=4")
+    folder = study / "results/study/main"
+    scores, measures = pd.read_csv(folder / "scores.csv"), pd.read_csv(folder / "metrics.csv")
+    assert len(scores) == 2 * (1 + 4 + 4 + 2) and {*scores.model} == {"digits", "mixture"}
+    assert {*measures.metric} == {*MEASURES} and {*measures.seed} == {0, 1}
+    saved = pd.read_csv(folder / "evaluations_saved.csv")
+    assert {*saved.solver} == {"s4s_alt"} and {*saved.nfe} == {3, 4} and (saved.needed >= 3).all()
+    for name in ("fid.md", "global_error.tex", "evaluations_saved.md", "ranks.pdf", "evaluations_saved.png", "fid.pdf"):
+        assert (folder / name).stat().st_size > 0
+    assert [*pd.read_csv(folder / "ranks.csv").columns] == ["solver", "average_rank"]
+    assert (study / "results/tables/scores.csv").read_bytes() == before and planned(study, "study") == {}
+
+
+def test_a_comparison_that_the_config_contradicts_is_an_error_only_where_it_is_asked_for(study):
+    config = ["--config", "comparisons={main: {more_nfe: [30]}}"]
+    assert planned(study, *config) == {}
+    output = snakemake(study, "main", *config, ok=False)
+    assert "comparisons.main" in output and "nfe [30] must be smaller than the teacher's 12 steps" in output
+    assert "Traceback" not in output
+    taken = snakemake(study, "--config", "comparisons={fit: {models: [digits], nfe: [3], solvers: [ddim-logsnr]}}", ok=False)
+    assert "comparisons.fit: a target of that name is there already" in taken
+
+
 def test_every_family_and_driver_runs_from_the_config(study):
     """The definitions of config/config.yaml that config/families.yaml compares, and a warm start from the next smaller NFE."""
     families = yaml.safe_load((ROOT / "config/families.yaml").read_text())["solvers"]

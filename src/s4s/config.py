@@ -271,8 +271,8 @@ class Config(Strict):
         """The config whose cells are those of one of `comparisons`, with the models' own settings still to be applied.
 
         Raises:
-            S4SError: if the comparison contradicts the rest of the config; it is checked only here, so that a change of the rest
-                is never refused for a comparison that nobody asks for.
+            S4SError: if the comparison contradicts the rest of the config; it is checked only here, so that a change of the
+                rest is never refused for a comparison that nobody asks for.
         """
         values: dict[str, Any] = {field: getattr(self, field) for field in type(self).model_fields}
         own = {field: getattr(self.comparisons[name], field) for field in Comparison.model_fields}
