@@ -91,7 +91,7 @@ def study_files(comparison):
 
 
 for comparison in CONFIG.comparisons:
-    if comparison in {*vars(rules), "all", "study"}:
+    if comparison in {*(rule.name for rule in workflow.rules), "all", "study"}:
         raise WorkflowError(
             f"config: comparisons.{comparison}: a target of that name is there already; take another name"
         )
