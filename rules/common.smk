@@ -362,3 +362,23 @@ def shown_solvers(model, model_nfe):
         list(dict.fromkeys(tokens))
         or [token for token in own.solvers if model_nfe in own.nfe_of(token)][:8]
     )
+
+
+SCORE_FIGURES = ["fid", "global_error"]
+ANALYSES = ["evaluations_saved", "ranks"]
+
+
+def study_files(comparison):
+    """The files of a comparison: ranks need three solvers and two cells, what is saved needs solvers with and without a fit."""
+    if comparison in WRONG:
+        raise WorkflowError(WRONG[comparison])
+    own = CONFIG.comparisons[comparison]
+    learned = {token in LEARNED for token in own.solvers}
+    figures = [*SCORE_FIGURES]
+    figures += ["evaluations_saved"] if learned == {True, False} else []
+    cells = len(own.models) * len(own.nfe)
+    figures += ["ranks"] if len(own.solvers) > 2 and cells > 1 else []
+    names = ["scores.csv", "metrics.csv", "evaluations_saved.md"]
+    names += [f"{metric}.{end}" for metric in SCORE_FIGURES for end in ("md", "tex")]
+    names += [f"{figure}.{end}" for figure in figures for end in ("pdf", "png")]
+    return [f"results/study/{comparison}/{name}" for name in names]

@@ -71,6 +71,6 @@ for model, names in EMBEDDED_FILES.items():
         params:
             script=program("train_embedded"),
             model=model,
-            out=f"results/embedded/{model}",
+            out=lambda wildcards, output: os.path.dirname(output[0]),
         shell:
             "python {params.script} --model {params.model} --threads {threads} --out {params.out} 2>&1 | tee {log}"

@@ -1,8 +1,5 @@
 # Further comparisons, each a target that `comparisons` in the config names, and what their scores say.
 
-SCORE_FIGURES = ["fid", "global_error"]
-ANALYSES = ["evaluations_saved", "ranks"]
-
 
 rule analysis:
     """Evaluations saved, ranks over cells, and tests between neighbours."""
@@ -38,7 +35,7 @@ rule analysis:
         "../envs/s4s.yaml"
     params:
         script=program("analysis"),
-        out=lambda wildcards: f"results/study/{wildcards.comparison}",
+        out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "python -m s4s.warm {params.script} --scores {input.scores} --metrics {input.metrics} --out {params.out} 2> {log}"
 
@@ -72,22 +69,6 @@ rule study_figure:
         stem=lambda wildcards, output: os.path.splitext(output.pdf)[0],
     shell:
         "python -m s4s.warm {params.script} {wildcards.name} --scores {input.scores} --metrics {input.metrics} --out {params.stem} 2> {log}"
-
-
-def study_files(comparison):
-    """The files of a comparison: ranks need three solvers and two cells, what is saved needs solvers with and without a fit."""
-    if comparison in WRONG:
-        raise WorkflowError(WRONG[comparison])
-    own = CONFIG.comparisons[comparison]
-    learned = {token in LEARNED for token in own.solvers}
-    figures = [*SCORE_FIGURES]
-    figures += ["evaluations_saved"] if learned == {True, False} else []
-    cells = len(own.models) * len(own.nfe)
-    figures += ["ranks"] if len(own.solvers) > 2 and cells > 1 else []
-    names = ["scores.csv", "metrics.csv", "evaluations_saved.md"]
-    names += [f"{metric}.{end}" for metric in SCORE_FIGURES for end in ("md", "tex")]
-    names += [f"{figure}.{end}" for figure in figures for end in ("pdf", "png")]
-    return [f"results/study/{comparison}/{name}" for name in names]
 
 
 for comparison in CONFIG.comparisons:

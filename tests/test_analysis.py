@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from s4s.analysis import needed_evaluations, nfe_saved, paired_tests, ranks, with_families
+from s4s.analysis_figures import _groups, critical_difference, evaluations_saved
 
 NFE = np.array([3.0, 4.0, 6.0, 8.0, 12.0])
 
@@ -93,6 +94,20 @@ def test_ranks_leave_out_solvers_that_are_not_everywhere_and_cells_without_a_fit
 def test_too_few_cells_have_no_ranks():
     few = table({("a", "x", "joint"): lambda n: n, ("a", "y", "ld3"): lambda n: 2 * n})
     assert ranks(few) is None
+    assert "no ranks" in critical_difference(None).texts[0].get_text()
+
+
+def test_solvers_that_cannot_be_told_apart_are_joined_once():
+    assert _groups([1.0, 1.5, 3.0, 3.2, 9.0], 1.0) == [(1.0, 1.5), (3.0, 3.2)]
+    assert _groups([1.0, 2.0, 2.5], 2.0) == [(1.0, 2.5)] and _groups([1.0, 5.0], 1.0) == []
+
+
+def test_lower_bounds_are_hollow_and_every_solver_is_named():
+    curves = {("a", "fine", "classical"): lambda n: n**-2.0, ("a", "learned", "joint"): lambda n: n**-2.0 / 4}
+    figure = evaluations_saved(nfe_saved(table(curves)))
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert [*hollow[0].get_xdata()] == [8, 12]  # 16 and 24 are needed, 12 are there
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["learned"]
 
 
 def test_neighbours_are_told_apart_only_where_seeds_agree():

@@ -52,8 +52,12 @@ def evaluations_saved(saved: pd.DataFrame) -> Figure:
     return figure
 
 
-def critical_difference(found: Ranks) -> Figure:
+def critical_difference(found: Ranks | None) -> Figure:
     """Average ranks on a line, the best on the left; bars join what Nemenyi's test cannot tell apart (Demšar 2006)."""
+    if found is None:
+        figure = plt.figure(figsize=(4, 0.6))
+        figure.text(0.5, 0.5, "fewer than three solvers that are in two cells or more: no ranks", ha="center", va="center")
+        return figure
     average = found.average
     count = len(average)
     half = -(-count // 2)
