@@ -41,7 +41,7 @@ def nfe_saved(table: pd.DataFrame, metric: str = "global_error") -> pd.DataFrame
     "Best" is the smallest mean over seeds at each NFE of any classical or searched solver, on any levels; learned solvers are
     not chosen, each has its own rows. What is needed is found for each sampling seed on its own, so the interval is that of
     their mean (Student's t, in ln NFE). Where some seed's error is not reached by any NFE in the table, the row says so by
-    `reached`, and the largest NFE stands for what that seed needs: a lower bound.
+    `reached`, and the largest NFE stands for what that seed needs: a lower bound. Likewise the smallest NFE is an upper bound.
 
     Args:
         table: what `with_families` gives.

@@ -151,7 +151,8 @@ def saved_markdown(saved: pd.DataFrame) -> str:
         cells = cells.reindex(block.solver.drop_duplicates()).fillna("")
         caption = (
             "Evaluations that the best solver without a fit needs for the global error of a learned one at the column's NFE, "
-            "interpolated; in brackets how many times as many, and its 95 % confidence interval over sampling seeds."
+            "interpolated, no less than the smallest that is compared; in brackets how many times as many, and its 95 % "
+            "confidence interval over sampling seeds."
         )
         blocks.append(f"## {model}\n\n{caption}\n\n{cells.to_markdown()}\n")
     return "\n".join(blocks)
