@@ -44,7 +44,7 @@ for name in CONFIG.comparisons:
                 )
             WEIGHTS.setdefault(model, read_model_file(path))
         COMPARISONS[name] = studies(own, files)
-        STUDIES = {**studies(CONFIG, files), **STUDIES}
+        STUDIES.update(studies(CONFIG, [m for m in files if m not in STUDIES]))
     except S4SError as error:
         WRONG[name] = str(error)
 ASKED = [name for name in CONFIG.comparisons if {name, "study"} & {*sys.argv}]

@@ -8,12 +8,12 @@ ABSENT = {
 }
 NEEDED = {
     os.path.relpath(file.path)
-    for model in CONFIG.models
+    for model in [*CONFIG.models, *(m for name in ASKED for m in COMPARISONS[name])]
     for file in WEIGHTS[model].all_files()
 }
 for path, file in ABSENT.items():
     if not file.url and path not in NEEDED:
-        continue  # of a further comparison, which says so itself when it is asked for
+        continue  # of a further comparison that is not asked for
     if not file.url:
         raise WorkflowError(
             f"{path}: no such file; put it there, or change its path in the model's YAML file"

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from s4s.tables import NOT_LEARNED
+from s4s.tables import NOT_LEARNED, read_scores
 
 CONFIDENCE = 0.95
+
+
+def read_measures(metrics: str | Path, scores: str | Path) -> pd.DataFrame:
+    """metrics.csv `with_families`, from the two files of a comparison."""
+    return with_families(pd.read_csv(metrics), read_scores(scores))
 
 
 def with_families(metrics: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from s4s.analysis import Ranks
-from s4s.figures import MARKERS, learned_style, plt
+from s4s.figures import MARKERS, learned_style, panels, plt
 
 GOAL = 2  # times as many evaluations
 
@@ -20,14 +20,8 @@ def evaluations_saved(saved: pd.DataFrame) -> Figure:
         saved: what `nfe_saved` gives.
     """
     models, solvers = saved.model.drop_duplicates(), saved.solver.drop_duplicates()
-    columns = min(3, len(models))
-    rows = -(-len(models) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(2.3 * columns + 1.4, 2.1 * rows), squeeze=False, sharey=True, layout="constrained"
-    )
-    for axis in axes.flat[len(models) :]:
-        axis.remove()
-    for axis, model in zip(axes.flat, models, strict=False):
+    figure, axes = panels(len(models), 3, (2.3, 2.1), 1.4, sharey=True)
+    for axis, model in zip(axes, models, strict=True):
         axis.axhline(GOAL, color="0.4", linestyle=":", linewidth=1)
         axis.axhline(1, color="0.4", linewidth=0.8)
         for i, solver in enumerate(solvers):
@@ -47,7 +41,7 @@ def evaluations_saved(saved: pd.DataFrame) -> Figure:
         axis.minorticks_off()
     figure.supxlabel("network evaluations of the learned solver (NFE)", fontsize=8)
     figure.supylabel("times as many without a fit", fontsize=8)
-    handles, names = axes[0, 0].get_legend_handles_labels()
+    handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right upper", frameon=False)
     return figure
 

@@ -53,6 +53,19 @@ def learned_style(i: int) -> dict[str, Any]:
     return {"color": LEARNED_COLOURS[colour], "linestyle": LEARNED_LINES[again % len(LEARNED_LINES)]}
 
 
+def panels(
+    count: int, columns: int, size: tuple[float, float], beside: float = 0.0, **options: Any
+) -> tuple[Figure, list[Any]]:
+    """A figure of `count` axes in at most `columns` columns, `size` inches each and `beside` inches of room next to them."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    options = {"layout": "constrained", **options}
+    figure, axes = plt.subplots(rows, columns, figsize=(size[0] * columns + beside, size[1] * rows), squeeze=False, **options)
+    for axis in axes.flat[count:]:
+        axis.remove()
+    return figure, [*axes.flat[:count]]
+
+
 def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
     """Fréchet distance or global error against NFE: learned solvers, and the others on their best fixed or searched levels.
 
@@ -60,18 +73,9 @@ def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
     """
     spread = {"fid_mean": "fid_std", "global_error": "global_error_std"}[metric]
     models = scores.model.drop_duplicates()
-    columns = min(2, len(models))
-    rows_of_panels = -(-len(models) // columns)
-    figure, axes = plt.subplots(
-        rows_of_panels,
-        columns,
-        figsize=(4.6 * columns + 2.2 * (columns - 1), 3.4 * rows_of_panels),
-        squeeze=False,
-        layout="constrained" if columns > 1 else None,
-    )
-    for axis in axes.flat[len(models) :]:
-        axis.remove()
-    for axis, model in zip(axes.flat, models, strict=False):
+    several = len(models) > 1
+    figure, axes = panels(len(models), 2, (4.6, 3.4), 2.2 * several, layout="constrained" if several else None)
+    for axis, model in zip(axes, models, strict=True):
         block = scores[scores.model == model]
         for family, (levels, line) in BEST_LEVELS.items():
             rows = block[block.family == family].copy()
@@ -127,14 +131,10 @@ def fit_curves(histories: dict[str, str]) -> Figure:
         histories: for each "model/solver/nfe" the file of the fit's course.
     """
     keys = [tuple(key.split("/")) for key in histories]
-    panels = sorted({(model, int(nfe)) for model, _, nfe in keys})
+    shown = sorted({(model, int(nfe)) for model, _, nfe in keys})
     solvers = list(dict.fromkeys(solver for _, solver, _ in keys))
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.4 * columns + 1, 2.0 * rows), squeeze=False, layout="constrained")
-    for axis in axes.flat[len(panels) :]:
-        axis.remove()
-    for axis, (model, nfe) in zip(axes.flat, panels, strict=False):
+    figure, axes = panels(len(shown), 3, (2.4, 2.0), 1)
+    for axis, (model, nfe) in zip(axes, shown, strict=True):
         for i, solver in enumerate(solvers):
             if (path := histories.get(f"{model}/{solver}/{nfe}")) is None:
                 continue
@@ -143,7 +143,7 @@ def fit_curves(histories: dict[str, str]) -> Figure:
         axis.set(
             title=f"{model}, NFE {nfe}", xlabel="denoiser evaluations (thousands)", ylabel="validation error", yscale="log"
         )
-    handles, labels = axes.flat[0].get_legend_handles_labels()
+    handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
@@ -185,17 +185,13 @@ def coefficients(tableaux: dict[str, str], columns: int = 4) -> Figure:
         tableaux: for each solver's name its file; all of one model and one NFE.
     """
     solvers = {name: Tableau.load(path) for name, path in tableaux.items()}
-    columns = min(columns, len(solvers))
-    rows = -(-len(solvers) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.9 * columns + 0.6, 1.9 * rows), squeeze=False, layout="constrained")
-    for axis in axes.flat[len(solvers) :]:
-        axis.remove()
+    figure, axes = panels(len(solvers), columns, (1.9, 1.9), 0.6)
     maps = {name: _coefficients(tableau) for name, tableau in solvers.items()}
     limit = max(np.nanmax(np.abs(values)) for values in maps.values())
-    for axis, (name, values) in zip(axes.flat, maps.items(), strict=False):
+    for axis, (name, values) in zip(axes, maps.items(), strict=True):
         image = _heat_map(axis, values, limit)
         axis.set_title(name, fontsize=7)
-    figure.colorbar(image, ax=list(axes.flat[: len(solvers)]), label="weight ($y_0$: over $s_n/s_0$)", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="weight ($y_0$: over $s_n/s_0$)", shrink=0.8)
     return figure
 
 
@@ -276,15 +272,9 @@ def sample_plane(states: dict[str, np.ndarray]) -> Figure:
         states: of each solver, the teacher's first.
     """
     teacher, *solvers = states
-    columns = min(4, len(solvers))
-    rows = -(-len(solvers) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(1.9 * columns, 1.9 * rows), squeeze=False, sharex=True, sharey=True, layout="constrained"
-    )
-    for axis in axes.flat[len(solvers) :]:
-        axis.remove()
+    figure, axes = panels(len(solvers), 4, (1.9, 1.9), sharex=True, sharey=True)
     x = states[teacher]
-    for axis, name in zip(axes.flat, solvers, strict=False):
+    for axis, name in zip(axes, solvers, strict=True):
         y = states[name]
         axis.plot([x[:, 0], y[:, 0]], [x[:, 1], y[:, 1]], color="0.6", linewidth=0.5)
         axis.plot(x[:, 0], x[:, 1], "o", color="0.6", markersize=2)
@@ -292,5 +282,5 @@ def sample_plane(states: dict[str, np.ndarray]) -> Figure:
         axis.set_title(name, fontsize=7)
     figure.supxlabel("component 1 (data units)", fontsize=8)
     figure.supylabel("component 2 (data units)", fontsize=8)
-    axes[0, 0].legend(handles=axes[0, 0].lines[-2:], labels=[teacher, "solver"], frameon=False, markerscale=2)
+    axes[0].legend(handles=axes[0].lines[-2:], labels=[teacher, "solver"], frameon=False, markerscale=2)
     return figure

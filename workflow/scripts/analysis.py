@@ -11,9 +11,9 @@ def main(args: argparse.Namespace) -> None:
 
     from s4s import analysis
     from s4s.atomic import write_text
-    from s4s.tables import read_scores, saved_markdown
+    from s4s.tables import saved_markdown
 
-    table = analysis.with_families(pd.read_csv(args.metrics), read_scores(args.scores))
+    table = analysis.read_measures(args.metrics, args.scores)
     saved, ranks = analysis.nfe_saved(table), analysis.ranks(table)
     folder = Path(args.out)
     write_text(folder / "evaluations_saved.csv", saved.to_csv(index=False))

@@ -15,9 +15,9 @@ def main(args: argparse.Namespace) -> None:
             metric = {"fid": "fid_mean", "global_error": "global_error"}[args.figure]
             figure = figures.score_against_nfe(read_scores(args.scores), metric)
         case "evaluations_saved":
-            figure = analysis_figures.evaluations_saved(analysis.nfe_saved(measures(args)))
+            figure = analysis_figures.evaluations_saved(analysis.nfe_saved(analysis.read_measures(args.metrics, args.scores)))
         case "ranks":
-            figure = analysis_figures.critical_difference(analysis.ranks(measures(args)))
+            figure = analysis_figures.critical_difference(analysis.ranks(analysis.read_measures(args.metrics, args.scores)))
         case "teacher_convergence":
             figure = figures.teacher_convergence(list(named.values()), read_scores(args.scores))
         case "fit_curves":
@@ -29,16 +29,6 @@ def main(args: argparse.Namespace) -> None:
         case "samples":
             figure = figures.samples_of_solvers(named, decoder(args.model) if args.model else None)
     figures.save(figure, args.out)
-
-
-def measures(args: argparse.Namespace):
-    """All measures with the families of their solvers."""
-    import pandas as pd
-
-    from s4s.analysis import with_families
-    from s4s.tables import read_scores
-
-    return with_families(pd.read_csv(args.metrics), read_scores(args.scores))
 
 
 def decoder(model: str):

@@ -71,6 +71,12 @@ def denoising_loss(
     return torch.mean(((denoiser(states + column * noise, s, condition) - states) / c_out) ** 2)
 
 
+def _levels(recipe: Recipe, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """Noise levels of a training, [count]."""
+    mean, deviation = recipe.log_s
+    return torch.exp(mean + deviation * torch.randn(count, generator=generator)).clamp(recipe.s_min, recipe.s_max)
+
+
 def train_denoiser(
     name: str, recipe: Recipe, data: RealData, steps: int | None = None, seed: int = 0
 ) -> tuple[nn.Module, dict]:
@@ -93,9 +99,7 @@ def train_denoiser(
         states, condition = data.train[rows], None
         if recipe.classes is not None:
             condition = torch.where(torch.rand(batch) < NOT_TOLD, recipe.classes, data.train_labels[rows])
-        mean, deviation = recipe.log_s
-        s = torch.exp(mean + deviation * torch.randn(batch)).clamp(recipe.s_min, recipe.s_max)
-        return denoising_loss(denoiser, recipe, states, s, torch.randn_like(states), condition)
+        return denoising_loss(denoiser, recipe, states, _levels(recipe, batch), torch.randn_like(states), condition)
 
     @torch.no_grad()
     def update_average() -> None:
@@ -113,10 +117,7 @@ def train_denoiser(
         ]:  # fmt: skip
             total = 0.0
             for _ in range(passes := max(1, 8192 // len(states))):
-                mean, deviation = recipe.log_s
-                s = torch.exp(mean + deviation * torch.randn(len(states), generator=generator)).clamp(
-                    recipe.s_min, recipe.s_max
-                )
+                s = _levels(recipe, len(states), generator)
                 noise = torch.randn(states.shape, generator=generator)
                 rows = zip(states.split(1024), s.split(1024), noise.split(1024), labels.split(1024), strict=True)
                 for x, level, n, label in rows:
