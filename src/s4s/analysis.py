@@ -67,13 +67,13 @@ def nfe_saved(table: pd.DataFrame, metric: str = "global_error") -> pd.DataFrame
             grid = by_seed.index.to_numpy(dtype=float)
             needed = np.array([needed_evaluations(grid, by_seed[row.seed].to_numpy(), row.value) for row in cell.itertuples()])
             reached = bool(np.isfinite(needed).all())
-            mean, low, high = _interval(np.log(np.where(np.isfinite(needed), needed, grid[-1])))
+            mean, low, high = interval(np.log(np.where(np.isfinite(needed), needed, grid[-1])))
             rows.append((model, solver, nfe, *np.exp([mean, low, high]), *(np.exp([mean, low, high]) / nfe), reached))
     columns = ["model", "solver", "nfe", "needed", "low", "high", "ratio", "ratio_low", "ratio_high", "reached"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _interval(values: np.ndarray) -> tuple[float, float, float]:
+def interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean and confidence interval by Student's t; the mean three times if there is one value."""
     mean = float(values.mean())
     if len(values) < 2:

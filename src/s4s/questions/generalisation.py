@@ -1,0 +1,162 @@
+"""Generalisation: learned solvers on starts, models, guidance and numbers of evaluations that they were not fitted for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from s4s.families import FAMILIES
+from s4s.figures import MARKERS, learned_style, panels
+from s4s.fitting.warm_start import resampled
+from s4s.models.denoiser import Denoiser
+from s4s.questions.job import Job, Key, rms
+from s4s.sampling import sample
+from s4s.seeds import sample_seeds
+from s4s.solvers import solver
+from s4s.tableau import Tableau
+
+COUNT = 128
+POOL = 64  # times as many starts that tails are taken from
+SCALES, SHIFTS, GUIDANCE = (0.8, 0.9, 1.1, 1.25), (0.25, 0.5), (1.0, 1.5, 2.0, 3.0, 5.0)
+COLUMNS = ["model", "test", "case", "nfe", "solver", "learned", "global_error"]
+USUAL = "as in the fit"
+
+
+def answer(job: Job) -> pd.DataFrame:
+    """Rows of model, test, case, nfe, solver, whether it is learned, and global error against the teacher in the same case.
+
+    Tests: starts (scaled, shifted, of the largest and smallest norms), guidance, and solvers carried over from another model or
+    another number of evaluations.
+    """
+    denoiser, tableaux, teacher = job.denoiser, job.tableaux(), Tableau.load(job.teacher)
+    rows: list[tuple] = []
+
+    def errors(test: str, case: str, y_T: Tensor, condition: Tensor | None, compared: dict[Key, Tableau]) -> None:
+        wanted = sample(denoiser, y_T, teacher, condition, denoiser.block)
+        for key, tableau in compared.items():
+            error = rms(sample(denoiser, y_T, tableau, condition, denoiser.block) - wanted)
+            rows.append((denoiser.name, test, case, key.nfe, key.solver, _is_learned(tableau), error))
+
+    for case, y_T, condition in starts(job):
+        errors("starts", case, y_T, condition, tableaux)
+    y_T, condition = job.noise(sample_seeds("test", COUNT))
+    if getattr(denoiser, "conditioning", None) is not None and hasattr(denoiser, "guidance"):
+        for case in guided(denoiser):
+            errors("guidance", case, y_T, condition, tableaux)
+    for key, path in job.cells.items():
+        if key.model != denoiser.name and _carries(source := Tableau.load(path)):
+            moved = {Key(denoiser.name, key.solver, key.nfe): carried_over(source, key.nfe, denoiser)}
+            plain = {k: t for k, t in tableaux.items() if k.nfe == key.nfe and not _is_learned(t)}
+            errors("other model", f"from {key.model}", y_T, condition, plain | moved)
+    for key, source in tableaux.items():
+        for nfe in sorted({k.nfe for k in tableaux} - {key.nfe}) if _carries(source) else ():
+            there = {k: t for k, t in tableaux.items() if k.nfe == nfe and (not _is_learned(t) or k.solver == key.solver)}
+            errors("other NFE", "fitted there", y_T, condition, there)
+            plain = {k: t for k, t in there.items() if not _is_learned(t)}
+            moved = {Key(denoiser.name, key.solver, nfe): carried_over(source, nfe, denoiser)}
+            errors("other NFE", f"from NFE {key.nfe}", y_T, condition, plain | moved)
+    return pd.DataFrame(rows, columns=COLUMNS).drop_duplicates(COLUMNS[:-1])
+
+
+def starts(job: Job) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+    """Name, states and conditions of starts unlike those of the fit; scales and shifts in standard deviations of the noise."""
+    y_T, condition = job.noise(sample_seeds("test", COUNT))
+    yield USUAL, y_T, condition
+    for scale in SCALES:
+        yield f"scaled by {scale}", y_T * scale, condition
+    for shift in SHIFTS:
+        yield f"shifted by {shift}", y_T + shift * job.denoiser.s_max, condition
+    seeds = sample_seeds("test", POOL * COUNT)
+    pool, conditions = job.noise(seeds)
+    order = pool.flatten(1).norm(dim=1).argsort()
+    for name, rows in (("smallest norms", order[:COUNT]), ("largest norms", order[-COUNT:])):
+        yield name, pool[rows], None if conditions is None else conditions[rows]
+
+
+def guided(denoiser: Denoiser) -> Iterator[str]:
+    """Sets the guidance of a denoiser to one scale after the other, each with its name, and back."""
+    own, passes = denoiser.guidance, denoiser.passes  # type: ignore[attr-defined]
+    try:
+        for scale in sorted({own, *GUIDANCE}):
+            denoiser.guidance, denoiser.passes = scale, 1 if scale == 1 else 2  # type: ignore[attr-defined]
+            yield f"{scale:g}{' (the fit)' if scale == own else ''}"
+    finally:
+        denoiser.guidance, denoiser.passes = own, passes  # type: ignore[attr-defined]
+
+
+def carried_over(source: Tableau, nfe: int, denoiser: Denoiser) -> Tableau:
+    """A learned solver between the levels of another model or at another NFE (`resampled`)."""
+    start = _start(source)
+    return resampled(
+        source, nfe, denoiser.s_max, denoiser.s_min,
+        lambda levels: solver(start["solver"], levels, path=denoiser.path, **start["options"]),
+        weights=FAMILIES[source.meta["fit"]["weights"]].by_lag,
+    )  # fmt: skip
+
+
+def _start(source: Tableau) -> dict:
+    return source.meta["start"]  # type: ignore[no-any-return]
+
+
+def _is_learned(tableau: Tableau) -> bool:
+    return "fit" in tableau.meta or "start" in tableau.meta
+
+
+def _carries(tableau: Tableau) -> bool:
+    """Whether a learned solver can be carried over: its levels are learned, and its start is made anew on other levels."""
+    return "fit" in tableau.meta and tableau.meta["fit"]["driver"] != "coefficients"
+
+
+def ratios(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each learned solver's error over that of the best classical one in the same case: below 1 it still wins."""
+    places = ["model", "test", "case", "nfe"]
+    plain = rows[~rows.learned].groupby(places).global_error.min().rename("plain").reset_index()
+    there = rows[rows.learned].merge(plain, on=places, how="left")
+    return there.assign(ratio=there.global_error / there.plain)
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """One table a test: cases down, models across; errors, and over the best classical solver's in the same case."""
+    blocks = []
+    for test, block in ratios(rows).groupby("test", sort=False):
+        text = block.assign(
+            text=[f"{r.global_error:.4f}" + ("" if np.isnan(r.ratio) else f" ({r.ratio:.2f})") for r in block.itertuples()]
+        )
+        cells = text.pivot_table(index=["solver", "nfe", "case"], columns="model", values="text", aggfunc="first", sort=False)
+        caption = (
+            "Global error against the teacher from the same starts; in brackets over the smallest of the classical solvers that "
+            "the comparison has in this case: below 1 the learned solver still wins."
+        )
+        table = cells.reset_index().fillna("").to_markdown(index=False)
+        blocks.append(f"## {test}\n\n{caption}\n\n{table}\n")
+    return "\n".join(blocks)
+
+
+def figure(rows: pd.DataFrame) -> Figure:
+    """Error over the best classical solver's, a panel a test and a row a case; a marker a model."""
+    found = ratios(rows).dropna(subset="ratio")
+    found = found[found.nfe == found.nfe.min()] if not found.empty else found
+    tests = [test for test in found.test.drop_duplicates() if test != "other NFE"]
+    models = list(rows.model.drop_duplicates())
+    solvers = list(found.solver.drop_duplicates())
+    drawn, axes = panels(max(1, len(tests) * len(solvers)), max(1, len(solvers)), (2.6, 2.4), 1.3, sharex=True)
+    for axis, (test, solver_name) in zip(axes, [(t, s) for t in tests for s in solvers], strict=False):
+        block = found[(found.test == test) & (found.solver == solver_name)]
+        cases = list(found[found.test == test].case.drop_duplicates())
+        for i, model in enumerate(models):
+            own = block[block.model == model]
+            axis.plot(own.ratio, [cases.index(case) for case in own.case], MARKERS[i % len(MARKERS)],
+                      color=learned_style(i)["color"], markersize=4, label=model)  # fmt: skip
+        axis.axvline(1, color="0.4", linewidth=0.8)
+        axis.set(xscale="log", title=f"{test}: {solver_name}")
+        axis.title.set_fontsize(7)
+        axis.set_yticks(range(len(cases)), cases, fontsize=6)
+        axis.invert_yaxis()
+    drawn.supxlabel("error over the best classical solver's in the same case (below 1: the learned one wins)", fontsize=8)
+    handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    drawn.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
+    return drawn
