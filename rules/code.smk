@@ -114,6 +114,17 @@ STAGES = {
     "tables": [f"{SCRIPTS}/scores_csv", f"{SCRIPTS}/comparison_table", "tables"],
     "figures": [f"{SCRIPTS}/figure", "figures", "tables"],
     "analysis": [f"{SCRIPTS}/analysis", f"{SCRIPTS}/figure", *ANALYSIS],
+    "questions": [
+        f"{SCRIPTS}/question",
+        f"{SCRIPTS}/answer",
+        *(f"questions/{name}" for name in ("__init__", "job", "ablation", *QUESTIONS)),
+        "from_spec",
+        *FITTING,
+        *CLASSICAL_CODE,
+        *SAMPLING,
+        *(f"metrics/{name}" for name in METRICS),
+        *ANALYSIS,
+    ],
     "report": [f"{SCRIPTS}/report", "report", "usage", "tables"],
 }
 

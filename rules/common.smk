@@ -13,6 +13,7 @@ from s4s.families import FAMILIES
 from s4s.levels import GRIDS
 from s4s.models.files import read_model_file
 from s4s.models.recipes import EMBEDDED_FILES
+from s4s.questions import QUESTIONS
 from s4s.solvers import SOLVERS
 
 try:
@@ -236,11 +237,13 @@ def reference_option(wildcards, input):
 
 
 def fit_pairs(split):
-    """The pairs of a fit: the teacher's, or those of one that is some steps ahead of the student."""
+    """The pairs of a fit: the teacher's, those of one that is some steps ahead of the student, or of as many as it says."""
 
     def paths(wildcards):
         ahead = study(wildcards).teacher.ahead
-        folder = f"steps~{int(wildcards.nfe) + ahead}" if ahead else "shards"
+        steps = CONFIG.definition(wildcards.solver).teacher_steps
+        steps = steps or (int(wildcards.nfe) + ahead if ahead else None)
+        folder = f"steps~{steps}" if steps else "shards"
         return teacher_shards(wildcards.model, split, folder)
 
     return paths
@@ -378,7 +381,62 @@ def study_files(comparison):
     figures += ["evaluations_saved"] if learned == {True, False} else []
     cells = len(own.models) * len(own.nfe)
     figures += ["ranks"] if len(own.solvers) > 2 and cells > 1 else []
+    asked = [*own.questions, *(["ablation"] if own.groups else [])]
+    figures += asked
     names = ["scores.csv", "metrics.csv", "evaluations_saved.md"]
+    names += [f"{question}.md" for question in asked]
     names += [f"{metric}.{end}" for metric in SCORE_FIGURES for end in ("md", "tex")]
     names += [f"{figure}.{end}" for figure in figures for end in ("pdf", "png")]
     return [f"results/study/{comparison}/{name}" for name in names]
+
+
+def cell_file(files, cell):
+    """The tableau, the samples or the course of the fit of a cell."""
+    ending = "h5" if files == "samples" else "json"
+    return f"results/{files}/{cell.model}/{cell.solver}/nfe~{cell.nfe}.{ending}"
+
+
+def question_cells(wildcards):
+    """The cells that a question about one model of a comparison reads."""
+    question = QUESTIONS[wildcards.question]
+    return [
+        cell
+        for cell in COMPARED_CELLS[f"study/{wildcards.comparison}"]
+        if (cell.model == wildcards.model or (question.foreign and cell.solver in LEARNED))
+        and (not question.fits or cell.solver in [*LEARNED, "teacher"])
+    ]
+
+
+def question_fits(wildcards):
+    """The fits whose courses a question reads."""
+    return (
+        [cell for cell in question_cells(wildcards) if cell.solver in LEARNED]
+        if QUESTIONS[wildcards.question].fits
+        else []
+    )
+
+
+def question_pairs(wildcards):
+    """The teacher's pairs of the test noise, for a question about samples."""
+    if QUESTIONS[wildcards.question].files != "samples":
+        return []
+    return [
+        f"results/teacher/{wildcards.model}/shards/{name}.h5"
+        for name in TEST_SHARDS[wildcards.model]
+    ]
+
+
+def named_cells(cells, paths):
+    """Arguments of a script: cells with their files."""
+    return [
+        f"{cell.model}/{cell.solver}/{cell.nfe}={path}"
+        for cell, path in zip(cells, paths, strict=True)
+    ]
+
+
+def question_rows(wildcards):
+    """What a question's table and figure are drawn from, but for the scores: the rows of each model."""
+    if wildcards.question not in QUESTIONS:
+        return []
+    folder = f"results/study/{wildcards.comparison}/{wildcards.question}"
+    return [f"{folder}/{model}.csv" for model in COMPARISONS[wildcards.comparison]]

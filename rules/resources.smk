@@ -77,3 +77,8 @@ def states_of_search(wildcards):
 def states_of_convergence(wildcards):
     """States through the network for the teacher's own error."""
     return 10 * study(wildcards).teacher.steps * 128
+
+
+def states_of_question(wildcards):
+    """States through the network for a question, about as many as for a few dozen runs of the teacher."""
+    return 30 * study(wildcards).teacher.steps * 256

@@ -71,6 +71,96 @@ rule study_figure:
         "python -m s4s.warm {params.script} {wildcards.name} --scores {input.scores} --metrics {input.metrics} --out {params.stem} 2> {log}"
 
 
+rule question:
+    """What a question finds out about one model."""
+    input:
+        model=model_files,
+        features=feature_files,
+        reference=reference_files,
+        embeddings=embedding_files,
+        cells=lambda wildcards: [
+            cell_file(QUESTIONS[wildcards.question].files, cell)
+            for cell in question_cells(wildcards)
+        ],
+        fits=lambda wildcards: [
+            cell_file("fits", cell) for cell in question_fits(wildcards)
+        ],
+        pairs=question_pairs,
+        code=code("questions"),
+    output:
+        "results/study/{comparison}/{question}/{model}.csv",
+    log:
+        "results/logs/study/{comparison}/{question}/{model}.log",
+    benchmark:
+        "results/benchmarks/study/{comparison}/{question}/{model}.jsonl"
+    wildcard_constraints:
+        comparison=one_of(COMPARISONS),
+        question=one_of(QUESTIONS),
+    conda:
+        "../envs/s4s.yaml"
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(states_of_question),
+        gpu=1,
+    params:
+        script=program("question"),
+        model=lambda wildcards, input: input.model[0],
+        reference=reference_option,
+        embeddings=embedding_option,
+        cells=lambda wildcards, input: named_cells(
+            question_cells(wildcards), input.cells
+        ),
+        fits=lambda wildcards, input: named_cells(
+            question_fits(wildcards), input.fits
+        ),
+    shell:
+        "python -m s4s.warm --gpus {resources.gpu} {params.script} {wildcards.question} --model {params.model} {params.reference} {params.embeddings} "
+        "--cells {params.cells} --fits {params.fits} --pairs {input.pairs} --threads {threads} --out {output} 2> {log}"
+
+
+rule answer:
+    """A question's rows of all models, as a table and a figure; that of an ablation is drawn from the scores."""
+    input:
+        rows=question_rows,
+        scores="results/study/{comparison}/scores.csv",
+        metrics="results/study/{comparison}/metrics.csv",
+        code=code("questions"),
+    output:
+        csv="results/study/{comparison}/{question}.csv",
+        table=report(
+            "results/study/{comparison}/{question}.md",
+            category="Tables",
+            labels={"table": "{question}", "format": "md", "of": "{comparison}"},
+            caption="../workflow/report/question.rst",
+        ),
+        pdf="results/study/{comparison}/{question}.pdf",
+        png=report(
+            "results/study/{comparison}/{question}.png",
+            category="Figures",
+            labels={"figure": "{question}", "of": "{comparison}"},
+            caption="../workflow/report/question.rst",
+        ),
+    log:
+        "results/logs/study/{comparison}/{question}.log",
+    benchmark:
+        "results/benchmarks/study/{comparison}/{question}.jsonl"
+    wildcard_constraints:
+        comparison=one_of(COMPARISONS),
+        question=one_of([*QUESTIONS, "ablation"]),
+    localrule: True
+    conda:
+        "../envs/s4s.yaml"
+    params:
+        script=program("answer"),
+        groups=lambda wildcards: json.dumps(
+            CONFIG.comparisons[wildcards.comparison].groups
+        ),
+        stem=lambda wildcards, output: os.path.splitext(output.csv)[0],
+    shell:
+        "python -m s4s.warm {params.script} {wildcards.question} --rows {input.rows} --scores {input.scores} --metrics {input.metrics} "
+        "--groups {params.groups:q} --out {params.stem} 2> {log}"
+
+
 for comparison in CONFIG.comparisons:
     if comparison in {*(rule.name for rule in workflow.rules), "all", "study"}:
         raise WorkflowError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -14,6 +14,7 @@ from s4s.families import FAMILIES
 from s4s.fitting.settings import FitSettings
 from s4s.levels import GRIDS
 from s4s.models.files import model_path, read_model_file
+from s4s.questions import QUESTIONS
 from s4s.solvers import SOLVERS
 
 EXPONENTIAL = [kind for kind, entry in SOLVERS.items() if entry.exponential]  # which fits can start from
@@ -80,6 +81,16 @@ class Comparison(Strict):
     nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     more_nfe: list[Annotated[int, Field(ge=1)]] = Field([], description="for solvers without a fit alone")
     solvers: list[Token] = Field(min_length=1)
+    groups: dict[str, list[Token]] = Field({}, description="ablation: solvers that differ in one thing, by its name")
+    questions: list[Literal[*QUESTIONS]] = Field([], description="what else is asked of the solvers")  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _groups_of_solvers(self) -> Comparison:
+        for name, tokens in self.groups.items():
+            for token in tokens:
+                if token not in self.solvers:
+                    raise ValueError(f"groups: {name}: {token!r} is not among the comparison's solvers; add it there")
+        return self
 
 
 class Config(Strict):
@@ -172,6 +183,10 @@ class Config(Strict):
                     f"definitions.{token}: its fit needs {name}_pairs {wanted}, but teacher.{name} is {there}; raise "
                     f"teacher: {{{name}: {wanted}}}, or lower fit: {{{name}_pairs: {there}}} there"
                 )
+        definition = self.definitions[token]
+        steps = definition.teacher_steps if isinstance(definition, Learned) else None
+        if steps is not None and "order" in SOLVERS[teacher.solver].options and steps < teacher.order:
+            raise ValueError(f"definitions.{token}: teacher_steps {steps} are too few for the teacher's order {teacher.order}")
         pairs = settings.train_pairs or teacher.train
         if settings.batch > pairs:
             raise ValueError(
@@ -275,7 +290,8 @@ class Config(Strict):
                 rest is never refused for a comparison that nobody asks for.
         """
         values: dict[str, Any] = {field: getattr(self, field) for field in type(self).model_fields}
-        own = {field: getattr(self.comparisons[name], field) for field in Comparison.model_fields}
+        shared = Comparison.model_fields.keys() & values.keys()
+        own = {field: getattr(self.comparisons[name], field) for field in shared}
         try:
             return Config.model_validate({**values, **own, "comparisons": {}, "per_model": {}})
         except ValidationError as error:

@@ -171,6 +171,7 @@ class Learned(Strict):
         None,
         description="previous: the learned solver at the next smaller NFE; or the path of a tableau, {nfe} in it filled in",
     )
+    teacher_steps: int | None = Field(None, ge=1, description="steps of a teacher of its own; null: as `teacher` says")
     fit: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the top-level fit:")
     min_nfe: int = Field(1, ge=1, description="leave out cells with fewer evaluations")
 

@@ -1,0 +1,36 @@
+"""What a question finds out about one model, as rows of a CSV."""
+
+import argparse
+from importlib import import_module
+
+from s4s.questions import QUESTIONS
+from s4s.script import run_script, use_device
+
+
+def main(args: argparse.Namespace) -> None:
+    device = use_device(args.threads)
+    from s4s.atomic import write_text
+    from s4s.models.load import load_model
+    from s4s.questions.job import Job, Key
+
+    def named(items: list[str]) -> dict[Key, str]:
+        pairs = (item.split("=", 1) for item in items)
+        return {Key(model, solver, int(nfe)): path for cell, path in pairs for model, solver, nfe in [cell.split("/")]}
+
+    denoiser = load_model(args.model, device, args.embeddings)
+    job = Job(args.model, denoiser, named(args.cells), named(args.fits), args.pairs, args.reference)
+    rows = import_module(f"s4s.questions.{args.question}").answer(job)
+    write_text(args.out, rows.to_csv(index=False))
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("question", choices=list(QUESTIONS))
+parser.add_argument("--model", required=True)
+parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
+parser.add_argument("--reference", help="moments of the real images, if the model's reference is a folder of them")
+parser.add_argument("--cells", nargs="+", required=True, help="MODEL/SOLVER/NFE=FILE: tableaux or samples")
+parser.add_argument("--fits", nargs="*", default=[], help="MODEL/SOLVER/NFE=FILE: courses of fits")
+parser.add_argument("--pairs", nargs="*", default=[], help="teacher pairs of the test noise")
+parser.add_argument("--threads", type=int, default=1)
+parser.add_argument("--out", required=True)
+run_script(main, parser)
