@@ -15,7 +15,7 @@ from s4s.sampling import initial_noise, sample
 from s4s.solvers import solver
 from s4s.tableau import Tableau
 
-STEPS = 64  # of the solver that carries states where there is no flow in closed form
+STEPS = 32  # of the solver that carries states where there is no flow in closed form
 
 
 class Key(NamedTuple):

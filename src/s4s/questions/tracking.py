@@ -21,7 +21,7 @@ from s4s.sampling import run
 from s4s.seeds import sample_seeds
 from s4s.tableau import Tableau
 
-COUNT = 256
+COUNT = 128
 COLUMNS = ["model", "solver", "nfe", "step", "level", "local_error", "step_error", "error"]
 
 
