@@ -100,9 +100,7 @@ rule paper_document:
 rule paper_figures:
     """The tables and figures for a paper, and the document with all of them."""
     input:
-        expand(
-            "results/paper/{name}.{ending}", name=PAPER_TABLES, ending=["tex", "md"]
-        ),
+        expand("results/paper/{name}.{ending}", name=PAPER_TABLES, ending=["tex", "md"]),
         expand("results/paper/{name}.pdf", name=PAPER_FIGURES),
         "results/paper/paper.tex",
     localrule: True

@@ -72,10 +72,11 @@ def draw_curves(axis: Any, block: pd.DataFrame, metric: str, pale: bool = False)
         means = _overall(best, metric)
         for method, rows in best.groupby("method", sort=False):
             named = not pale or method == means.idxmin()
-            style = {**plain_style(method), **({} if named else {"color": "0.82", "marker": "", "zorder": 1})}
+            pale_style = {} if named else {"color": "0.82", "marker": "", "zorder": 1}
+            style = {**plain_style(method), **pale_style, "linestyle": line}
             axis.errorbar(
-                rows.nfe, rows[metric], rows[spread] if named else None, label=f"{method}, {levels}" if named else None, **style,
-                linestyle=line, markersize=3, linewidth=0.9, capsize=1.5,
+                rows.nfe, rows[metric], rows[spread] if named else None, label=f"{method}, {levels}" if named else None,
+                **style, markersize=3, linewidth=0.9, capsize=1.5,
             )  # fmt: skip
     learned = block[~block.family.isin(NOT_LEARNED)]
     for solver, rows in learned.groupby("solver", sort=False):
@@ -266,7 +267,7 @@ def sample_grid(images: dict[str, np.ndarray]) -> Figure:
             axis.spines[:].set_visible(False)
             axis.grid(False)
         row[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    names = 1.6 / figure.get_figwidth()  # room for them
+    names = 0.08 * max(map(len, images)) / figure.get_figwidth()  # room for them
     figure.subplots_adjust(left=names, right=0.995, bottom=0.01, top=0.99, wspace=0.05, hspace=0.05)
     return figure
 

@@ -96,9 +96,9 @@ def published_rows(rows: pd.DataFrame, columns: Sequence[int]) -> tuple[list[Row
     A footnote stands at a method's name where it holds for its whole row, else at single values.
     """
     sources = (rows.source + rows.note.map(lambda note: f"; {note}" if note else "")).rename("text")
-    letters = dict(zip(sources.drop_duplicates(), string.ascii_lowercase, strict=False))
-    found = []
     teacher = rows.method.str.startswith("teacher")
+    letters = dict(zip(sources[~teacher].drop_duplicates(), string.ascii_lowercase, strict=False))
+    found = []
     for method, block in rows[~teacher].groupby("method", sort=False):
         marks = dict(zip(block.nfe, sources[block.index].map(letters), strict=True))
         fid = dict(zip(block.nfe, block.fid, strict=True))
@@ -163,10 +163,10 @@ def published_table(dataset: str, published: pd.DataFrame, scores: pd.DataFrame,
         for solver, fits in block[~block.family.isin(NOT_LEARNED)].groupby("solver", sort=False):
             own.append(Row(Cell(f"{solver}, {name}"), _ratios(fits.set_index("nfe").fid_mean / best, columns)))
     about = (
-        f"What others report for {dataset} (FID, lower is better; not measured here). {teachers} {' '.join(traps(theirs))} Below "
-        "the second rule: FID of a learned solver over the smallest FID of any solver without a fit at the same NFE; below 1 the "
-        "learned one is better. Such ratios are comparable in kind only: of other models they rest on other data and another "
-        "feature network. Upright: measured here."
+        f"What others report for {dataset} (FID, lower is better; not measured here). {teachers} {' '.join(traps(theirs))} "
+        "Below the second rule: FID of a learned solver over the smallest FID of any solver without a fit at the same NFE; "
+        "below 1 the learned one is better. Such ratios are comparable in kind only: of other models they rest on other data "
+        "and another feature network. Upright: measured here."
     )
     blocks = [rows, ratios, own]
     return Table(f"published-{dataset}", about, "method", [*map(str, columns)], [block for block in blocks if block], footnotes)
@@ -192,7 +192,7 @@ def fit_time_table(scores: pd.DataFrame) -> Table:
         blocks.append(rows)
     about = (
         "Cost of each fit: evaluations of the network in thousands, with those of a search before it but without the teacher's "
-        "pairs, and seconds on the machine that ran it. Searched levels have no fit; their trajectories serve all NFE of a model."
+        "pairs, and seconds on the machine that ran it. Searched levels have no fit; their trajectories serve all NFE."
     )
     return Table("fit_time", about, "solver, model", [*map(str, columns)], blocks)
 
@@ -248,8 +248,8 @@ CAPTIONS = {
     "levels, at its best levels for each NFE; the others are light grey. Bars: standard deviation over sampling seeds.",
     "global_error": "Global error against NFE; colours and bars as for the Fréchet distance.",
     "samples": "Samples of each solver, the same starting noise down a column.",
-    "schedules": "Noise levels of learned solvers and of those they started from. Crosses: levels that the network is told, where "
-    "they differ from the schedule.",
+    "schedules": "Noise levels of learned solvers and of those they started from. Crosses: levels that the network is told, "
+    "where they differ from the schedule.",
     "coefficients": "What each node is made of: the weights of the starting noise and of each output.",
 }
 
@@ -260,13 +260,15 @@ def document(tables: Sequence[str], figures: Sequence[str]) -> str:
     Args:
         tables: names of .tex files; figures: names of .pdf files, such as fid-digits.pdf.
     """
-    parts = [rf"\input{{{name}}}" for name in tables]
+    parts = [rf"\input{{{name}}}" + "\n\\clearpage" for name in tables]
     for name in figures:
         kind, _, model = name.removesuffix(".pdf").partition("-")
         parts.append("\n".join([
             r"\begin{figure}[tbp]", r"\centering", rf"\includegraphics{{{name}}}",
             rf"\caption{{{escape(f'{model}. {CAPTIONS[kind]}')}}}", r"\end{figure}",
         ]))  # fmt: skip
+        if len(parts) % 4 == 0:  # LaTeX holds few floats
+            parts.append(r"\clearpage")
     start = r"""\documentclass[10pt]{article}
 \usepackage[utf8]{inputenc}
 \usepackage[T1]{fontenc}
@@ -276,4 +278,4 @@ def document(tables: Sequence[str], figures: Sequence[str]) -> str:
 \graphicspath{{results/paper/}{./}}
 \begin{document}
 """
-    return start + "\n\\clearpage\n".join(parts) + "\n\\end{document}\n"
+    return start + "\n".join(parts) + "\n\\end{document}\n"

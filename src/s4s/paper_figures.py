@@ -35,7 +35,8 @@ def curves(scores: pd.DataFrame, metric: str) -> Figure:
     names = scores[~scores.family.isin(NOT_LEARNED)].solver.nunique()
     figure, axis = plt.subplots(figsize=(COLUMN, 2.5 + 0.075 * names), layout="constrained")
     draw_curves(axis, scores, metric, pale=True)
-    axis.set_ylabel(axis.get_ylabel().replace(" (", "\n("))
+    label = axis.get_ylabel().replace("(RMS difference from the teacher, data units)", "(data units)")
+    axis.set_ylabel(label.replace(" (", "\n("))
     figure.legend(loc="outside lower center", ncols=2, frameon=False, handlelength=2.4, columnspacing=1)
     return figure
 
