@@ -35,6 +35,19 @@ def plain_style(method: str) -> dict[str, Any]:
     return {"color": shade, "marker": marker}
 
 
+def solver_style(solver: str) -> dict[str, Any]:
+    """Style of a solver of which only the name is known: plain if its name begins with that of a method without a fit."""
+    method, _, _ = solver.partition("-")
+    return {**plain_style(method), "linestyle": "--"} if method in METHODS else learned_style(solver)
+
+
+def nth_style(i: int) -> dict[str, Any]:
+    """Colour, marker and line of the i-th of things that are not solvers, such as models."""
+    styles = [*FAMILIES.values()]
+    colour, marker = styles[i % len(styles)]
+    return {"color": colour, "marker": marker, "linestyle": LINES[i // len(styles) % len(LINES)]}
+
+
 def _any(choices: dict[Any, Any], name: str) -> Any:
     """One of some choices for a name that has none of its own, the same in every run."""
     return [*choices.values()][zlib.crc32(name.encode()) % len(choices)]
