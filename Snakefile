@@ -22,6 +22,7 @@ include: "rules/sample.smk"
 include: "rules/score.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/paper.smk"
 include: "rules/study.smk"
 
 

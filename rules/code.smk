@@ -52,7 +52,7 @@ FITTING = ["teacher", "fitting/__init__", "torchvision_operators"]
 FITTING += [f"fitting/{name}" for name in FITTING_FILES]
 FITTING += [f"families/{name}" for name in ("__init__", "family", *FAMILIES)]
 FITTING += ["levels/clock", "models/accelerated"]
-ANALYSIS = ("analysis", "analysis_figures", "figures", "tables")
+ANALYSIS = ("analysis", "analysis_figures", "figures", "solver_styles", "tables")
 METRICS = ("score", "features", "fid", "distribution", "global_error")
 STAGES = {
     "tableau": [
@@ -112,7 +112,15 @@ STAGES = {
         *(f"metrics/{name}" for name in METRICS),
     ],
     "tables": [f"{SCRIPTS}/scores_csv", f"{SCRIPTS}/comparison_table", "tables"],
-    "figures": [f"{SCRIPTS}/figure", "figures", "tables"],
+    "figures": [f"{SCRIPTS}/figure", "figures", "solver_styles", "tables"],
+    "paper_figures": [
+        f"{SCRIPTS}/figure",
+        "figures",
+        "paper_figures",
+        "solver_styles",
+        "tables",
+    ],
+    "paper_tables": [f"{SCRIPTS}/paper_table", "paper", "tables"],
     "analysis": [f"{SCRIPTS}/analysis", f"{SCRIPTS}/figure", *ANALYSIS],
     "questions": [
         f"{SCRIPTS}/question",

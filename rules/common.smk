@@ -13,6 +13,7 @@ from s4s.families import FAMILIES
 from s4s.levels import GRIDS
 from s4s.models.files import read_model_file
 from s4s.models.recipes import EMBEDDED_FILES
+from s4s.published import PUBLISHED, datasets
 from s4s.questions import QUESTIONS
 from s4s.solvers import SOLVERS
 
@@ -440,3 +441,27 @@ def question_rows(wildcards):
         return []
     folder = f"results/study/{wildcards.comparison}/{wildcards.question}"
     return [f"{folder}/{model}.csv" for model in COMPARISONS[wildcards.comparison]]
+
+
+# width of a paper's figures, in inches: a column or the page
+PAPER_WIDTHS = {"fid": 3.25, "global_error": 3.25, "schedules": 3.25}
+PAPER_WIDTHS |= {"samples": 6.75, "coefficients": 6.75}
+# names of the files in results/paper without their endings, in the order of its document
+PAPER_TABLES = [f"fid-{model}" for model in CONFIG.models]
+PAPER_TABLES += [f"published-{dataset}" for dataset in datasets()]
+PAPER_TABLES += ["fit_time"] if any(cell.solver in LEARNED for cell in CELLS) else []
+PAPER_FIGURES = [f"{kind}-{model}" for model in CONFIG.models for kind in PAPER_WIDTHS]
+
+
+def paper_figure_files(wildcards):
+    """Name in the figure and file of what a figure for a paper shows of single cells."""
+    kind, _, model = wildcards.name.partition("-")
+    kind = {"schedules": "coefficients"}.get(kind, kind)
+    return FIGURE_FILES.get(f"{kind}-{model}", {})
+
+
+def paper_dataset_option(wildcards):
+    """Option of a script for the data set that a table's model has published figures for, or that the table is of."""
+    kind, _, name = wildcards.name.partition("-")
+    dataset = WEIGHTS[name].published if kind == "fid" else name
+    return f"--dataset {dataset}" if dataset else ""

@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from s4s.analysis import Ranks
-from s4s.figures import MARKERS, learned_style, panels, plt
+from s4s.figures import panels, plt
+from s4s.solver_styles import learned_style
 
 GOAL = 2  # times as many evaluations
 
@@ -24,17 +25,17 @@ def evaluations_saved(saved: pd.DataFrame) -> Figure:
     for axis, model in zip(axes, models, strict=True):
         axis.axhline(GOAL, color="0.4", linestyle=":", linewidth=1)
         axis.axhline(1, color="0.4", linewidth=0.8)
-        for i, solver in enumerate(solvers):
+        for solver in solvers:
             cells = saved[(saved.model == model) & (saved.solver == solver)].sort_values("nfe")
             if cells.empty:
                 continue
-            style, marker = learned_style(i), MARKERS[i % len(MARKERS)]
+            style = learned_style(solver)
             spread = [cells.ratio - cells.ratio_low, cells.ratio_high - cells.ratio]
-            axis.errorbar(
-                cells.nfe, cells.ratio, spread, **style, marker=marker, markersize=4, linewidth=1.2, capsize=1.5, label=solver
-            )
+            axis.errorbar(cells.nfe, cells.ratio, spread, **style, markersize=4, linewidth=1.2, capsize=1.5, label=solver)
             bounds = cells[~cells.reached.astype(bool)]
-            axis.plot(bounds.nfe, bounds.ratio, marker, color=style["color"], markerfacecolor="white", markersize=4, zorder=5)
+            axis.plot(
+                bounds.nfe, bounds.ratio, style["marker"], color=style["color"], markerfacecolor="white", markersize=4, zorder=5
+            )
         axis.set(title=model, yscale="log")
         axis.set_xticks(sorted(saved.nfe.unique()))
         axis.set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])

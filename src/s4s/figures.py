@@ -16,14 +16,12 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from s4s.atomic import atomic_path
+from s4s.solver_styles import learned_style, plain_style
 from s4s.store import read_split, split_sizes
 from s4s.tableau import Tableau
 from s4s.tables import NOT_LEARNED
 
-# Okabe & Ito's colour-blind safe palette; learned solvers get the strong colours, classical ones greys and dashes
-LEARNED_COLOURS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-LEARNED_LINES = ["-", (0, (4, 1)), (0, (1, 1))]  # for as many solvers again with the same colours
-MARKERS = "osD^vP*X"
+TOLD, POINTS = "#CC6677", "#332288"  # levels that the network is told; points of samples
 # of each solver without a fit the best levels at each NFE are shown, by family
 BEST_LEVELS = {"classical": ("best grid", "--"), "searched": ("best searched levels", "-.")}
 SHOWN, COLUMNS = 64, 12  # samples in a figure: points of a plane, images in a row
@@ -47,12 +45,6 @@ def save(figure: Figure, stem: str | Path) -> None:
     plt.close(figure)
 
 
-def learned_style(i: int) -> dict[str, Any]:
-    """Colour and line of the i-th learned solver, another for each of the first 21."""
-    again, colour = divmod(i, len(LEARNED_COLOURS))
-    return {"color": LEARNED_COLOURS[colour], "linestyle": LEARNED_LINES[again % len(LEARNED_LINES)]}
-
-
 def panels(
     count: int, columns: int, size: tuple[float, float], beside: float = 0.0, **options: Any
 ) -> tuple[Figure, list[Any]]:
@@ -66,43 +58,57 @@ def panels(
     return figure, [*axes.flat[:count]]
 
 
+def draw_curves(axis: Any, block: pd.DataFrame, metric: str, pale: bool = False) -> None:
+    """The curves of one model against NFE.
+
+    Args:
+        pale: only the classical and the searched solver with the smallest geometric mean are named; others are light grey.
+    """
+    spread = {"fid_mean": "fid_std", "global_error": "global_error_std"}[metric]
+    for family, (levels, line) in BEST_LEVELS.items():
+        rows = block[block.family == family].copy()
+        rows["method"] = [row.solver.removesuffix(f"-{row.schedule}") for row in rows.itertuples()]
+        best = rows.loc[rows.groupby(["method", "nfe"])[metric].idxmin()].sort_values("nfe")
+        means = _overall(best, metric)
+        for method, rows in best.groupby("method", sort=False):
+            named = not pale or method == means.idxmin()
+            pale_style = {} if named else {"color": "0.82", "marker": "", "zorder": 1}
+            style = {**plain_style(method), **pale_style, "linestyle": line}
+            axis.errorbar(
+                rows.nfe, rows[metric], rows[spread] if named else None, label=f"{method}, {levels}" if named else None,
+                **style, markersize=3, linewidth=0.9, capsize=1.5,
+            )  # fmt: skip
+    learned = block[~block.family.isin(NOT_LEARNED)]
+    for solver, rows in learned.groupby("solver", sort=False):
+        rows = rows.sort_values("nfe")
+        axis.errorbar(
+            rows.nfe, rows[metric], rows[spread], label=solver, **learned_style(solver), markersize=4, linewidth=1.5, capsize=2
+        )
+    teacher = block[block.family == "teacher"].iloc[0]
+    if metric == "fid_mean":
+        axis.axhline(teacher[metric], color="black", linestyle=":", linewidth=1, label=f"teacher (NFE {teacher.nfe})")
+    label = LABEL[metric].format(features=teacher.features.split(",")[0])
+    axis.set(title=teacher.model, xlabel="network evaluations (NFE)", ylabel=label, yscale="log")
+    axis.set_xticks(sorted(block[block.family != "teacher"].nfe.unique()))
+
+
+def _overall(best: pd.DataFrame, metric: str) -> pd.Series:
+    """Geometric mean of each method over its NFE, infinite where it lacks some."""
+    logs = np.log(best.pivot(index="method", columns="nfe", values=metric))
+    return logs.mean(axis=1, skipna=False).fillna(np.inf)
+
+
 def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
     """Fréchet distance or global error against NFE: learned solvers, and the others on their best fixed or searched levels.
 
     Error bars are the standard deviation over sampling seeds. The dotted line is the teacher's own value.
     """
-    spread = {"fid_mean": "fid_std", "global_error": "global_error_std"}[metric]
     models = scores.model.drop_duplicates()
     several = len(models) > 1
     figure, axes = panels(len(models), 2, (4.6, 3.4), 2.2 * several, layout="constrained" if several else None)
     for axis, model in zip(axes, models, strict=True):
         block = scores[scores.model == model]
-        for family, (levels, line) in BEST_LEVELS.items():
-            rows = block[block.family == family].copy()
-            rows["method"] = [row.solver.removesuffix(f"-{row.schedule}") for row in rows.itertuples()]
-            best = rows.loc[rows.groupby(["method", "nfe"])[metric].idxmin()].sort_values("nfe")
-            for i, (method, rows) in enumerate(best.groupby("method", sort=False)):
-                axis.errorbar(
-                    rows.nfe, rows[metric], rows[spread], label=f"{method}, {levels}", color=f"{0.2 + 0.5 * (i % 8) / 8:.2f}",
-                    linestyle=line, marker=MARKERS[i % len(MARKERS)], markersize=3, linewidth=0.9, capsize=1.5,
-                )  # fmt: skip
-        learned = block[~block.family.isin(NOT_LEARNED)]
-        for i, (solver, rows) in enumerate(learned.groupby("solver", sort=False)):
-            rows = rows.sort_values("nfe")
-            axis.errorbar(
-                rows.nfe, rows[metric], rows[spread], label=solver, **learned_style(i),
-                marker=MARKERS[i % len(MARKERS)], markersize=4, linewidth=1.5, capsize=2,
-            )  # fmt: skip
-        teacher = block[block.family == "teacher"].iloc[0]
-        if metric == "fid_mean":
-            axis.axhline(teacher[metric], color="black", linestyle=":", linewidth=1, label=f"teacher (NFE {teacher.nfe})")
-        axis.set(
-            title=model,
-            xlabel="network evaluations (NFE)",
-            ylabel=LABEL[metric].format(features=teacher.features.split(",")[0]),
-            yscale="log",
-        )
-        axis.set_xticks(sorted(block[block.family != "teacher"].nfe.unique()))
+        draw_curves(axis, block, metric)
         axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, handlelength=3)
     return figure
 
@@ -135,11 +141,11 @@ def fit_curves(histories: dict[str, str]) -> Figure:
     solvers = list(dict.fromkeys(solver for _, solver, _ in keys))
     figure, axes = panels(len(shown), 3, (2.4, 2.0), 1)
     for axis, (model, nfe) in zip(axes, shown, strict=True):
-        for i, solver in enumerate(solvers):
+        for solver in solvers:
             if (path := histories.get(f"{model}/{solver}/{nfe}")) is None:
                 continue
             course = pd.DataFrame(json.loads(Path(path).read_text())["history"])
-            axis.plot(course.evaluations / 1000, course.val, **learned_style(i), label=solver)
+            axis.plot(course.evaluations / 1000, course.val, **{**learned_style(solver), "marker": ""}, label=solver)
         axis.set(
             title=f"{model}, NFE {nfe}", xlabel="denoiser evaluations (thousands)", ylabel="validation error", yscale="log"
         )
@@ -163,7 +169,7 @@ def levels_and_coefficients(tableaux: dict[str, str]) -> Figure:
     for row, tableau in enumerate(solvers):
         told = tableau.eval_levels.numpy()
         left.plot(tableau.levels.numpy(), [row] * (nfe + 1), "|", color="black", markersize=10)
-        left.plot(told, [row] * nfe, "o", color=LEARNED_COLOURS[0], markersize=3)
+        left.plot(told, [row] * nfe, "o", color=TOLD, markersize=3)
         for column in range(nfe):
             value = weights[row, column]
             colour = "white" if abs(value) > 0.6 * limit else "black"
@@ -219,7 +225,7 @@ def one_solver(tableau: Tableau) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(side + 3.6, side + 0.6), layout="constrained", width_ratios=[2.4, side])
     seen = tableau.levels > 0
     left.plot(np.arange(nfe + 1)[seen], tableau.levels[seen], "_", color="black", markersize=10, label="schedule")
-    left.plot(range(nfe), tableau.eval_levels, "o", color=LEARNED_COLOURS[0], markersize=3.5, label="told to the network")
+    left.plot(range(nfe), tableau.eval_levels, "o", color=TOLD, markersize=3.5, label="told to the network")
     left.set(yscale="log", xlabel="node n", ylabel="noise level s (data units)")
     left.set_xticks(range(nfe + 1))
     left.legend(frameon=False)
@@ -261,7 +267,8 @@ def sample_grid(images: dict[str, np.ndarray]) -> Figure:
             axis.spines[:].set_visible(False)
             axis.grid(False)
         row[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    figure.subplots_adjust(wspace=0.05, hspace=0.05)
+    names = 0.08 * max(map(len, images)) / figure.get_figwidth()  # room for them
+    figure.subplots_adjust(left=names, right=0.995, bottom=0.01, top=0.99, wspace=0.05, hspace=0.05)
     return figure
 
 
@@ -278,7 +285,7 @@ def sample_plane(states: dict[str, np.ndarray]) -> Figure:
         y = states[name]
         axis.plot([x[:, 0], y[:, 0]], [x[:, 1], y[:, 1]], color="0.6", linewidth=0.5)
         axis.plot(x[:, 0], x[:, 1], "o", color="0.6", markersize=2)
-        axis.plot(y[:, 0], y[:, 1], "o", color=LEARNED_COLOURS[1], markersize=2)
+        axis.plot(y[:, 0], y[:, 1], "o", color=POINTS, markersize=2)
         axis.set_title(name, fontsize=7)
     figure.supxlabel("component 1 (data units)", fontsize=8)
     figure.supylabel("component 2 (data units)", fontsize=8)

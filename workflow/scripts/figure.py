@@ -1,4 +1,4 @@
-"""Draw one figure, as PDF and PNG."""
+"""Draw one figure, as PDF and PNG, or with --width as PDF of this width alone."""
 
 import argparse
 
@@ -6,14 +6,19 @@ from s4s.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
-    from s4s import analysis, analysis_figures, figures
+    from s4s import analysis, analysis_figures, figures, paper_figures
     from s4s.tables import read_scores
 
     named = dict(item.split("=", 1) for item in args.named)
     match args.figure:
         case "fid" | "global_error":
             metric = {"fid": "fid_mean", "global_error": "global_error"}[args.figure]
-            figure = figures.score_against_nfe(read_scores(args.scores), metric)
+            scores = read_scores(args.scores)
+            figure = (
+                paper_figures.curves(scores[scores.model == args.only], metric)
+                if args.only
+                else figures.score_against_nfe(scores, metric)
+            )
         case "evaluations_saved":
             figure = analysis_figures.evaluations_saved(analysis.nfe_saved(analysis.read_measures(args.metrics, args.scores)))
         case "ranks":
@@ -28,7 +33,12 @@ def main(args: argparse.Namespace) -> None:
             figure = figures.coefficients(named)
         case "samples":
             figure = figures.samples_of_solvers(named, decoder(args.model) if args.model else None)
-    figures.save(figure, args.out)
+        case "schedules":
+            figure = paper_figures.schedules(named)
+    if args.width:
+        paper_figures.save_at_width(figure, f"{args.out}.pdf", args.width)
+    else:
+        figures.save(figure, args.out)
 
 
 def decoder(model: str):
@@ -59,11 +69,14 @@ parser.add_argument(
         "levels_and_coefficients",
         "coefficients",
         "samples",
+        "schedules",
     ],
 )
 parser.add_argument("named", nargs="*", help="NAME=FILE, for figures that show files of single cells")
 parser.add_argument("--scores", help="results/tables/scores.csv, for figures of scores")
 parser.add_argument("--metrics", help="metrics.csv, for figures of what scores say")
 parser.add_argument("--model", help="YAML file of a model whose samples are latent states")
+parser.add_argument("--only", help="name of the one model to show, in a figure of scores for a paper")
+parser.add_argument("--width", type=float, help="of a figure for a paper, in inches")
 parser.add_argument("--out", required=True, help="path of the figure without .pdf and .png")
 run_script(main, parser)

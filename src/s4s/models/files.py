@@ -8,9 +8,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from s4s.errors import S4SError, explain, one_line
+from s4s.published import datasets
 
 SHIPPED = Path(__file__).parents[3] / "config" / "models"
 
@@ -72,6 +83,7 @@ class Model(Strict):
 
     name: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results are filed under it")
     licence: str | None = Field(None, description="of the weights, in a few words")
+    published: str | None = Field(None, description="dataset in resources/published/fid.csv whose figures are of this model")
     features: FeatureNetwork | None = Field(None, description="what the Fréchet distance is measured on; the workflow needs it")
     perceptual: WeightFile | None = Field(None, description="network of the fit's perceptual distance")
     study: dict[str, Any] = Field({}, description="nfe, samples, batch_size, teacher, search and fit instead of the config's")
@@ -81,6 +93,13 @@ class Model(Strict):
         description="samples in one call of the network; lower it where memory is short: last bits of results depend on it",
     )
     throughput: float | None = Field(None, gt=0, description="states a second through the network on one GPU, for plans")
+
+    @field_validator("published")
+    @classmethod
+    def _known(cls, dataset: str | None) -> str | None:
+        if dataset is not None and dataset not in datasets():
+            raise ValueError(f"no published figures of this data set; known: {', '.join(datasets()) or 'none'}")
+        return dataset
 
     def all_files(self) -> list[WeightFile]:
         """Every file that the model and its scores need."""
@@ -351,7 +370,7 @@ def identity(name_or_path: str | Path, *others: str | Path | None) -> str:
     Of a model that a Python function makes, the function's module is among these; not what that imports.
     """
     model = read_model_file(name_or_path)
-    description = model.model_dump_json(exclude={"study", "features", "perceptual", "throughput", "licence"})
+    description = model.model_dump_json(exclude={"study", "features", "perceptual", "throughput", "licence", "published"})
     weights = [look for file in model.own_files() for look in looks(file.path)]
     if isinstance(model, PythonModel) and (module := model.module_file()) is not None:
         others = (*others, module)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from s4s.figures import MARKERS, learned_style, panels
+from s4s.figures import panels
+from s4s.solver_styles import nth_style
 
 METRICS = {"global_error": "global error", "fid": "Fréchet distance"}
 Groups = Mapping[str, Sequence[str]]
@@ -36,9 +37,7 @@ def gather(measures: pd.DataFrame, scores: pd.DataFrame, groups: Groups) -> pd.D
                     middle, low, high = np.exp(interval(np.log(values[solver] / values[solvers[0]]).to_numpy()))
                     cost = float(seconds[model, solver, nfe])
                     rows.append((group, model, nfe, solver, metric, values[solver].mean(), middle, low, high, cost))
-    return pd.DataFrame(
-        rows, columns=["group", "model", "nfe", "solver", "metric", "value", "ratio", "low", "high", "seconds"]
-    )
+    return pd.DataFrame(rows, columns=["group", "model", "nfe", "solver", "metric", "value", "ratio", "low", "high", "seconds"])
 
 
 def markdown(rows: pd.DataFrame) -> str:
@@ -68,8 +67,8 @@ def figure(rows: pd.DataFrame, metric: str = "global_error") -> Figure:
         for i, model in enumerate(models):
             own = block[block.model == model]
             at = np.array([solvers.index(solver) for solver in own.solver]) + 0.12 * (i - (len(models) - 1) / 2)
-            axis.errorbar(own.ratio, at, xerr=[own.ratio - own.low, own.high - own.ratio], fmt=MARKERS[i % len(MARKERS)],
-                          color=learned_style(i)["color"], markersize=3.5, linewidth=0.8, label=model)  # fmt: skip
+            axis.errorbar(own.ratio, at, xerr=[own.ratio - own.low, own.high - own.ratio], fmt=nth_style(i)["marker"],
+                          color=nth_style(i)["color"], markersize=3.5, linewidth=0.8, label=model)  # fmt: skip
         axis.axvline(1, color="0.4", linewidth=0.8)
         axis.set(xscale="log", title=group)
         axis.set_yticks(range(len(solvers)), solvers, fontsize=6)

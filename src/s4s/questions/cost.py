@@ -11,12 +11,13 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from s4s.figures import learned_style, panels
+from s4s.figures import panels
 from s4s.from_spec import learned
 from s4s.levels import levels
 from s4s.models.mixture import IndependentMixture
 from s4s.questions.job import Job, Key
 from s4s.seeds import sample_seeds
+from s4s.solver_styles import nth_style
 from s4s.solvers import solver
 from s4s.tableau import Tableau
 from s4s.teacher import TeacherPairs, make_pairs
@@ -57,7 +58,9 @@ def _of_dimension(job: Job, key: Key, tableau: Tableau, dimension: int) -> list[
     """The same fit on the first components of a mixture, which begin anew after the last."""
     whole = job.denoiser
     which = torch.arange(dimension) % len(whole.weights)
-    model = IndependentMixture(whole.weights[which], whole.means[which], whole.deviations[which], f"{whole.name}, d {dimension}")
+    model = IndependentMixture(
+        whole.weights[which], whole.means[which], whole.deviations[which], f"{whole.name}, d {dimension}"
+    )
     teacher, sizes = Tableau.load(job.teacher), tableau.meta["pairs"]
     splits = (make_pairs(model, teacher, sample_seeds(split, sizes[split])) for split in ("train", "val"))
     start = tableau.meta["start"]
@@ -98,7 +101,8 @@ def figure(rows: pd.DataFrame) -> Figure:
     for axis, (model, name) in zip(axes, keys, strict=True):
         block = rows[(rows.model == model) & (rows.solver == name)]
         for n, line in block.groupby("nfe"):
-            axis.plot(line.evaluations / 1000, line.error / line.error.iloc[0], **learned_style(nfe.index(n)), linewidth=1.2,
+            style = {**nth_style(nfe.index(n)), "marker": ""}
+            axis.plot(line.evaluations / 1000, line.error / line.error.iloc[0], **style, linewidth=1.2,
                       label=f"NFE {n}")  # fmt: skip
         axis.set_title(f"{model}\n{name}", fontsize=7)
         axis.set_yscale("log")

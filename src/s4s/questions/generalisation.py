@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from s4s.families import FAMILIES
-from s4s.figures import MARKERS, learned_style, panels
+from s4s.figures import panels
 from s4s.fitting.warm_start import resampled
 from s4s.models.denoiser import Denoiser
 from s4s.questions.job import Job, Key, rms
 from s4s.sampling import sample
 from s4s.seeds import sample_seeds
+from s4s.solver_styles import nth_style
 from s4s.solvers import solver
 from s4s.tableau import Tableau
 
@@ -149,8 +150,8 @@ def figure(rows: pd.DataFrame) -> Figure:
         cases = list(found[found.test == test].case.drop_duplicates())
         for i, model in enumerate(models):
             own = block[block.model == model]
-            axis.plot(own.ratio, [cases.index(case) for case in own.case], MARKERS[i % len(MARKERS)],
-                      color=learned_style(i)["color"], markersize=4, label=model)  # fmt: skip
+            axis.plot(own.ratio, [cases.index(case) for case in own.case], nth_style(i)["marker"],
+                      color=nth_style(i)["color"], markersize=4, label=model)  # fmt: skip
         axis.axvline(1, color="0.4", linewidth=0.8)
         axis.set(xscale="log", title=f"{test}: {solver_name}")
         axis.title.set_fontsize(7)

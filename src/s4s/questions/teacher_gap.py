@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from s4s.figures import LABEL, MARKERS, learned_style, panels
+from s4s.figures import LABEL, panels
 from s4s.metrics.features import load_features
 from s4s.metrics.fid import frechet_distance, moments
 from s4s.metrics.score import statistics_of
 from s4s.questions.job import Job
+from s4s.solver_styles import nth_style
 from s4s.tables import NOT_LEARNED
 
 DRAWS = 200
@@ -86,7 +87,7 @@ def figure(rows: pd.DataFrame) -> Figure:
         block = shown[shown.model == model]
         for i, (kind, line) in enumerate(block.groupby("kind", sort=False)):
             spread = [line.difference - line.low, line.high - line.difference]
-            axis.errorbar(line.nfe, line.fid, np.clip(spread, 0, None), **learned_style(i), marker=MARKERS[i], markersize=3.5,
+            axis.errorbar(line.nfe, line.fid, np.clip(spread, 0, None), **nth_style(i), markersize=3.5,
                           linewidth=1.2, capsize=1.5, label=f"best, {kind}")  # fmt: skip
         axis.axhline(block.teacher_fid.iloc[0], color="black", linestyle=":", linewidth=1, label="teacher")
         axis.set(title=model, yscale="log", xscale="log")

@@ -15,10 +15,11 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from s4s.figures import MARKERS, learned_style, panels
+from s4s.figures import panels
 from s4s.questions.job import Job, carried, rms
 from s4s.sampling import run
 from s4s.seeds import sample_seeds
+from s4s.solver_styles import solver_style
 from s4s.tableau import Tableau
 
 COUNT = 128
@@ -95,9 +96,9 @@ def figure(rows: pd.DataFrame) -> Figure:
     drawn, axes = panels(3 * len(shown), 3, (2.3, 2.1), 1.2)
     for i, (model, nfe) in enumerate(shown):
         for axis, (column, title) in zip(axes[3 * i : 3 * i + 3], names.items(), strict=True):
-            for k, solver in enumerate(solvers):
+            for solver in solvers:
                 block = rows[(rows.model == model) & (rows.nfe == nfe) & (rows.solver == solver)].sort_values("step")
-                axis.plot(block.step, block[column], **learned_style(k), marker=MARKERS[k % len(MARKERS)], markersize=3,
+                axis.plot(block.step, block[column], **solver_style(solver), markersize=3,
                           linewidth=1.2, label=solver)  # fmt: skip
             axis.set(title=f"{title}\n{model}, NFE {nfe}", yscale="log", xlabel="step")
             axis.title.set_fontsize(7)
