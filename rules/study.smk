@@ -161,6 +161,37 @@ rule answer:
         "--groups {params.groups:q} --out {params.stem} 2> {log}"
 
 
+use rule html_report as study_report with:
+    input:
+        scores="results/study/{comparison}/scores.csv",
+        figures=lambda wildcards: [
+            path
+            for path in study_files(wildcards.comparison)
+            if path.endswith(".png")
+        ],
+        models=lambda wildcards: on_this_machine(
+            *(
+                MODEL_FILES[model]
+                for model in COMPARED[f"study/{wildcards.comparison}"]
+            )
+        ),
+        saved="results/study/{comparison}/evaluations_saved.csv",
+        code=code("report"),
+    output:
+        "results/study/{comparison}/report.html",
+    log:
+        "results/logs/study/{comparison}/report.log",
+    benchmark:
+        "results/benchmarks/study/{comparison}/report.jsonl"
+    wildcard_constraints:
+        comparison=one_of(COMPARISONS),
+    params:
+        script=program("report"),
+        config=CONFIG.model_dump_json(exclude_defaults=True),
+        models=report_models,
+        comparison=lambda wildcards, input: f"--comparison {wildcards.comparison} --saved {input.saved}",
+
+
 for comparison in CONFIG.comparisons:
     if comparison in {*(rule.name for rule in workflow.rules), "all", "study"}:
         raise WorkflowError(
