@@ -165,9 +165,7 @@ use rule html_report as study_report with:
     input:
         scores="results/study/{comparison}/scores.csv",
         figures=lambda wildcards: [
-            path
-            for path in study_files(wildcards.comparison)
-            if path.endswith(".png")
+            path for path in study_files(wildcards.comparison) if path.endswith(".png")
         ],
         models=lambda wildcards: on_this_machine(
             *(

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -33,14 +34,14 @@ FIGURES = {
                                 "another. Right: what its output is made of."),
     "coefficients": ("Coefficients", "What every node of a solver is made of: the start and the outputs of the network."),
     "samples": ("Samples", "The same noise for every solver; the teacher comes first."),
-    "evaluations_saved": ("Evaluations saved", "How many times as many evaluations the best solver without a fit needs. Hollow: "
-                          "a lower bound."),
+    "evaluations_saved": ("Evaluations saved", "How many times as many evaluations the best solver without a fit needs. "
+                          "Hollow: a lower bound."),
     "ranks": ("Ranks", "Average rank over models and NFE, the best on the left; bars join what cannot be told apart."),
 }  # fmt: skip
 # pattern in the folder of results -> what it is
 FILES = {
     "tables/*": "tables", "figures/*": "figures", "tableaux": "the solvers themselves", "samples": "samples",
-    "scores": "scores of every cell", "fits": "courses of the fits", "teacher": "teacher pairs", "search": "searches for levels",
+    "scores": "scores of every cell", "fits": "courses of the fits", "teacher": "teacher pairs", "search": "searches",
     "logs": "logs of all jobs", "benchmarks": "Snakemake's record of all jobs",
 }  # fmt: skip
 COSTS = ["job", "jobs", "run now", "cache hits", "evaluations", "seconds", "processor seconds", "GPU-seconds",
@@ -81,7 +82,7 @@ def cost_table(usage: pd.DataFrame, run: str, results: Path) -> dict[str, Any]:
     total = total.reindex(table.columns).fillna({"memory": table.memory.max(), "gpu_memory": table.gpu_memory.max()})
     table.loc["all"] = total.fillna(0)
     return {
-        "caption": "Jobs of this folder of results, up to this page: run now, or done before and found up to date (cache hits). "
+        "caption": "Jobs of this folder of results up to this page: run now, or done before and found up to date (cache hits). "
         "Seconds are those of the jobs' own work, without start and imports; evaluations are states through the network of the "
         "diffusion model, two for a step with guidance, and two more for a gradient."
         + (
@@ -97,11 +98,12 @@ def _cell(row: Any, own: Config, place: Place, usage: pd.DataFrame) -> dict[str,
     name = f"{row.model}/{row.solver}/nfe~{row.nfe}"
     score = place.link(f"scores/{name}.json")
     known = json.loads((place.page.parent / score).read_text()) if score else {}
-    jobs = usage[usage.log.str.match(rf"(tableau|fit|sample|score)/{name}(\.log|/)")]
+    jobs = usage[usage.log.str.match(rf"(tableau|fit|sample|score)/{re.escape(name)}(\.log|/)")]
     return {
-        "model": row.model, "solver": row.solver, "nfe": row.nfe, "tableau": place.link(f"tableaux/{name}.json"), "score": score,
-        "samples": place.link(f"samples/{name}.h5", f"samples/{name}"), "fit": place.link(f"fits/{name}.json"),
-        "digest": known.get("tableau", ""), "seeds": ", ".join(map(str, known.get("seeds", own.seeds))),
+        "model": row.model, "solver": row.solver, "nfe": row.nfe, "score": score,
+        "tableau": place.link(f"tableaux/{name}.json"), "samples": place.link(f"samples/{name}.h5", f"samples/{name}"),
+        "fit": place.link(f"fits/{name}.json"), "digest": known.get("tableau", ""),
+        "seeds": ", ".join(map(str, known.get("seeds", own.seeds))),
         "config": short_hash(cell_settings(own, row.solver)), "versions": _all(map(_versions, jobs.versions.dropna())),
         "device": _all(jobs.device.dropna()), "ended": jobs.ended.dropna().max() if jobs.ended.notna().any() else "",
         "seconds": jobs.seconds.sum() if len(jobs) else None,
@@ -198,7 +200,10 @@ def write_report(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(spread=with_spread, missing=lambda value: "" if pd.isna(value) else value)
+    environment.filters.update(
+        spread=with_spread, missing=lambda value: "" if pd.isna(value) else value,
+        when=lambda ended: ended.replace("T", " ").removesuffix("+00:00"),
+    )  # fmt: skip
     template = environment.get_template("report.html")
     text = template.render(
         name=name,
