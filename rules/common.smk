@@ -409,7 +409,10 @@ def question_cells(wildcards):
     return [
         cell
         for cell in COMPARED_CELLS[f"study/{wildcards.comparison}"]
-        if (cell.model == wildcards.model or (question.foreign and cell.solver in LEARNED))
+        if (
+            cell.model == wildcards.model
+            or (question.foreign and cell.solver in LEARNED)
+        )
         and (not question.fits or cell.solver in [*LEARNED, "teacher"])
     ]
 

@@ -110,9 +110,7 @@ rule question:
         cells=lambda wildcards, input: named_cells(
             question_cells(wildcards), input.cells
         ),
-        fits=lambda wildcards, input: named_cells(
-            question_fits(wildcards), input.fits
-        ),
+        fits=lambda wildcards, input: named_cells(question_fits(wildcards), input.fits),
     shell:
         "python -m s4s.warm --gpus {resources.gpu} {params.script} {wildcards.question} --model {params.model} {params.reference} {params.embeddings} "
         "--cells {params.cells} --fits {params.fits} --pairs {input.pairs} --threads {threads} --out {output} 2> {log}"
