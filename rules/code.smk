@@ -53,6 +53,7 @@ FITTING += [f"fitting/{name}" for name in FITTING_FILES]
 FITTING += [f"families/{name}" for name in ("__init__", "family", *FAMILIES)]
 FITTING += ["levels/clock", "models/accelerated"]
 ANALYSIS = ("analysis", "analysis_figures", "figures", "solver_styles", "tables")
+REPORT = ("usage", "tables", "config", "definitions", "models/files")
 METRICS = ("score", "features", "fid", "distribution", "global_error")
 STAGES = {
     "tableau": [
@@ -133,7 +134,7 @@ STAGES = {
         *(f"metrics/{name}" for name in METRICS),
         *ANALYSIS,
     ],
-    "report": [f"{SCRIPTS}/report", "report", "usage", "tables"],
+    "report": [f"{SCRIPTS}/report", "report", "report.html", "reading", *REPORT],
 }
 
 
@@ -141,7 +142,10 @@ rule code_fingerprint:
     """Checksums of the scripts and package files that a stage uses: one small input for its jobs instead of many."""
     input:
         lambda wildcards: on_this_machine(
-            *(f"{REPOSITORY}/src/s4s/{name}.py" for name in STAGES[wildcards.stage])
+            *(
+                f"{REPOSITORY}/src/s4s/{name}{'' if name.endswith('.html') else '.py'}"
+                for name in STAGES[wildcards.stage]
+            )
         ),
     output:
         "results/code/{stage}.sha256",

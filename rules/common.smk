@@ -368,6 +368,13 @@ def shown_solvers(model, model_nfe):
     )
 
 
+def report_models(wildcards, input):
+    """NAME=FILE of each model of a report."""
+    comparison = getattr(wildcards, "comparison", None)
+    compared = COMPARED[f"study/{comparison}" if comparison else "tables"]
+    return [f"{model}={path}" for model, path in zip(compared, input.models)]
+
+
 SCORE_FIGURES = ["fid", "global_error"]
 ANALYSES = ["evaluations_saved", "ranks"]
 
@@ -384,7 +391,7 @@ def study_files(comparison):
     figures += ["ranks"] if len(own.solvers) > 2 and cells > 1 else []
     asked = [*own.questions, *(["ablation"] if own.groups else [])]
     figures += asked
-    names = ["scores.csv", "metrics.csv", "evaluations_saved.md"]
+    names = ["report.html", "scores.csv", "metrics.csv", "evaluations_saved.md"]
     names += [f"{question}.md" for question in asked]
     names += [f"{metric}.{end}" for metric in SCORE_FIGURES for end in ("md", "tex")]
     names += [f"{figure}.{end}" for figure in figures for end in ("pdf", "png")]
@@ -403,7 +410,10 @@ def question_cells(wildcards):
     return [
         cell
         for cell in COMPARED_CELLS[f"study/{wildcards.comparison}"]
-        if (cell.model == wildcards.model or (question.foreign and cell.solver in LEARNED))
+        if (
+            cell.model == wildcards.model
+            or (question.foreign and cell.solver in LEARNED)
+        )
         and (not question.fits or cell.solver in [*LEARNED, "teacher"])
     ]
 

@@ -79,10 +79,12 @@ rule figure:
 
 
 rule html_report:
-    """One page with the tables and figures that needs no other file."""
+    """One page on the comparison: what was run, tables, figures, where every number comes from."""
     input:
         scores="results/tables/scores.csv",
         figures=[path for path in FIGURES if path.endswith(".png")],
+        models=on_this_machine(*(MODEL_FILES[model] for model in CONFIG.models)),
+        saved=[],
         code=code("report"),
     output:
         "results/report.html",
@@ -95,7 +97,9 @@ rule html_report:
         "../envs/s4s.yaml"
     params:
         script=program("report"),
-        config=CONFIG.model_dump_json(exclude={"definitions", "comparisons"}),
+        config=CONFIG.model_dump_json(exclude_defaults=True),
+        models=report_models,
+        comparison="",
     shell:
-        "python -m s4s.warm {params.script} --scores {input.scores} --figures {input.figures} "
-        "--logs results/logs --config {params.config:q} --out {output} 2> {log}"
+        "python -m s4s.warm {params.script} --scores {input.scores} --figures {input.figures} --models {params.models:q} "
+        "--logs results/logs --config {params.config:q} {params.comparison} --out {output} 2> {log}"

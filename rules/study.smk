@@ -110,9 +110,7 @@ rule question:
         cells=lambda wildcards, input: named_cells(
             question_cells(wildcards), input.cells
         ),
-        fits=lambda wildcards, input: named_cells(
-            question_fits(wildcards), input.fits
-        ),
+        fits=lambda wildcards, input: named_cells(question_fits(wildcards), input.fits),
     shell:
         "python -m s4s.warm --gpus {resources.gpu} {params.script} {wildcards.question} --model {params.model} {params.reference} {params.embeddings} "
         "--cells {params.cells} --fits {params.fits} --pairs {input.pairs} --threads {threads} --out {output} 2> {log}"
@@ -159,6 +157,35 @@ rule answer:
     shell:
         "python -m s4s.warm {params.script} {wildcards.question} --rows {input.rows} --scores {input.scores} --metrics {input.metrics} "
         "--groups {params.groups:q} --out {params.stem} 2> {log}"
+
+
+use rule html_report as study_report with:
+    input:
+        scores="results/study/{comparison}/scores.csv",
+        figures=lambda wildcards: [
+            path for path in study_files(wildcards.comparison) if path.endswith(".png")
+        ],
+        models=lambda wildcards: on_this_machine(
+            *(
+                MODEL_FILES[model]
+                for model in COMPARED[f"study/{wildcards.comparison}"]
+            )
+        ),
+        saved="results/study/{comparison}/evaluations_saved.csv",
+        code=code("report"),
+    output:
+        "results/study/{comparison}/report.html",
+    log:
+        "results/logs/study/{comparison}/report.log",
+    benchmark:
+        "results/benchmarks/study/{comparison}/report.jsonl"
+    wildcard_constraints:
+        comparison=one_of(COMPARISONS),
+    params:
+        script=program("report"),
+        config=CONFIG.model_dump_json(exclude_defaults=True),
+        models=report_models,
+        comparison=lambda wildcards, input: f"--comparison {wildcards.comparison} --saved {input.saved}",
 
 
 for comparison in CONFIG.comparisons:

@@ -9,6 +9,8 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,8 @@ _ABOUT = ("model", "token", "solver", "tableau", "base", "teacher", "nfe", "spli
 def run_script(main: Callable[[argparse.Namespace], dict[str, Any] | None], parser: argparse.ArgumentParser) -> None:
     """Parse the command line and call `main`; what a user can mend becomes one message and exit code 1.
 
-    The log begins with what the job is about and ends with what it cost: seconds, peak memory and what `main` returns, such as
-    the number of evaluations.
+    The log begins with what the job is about and ends with when, on what and with which versions it was done, and what it cost:
+    seconds, peak memory and what `main` returns, such as the number of evaluations.
     """
     arguments = parser.parse_args()
     about = {key: value for key in _ABOUT if (value := getattr(arguments, key, None)) is not None}
@@ -38,6 +40,8 @@ def run_script(main: Callable[[argparse.Namespace], dict[str, Any] | None], pars
     usage = {
         "job": name,
         "run": os.environ.get("S4S_STARTED", ""),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: version(name) for name in ("s4s", "torch", "numpy")},
         "seconds": round(time.perf_counter() - started, 3),
         "processor_seconds": round(time.process_time() - processor, 3),
         "peak_memory_mb": peak_memory_mb(),
@@ -88,8 +92,9 @@ def _short(value: Any) -> str:
 def _gpu() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
-        return {"gpus": 0}
-    return {"gpus": torch.cuda.device_count(), "gpu_peak_mb": round(torch.cuda.max_memory_allocated() / 2**20)}
+        return {"gpus": 0, "device": "CPU"}
+    peak = round(torch.cuda.max_memory_allocated() / 2**20)
+    return {"gpus": torch.cuda.device_count(), "device": torch.cuda.get_device_name(), "gpu_peak_mb": peak}
 
 
 def use_device(threads: int) -> str:

@@ -139,20 +139,26 @@ def latex(scores: pd.DataFrame, metric: str) -> str:
     return "\n".join(blocks)
 
 
+SAVED_CAPTION = (
+    "Evaluations that the best solver without a fit needs for the global error of a learned one at the column's NFE, "
+    "interpolated, no less than the smallest that is compared; in brackets how many times as many, and its 95 % "
+    "confidence interval over sampling seeds."
+)
+
+
+def saved_cells(saved: pd.DataFrame) -> pd.DataFrame:
+    """Evaluations saved on one model, solvers x NFE as text: what is needed without a fit, and how many times as many."""
+    text = [
+        f"{row.needed:.1f} ({row.ratio:.1f}x; {row.ratio_low:.1f} to {row.ratio_high:.1f})" if row.reached
+        else f"above {row.needed:.0f} ({row.ratio:.1f}x)" for row in saved.itertuples()
+    ]  # fmt: skip
+    cells = saved.assign(text=text).pivot(index="solver", columns="nfe", values="text")
+    return cells.reindex(saved.solver.drop_duplicates()).fillna("")
+
+
 def saved_markdown(saved: pd.DataFrame) -> str:
-    """Evaluations saved, solvers x NFE, one block a model: what is needed without a fit, and how many times as many."""
-    blocks = []
-    for model, block in saved.groupby("model", sort=False):
-        text = [
-            f"{row.needed:.1f} ({row.ratio:.1f}x; {row.ratio_low:.1f} to {row.ratio_high:.1f})" if row.reached
-            else f"above {row.needed:.0f} ({row.ratio:.1f}x)" for row in block.itertuples()
-        ]  # fmt: skip
-        cells = block.assign(text=text).pivot(index="solver", columns="nfe", values="text")
-        cells = cells.reindex(block.solver.drop_duplicates()).fillna("")
-        caption = (
-            "Evaluations that the best solver without a fit needs for the global error of a learned one at the column's NFE, "
-            "interpolated, no less than the smallest that is compared; in brackets how many times as many, and its 95 % "
-            "confidence interval over sampling seeds."
-        )
-        blocks.append(f"## {model}\n\n{caption}\n\n{cells.to_markdown()}\n")
-    return "\n".join(blocks)
+    """Evaluations saved, one block a model."""
+    return "\n".join(
+        f"## {model}\n\n{SAVED_CAPTION}\n\n{saved_cells(block).to_markdown()}\n"
+        for model, block in saved.groupby("model", sort=False)
+    )

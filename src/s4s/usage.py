@@ -12,12 +12,18 @@ import pandas as pd
 
 from s4s.script import USAGE
 
-COLUMNS = ["job", "run", "seconds", "processor_seconds", "peak_memory_mb", "gpus", "gpu_peak_mb", "evaluations"]
+COLUMNS = [
+    "log", "job", "run", "ended", "versions", "device", "seconds", "processor_seconds", "peak_memory_mb", "gpus", "gpu_peak_mb",
+    "evaluations",
+]  # fmt: skip
 TAIL = 1 << 12  # the usage line is shorter
 
 
 def read_usage(folder: str | Path) -> pd.DataFrame:
-    """One row for each log below a folder that ends with a usage line; other logs, as of jobs that run, are left out."""
+    """One row for each log below a folder that ends with a usage line; other logs, as of jobs that run, are left out.
+
+    `log` is its path in the folder. What earlier versions did not write is missing: ended (UTC), versions, device.
+    """
     return pd.DataFrame([*_usage(folder)], columns=COLUMNS).fillna({"gpus": 0, "gpu_peak_mb": 0, "evaluations": 0})
 
 
@@ -27,7 +33,7 @@ def _usage(folder: str | Path) -> Iterator[dict[str, Any]]:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
             last = file.read().decode(errors="replace").rstrip().rpartition("\n")[2]
         if last.startswith(USAGE):
-            yield json.loads(last.removeprefix(USAGE))
+            yield {"log": path.relative_to(folder).as_posix(), **json.loads(last.removeprefix(USAGE))}
 
 
 def by_job(usage: pd.DataFrame, run: str) -> pd.DataFrame:

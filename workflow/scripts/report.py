@@ -1,4 +1,4 @@
-"""Write results/report.html: the tables and figures on one page that needs no other file."""
+"""Write report.html: what was run, tables, figures and where every number comes from, on one page."""
 
 import argparse
 import os
@@ -7,15 +7,21 @@ from s4s.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
+    from s4s.config import Config
     from s4s.report import write_report
 
-    write_report(args.scores, args.figures, args.config, args.out, args.logs, os.environ.get("S4S_STARTED", ""))
+    models, run = dict(item.split("=", 1) for item in args.models), os.environ.get("S4S_STARTED", "")
+    config = Config.model_validate_json(args.config)
+    write_report(args.scores, args.figures, config, models, args.out, args.logs, run, args.comparison, args.saved)
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--scores", required=True)
 parser.add_argument("--figures", nargs="+", required=True, help="PNG files")
 parser.add_argument("--logs", required=True, help="folder of the jobs' logs, whose last lines say what each cost")
-parser.add_argument("--config", required=True, help="JSON of the config, printed at the end of the page")
+parser.add_argument("--config", required=True, help="JSON of the config, without its defaults")
+parser.add_argument("--models", nargs="+", required=True, help="NAME=FILE, the YAML file of each model")
+parser.add_argument("--comparison", default="", help="name of a further comparison; by default the config's own")
+parser.add_argument("--saved", help="evaluations_saved.csv of a further comparison")
 parser.add_argument("--out", required=True)
 run_script(main, parser)
