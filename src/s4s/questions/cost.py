@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 from s4s.figures import panels
@@ -40,7 +39,7 @@ def answer(job: Job) -> pd.DataFrame:
     if isinstance(job.denoiser, IndependentMixture):
         key = next(iter(tableaux))
         for size in DIMENSIONS:
-            rows += _of_dimension(job, key, tableaux[key], size)
+            rows += _of_dimension(job, job.denoiser, key, tableaux[key], size)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -54,18 +53,12 @@ def _course(key: Key, dimension: int, pairs: int, fit: dict[str, Any]) -> list[t
     return rows
 
 
-def _of_dimension(job: Job, key: Key, tableau: Tableau, dimension: int) -> list[tuple]:
-    """The same fit on the first components of a mixture, which begin anew after the last."""
-    whole = job.denoiser
-    which = torch.arange(dimension) % len(whole.weights)
-    model = IndependentMixture(
-        whole.weights[which], whole.means[which], whole.deviations[which], f"{whole.name}, d {dimension}"
-    )
-    teacher, sizes = Tableau.load(job.teacher), tableau.meta["pairs"]
-    splits = (make_pairs(model, teacher, sample_seeds(split, sizes[split])) for split in ("train", "val"))
-    start = tableau.meta["start"]
+def _of_dimension(job: Job, mixture: IndependentMixture, key: Key, tableau: Tableau, dimension: int) -> list[tuple]:
+    """The same fit on a mixture of another dimension."""
+    model, sizes, start = mixture.of_dimension(dimension), tableau.meta["pairs"], tableau.meta["start"]
+    train, val = (make_pairs(model, Tableau.load(job.teacher), sample_seeds(split, sizes[split])) for split in ("train", "val"))
     base = solver(start["solver"], levels(start["schedule"], key.nfe, model), **start["options"]).with_meta(**start)
-    result = learned(tableau.meta["fit"], model, base, TeacherPairs(*splits), key.solver, job.model)
+    result = learned(tableau.meta["fit"], model, base, TeacherPairs(train, val), key.solver, job.model)
     fit = {"evaluations": result.evaluations, "seconds": result.seconds, "history": result.history}
     return _course(Key(model.name, key.solver, key.nfe), dimension, sizes["train"], fit)
 

@@ -129,8 +129,8 @@ def markdown(rows: pd.DataFrame) -> str:
         )
         cells = text.pivot_table(index=["solver", "nfe", "case"], columns="model", values="text", aggfunc="first", sort=False)
         caption = (
-            "Global error against the teacher from the same starts; in brackets over the smallest of the classical solvers that "
-            "the comparison has in this case: below 1 the learned solver still wins."
+            "Global error against the teacher from the same starts; in brackets over the smallest of the classical solvers "
+            "that the comparison has in this case: below 1 the learned solver still wins."
         )
         table = cells.reset_index().fillna("").to_markdown(index=False)
         blocks.append(f"## {test}\n\n{caption}\n\n{table}\n")

@@ -71,7 +71,7 @@ def rms(difference: Tensor) -> float:
 
 
 def carried(denoiser: Denoiser, y: Tensor, s: float, end: float, condition: Tensor | None) -> Tensor:
-    """Where the ODE brings states at level s to at level `end`: in closed form where the denoiser has it, else by many steps."""
+    """Where the ODE brings states at level s to at level `end`: in closed form where it is known, else by many steps."""
     if s <= end:
         return y
     flow = getattr(denoiser, "flow", None)

@@ -60,7 +60,7 @@ def _errors(job: Job, tableau: Tableau, y_T: torch.Tensor, condition: torch.Tens
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a solver: the largest and the summed errors of its steps, its error at the end, and how much cancels (1: none)."""
+    """One row a solver: the errors of its steps, its error at the end, and how much cancels (1: none)."""
     found = []
     for (model, nfe, solver), block in rows.groupby(["model", "nfe", "solver"], sort=False):
         block = block.sort_values("step")
