@@ -147,7 +147,7 @@ def test_a_further_comparison_is_a_target(study, tmp_path):
     before = (study / "results/tables/scores.csv").read_bytes()
     new = planned(study, "main")
     assert new["fit"] == 2 and new["sample"] == 2 * 2 + 2 * 4 + 2 and "main" in new
-    snakemake(study, "study", "--resources", "gpu=4")
+    snakemake(study, "main", "--resources", "gpu=4")
     folder = study / "results/study/main"
     scores, measures = pd.read_csv(folder / "scores.csv"), pd.read_csv(folder / "metrics.csv")
     assert len(scores) == 2 * (1 + 4 + 4 + 2) and {*scores.model} == {"digits", "mixture"}
@@ -157,7 +157,22 @@ def test_a_further_comparison_is_a_target(study, tmp_path):
     for name in ("fid.md", "global_error.tex", "evaluations_saved.md", "ranks.pdf", "evaluations_saved.png", "fid.pdf"):
         assert (folder / name).stat().st_size > 0
     assert [*pd.read_csv(folder / "ranks.csv").columns] == ["solver", "average_rank"]
-    assert (study / "results/tables/scores.csv").read_bytes() == before and planned(study, "study") == {}
+    assert (study / "results/tables/scores.csv").read_bytes() == before and planned(study, "main") == {}
+
+
+def test_questions_are_answered_for_every_model(study):
+    snakemake(study, "asked", "--resources", "gpu=4")
+    folder = study / "results/study/asked"
+    for question in ("ablation", "cost", "generalisation", "teacher_gap", "tracking"):
+        rows = pd.read_csv(folder / f"{question}.csv")
+        assert {"digits", "mixture"} <= {*rows.model} and len((folder / f"{question}.md").read_text()) > 500
+        assert (folder / f"{question}.pdf").stat().st_size > 0 and (folder / f"{question}.png").stat().st_size > 0
+    ends = pd.read_csv(folder / "tracking.csv").groupby(["model", "solver"]).error.last()
+    own = pd.read_csv(folder / "scores.csv").set_index(["model", "solver"]).global_error
+    for cell, error in ends.items():  # of other starts, against the flow and not the teacher of 12 steps
+        assert error == pytest.approx(own[cell], rel=0.25)
+    assert {*pd.read_csv(folder / "cost.csv").dimension} == {4, 16, 64, 256, 1024}
+    assert planned(study, "asked") == {}
 
 
 def test_a_comparison_that_the_config_contradicts_is_an_error_only_where_it_is_asked_for(study):

@@ -36,6 +36,15 @@ FIGURES = {
     "samples": ("Samples", "The same noise for every solver; the teacher comes first."),
     "evaluations_saved": ("Evaluations saved", "How many times as many evaluations the best solver without a fit needs. "
                           "Hollow: a lower bound."),
+    "ablation": ("Ablation", "Global error over that of the first solver of each group, from the same noise; bars are 95 % "
+                 "intervals over sampling seeds."),
+    "cost": ("Cost of fits", "Best validation error so far over that at the start, against denoiser evaluations."),
+    "generalisation": ("Generalisation", "Error over that of the best classical solver in the same case: below 1 the learned "
+                       "solver still wins."),
+    "teacher_gap": ("Distance from the teacher", "Fréchet distance of the best solver with and without a fit; bars are 95 % "
+                    "intervals of its difference from the teacher's, dotted."),
+    "tracking": ("Tracking", "Errors carried to the end by the exact flow: of steps from exact states, of steps from the "
+                 "solver's own, and of all steps so far."),
     "ranks": ("Ranks", "Average rank over models and NFE, the best on the left; bars join what cannot be told apart."),
 }  # fmt: skip
 # pattern in the folder of results -> what it is

@@ -67,8 +67,9 @@ class IndependentMixture(Denoiser):
     def of_dimension(self, dimension: int) -> IndependentMixture:
         """The denoiser of the first `dimension` components, which begin anew after the last."""
         which = torch.arange(dimension) % len(self.weights)
-        tables = (table[which] for table in (self.weights, self.means, self.deviations))
-        return IndependentMixture(*tables, f"{self.name}-d{dimension}", self.s_min, self.s_max, self.dtype)
+        weights, means, deviations = (table[which] for table in (self.weights, self.means, self.deviations))
+        name = f"{self.name}-d{dimension}"
+        return IndependentMixture(weights, means, deviations, name, self.s_min, self.s_max, self.dtype)
 
     def flow(self, y: Tensor, s_from: float, s_to: float) -> Tensor:
         """Where the ODE brings states y [B, d] at level s_from to at level s_to, float64 [B, d], exact up to rounding."""
