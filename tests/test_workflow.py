@@ -167,8 +167,8 @@ def test_questions_are_answered_for_every_model(study):
         rows = pd.read_csv(folder / f"{question}.csv")
         assert {"digits", "mixture"} <= {*rows.model} and len((folder / f"{question}.md").read_text()) > 500
         assert (folder / f"{question}.pdf").stat().st_size > 0 and (folder / f"{question}.png").stat().st_size > 0
-    ends = pd.read_csv(folder / "tracking.csv").groupby(["model", "solver"]).error.last()
-    own = pd.read_csv(folder / "scores.csv").set_index(["model", "solver"]).global_error
+    ends = pd.read_csv(folder / "tracking.csv").groupby(["model", "solver", "nfe"]).error.last()
+    own = pd.read_csv(folder / "scores.csv").set_index(["model", "solver", "nfe"]).global_error
     for cell, error in ends.items():  # of other starts, against the flow and not the teacher of 12 steps
         assert error == pytest.approx(own[cell], rel=0.25)
     assert {*pd.read_csv(folder / "cost.csv").dimension} == {4, 16, 64, 256, 1024}
