@@ -36,30 +36,38 @@ def answer(job: Job) -> pd.DataFrame:
     denoiser, tableaux, teacher = job.denoiser, job.tableaux(), Tableau.load(job.teacher)
     rows: list[tuple] = []
 
-    def errors(test: str, case: str, y_T: Tensor, condition: Tensor | None, compared: dict[Key, Tableau]) -> None:
-        wanted = sample(denoiser, y_T, teacher, condition, denoiser.block)
-        for key, tableau in compared.items():
-            error = rms(sample(denoiser, y_T, tableau, condition, denoiser.block) - wanted)
-            rows.append((denoiser.name, test, case, key.nfe, key.solver, _is_learned(tableau), error))
+    def end(tableau: Tableau, y_T: Tensor, condition: Tensor | None) -> Tensor:
+        return sample(denoiser, y_T, tableau, condition, denoiser.block)
+
+    def errors(y_T: Tensor, condition: Tensor | None) -> dict[Key, float]:
+        wanted = end(teacher, y_T, condition)
+        return {key: rms(end(tableau, y_T, condition) - wanted) for key, tableau in tableaux.items()}
+
+    def add(test: str, case: str, found: dict[Key, float], is_learned: bool | None = None) -> None:
+        for key, error in found.items():
+            fitted = _is_learned(tableaux[key]) if is_learned is None else is_learned
+            rows.append((denoiser.name, test, case, key.nfe, key.solver, fitted, error))
 
     for case, y_T, condition in starts(job):
-        errors("starts", case, y_T, condition, tableaux)
+        add("starts", case, errors(y_T, condition))
     y_T, condition = job.noise(sample_seeds("test", COUNT))
     if getattr(denoiser, "conditioning", None) is not None and hasattr(denoiser, "guidance"):
         for case in guided(denoiser):
-            errors("guidance", case, y_T, condition, tableaux)
+            add("guidance", case, errors(y_T, condition))
+    usual, wanted = errors(y_T, condition), end(teacher, y_T, condition)
+
+    def add_moved(test: str, case: str, source: Tableau, key: Key) -> None:
+        moved = carried_over(source, key.nfe, denoiser)
+        add(test, case, {k: e for k, e in usual.items() if k.nfe == key.nfe and not _is_learned(tableaux[k])})
+        add(test, case, {key: rms(end(moved, y_T, condition) - wanted)}, is_learned=True)
+
     for key, path in job.cells.items():
         if key.model != denoiser.name and _carries(source := Tableau.load(path)):
-            moved = {Key(denoiser.name, key.solver, key.nfe): carried_over(source, key.nfe, denoiser)}
-            plain = {k: t for k, t in tableaux.items() if k.nfe == key.nfe and not _is_learned(t)}
-            errors("other model", f"from {key.model}", y_T, condition, plain | moved)
+            add_moved("other model", f"from {key.model}", source, Key(denoiser.name, key.solver, key.nfe))
     for key, source in tableaux.items():
         for nfe in sorted({k.nfe for k in tableaux} - {key.nfe}) if _carries(source) else ():
-            there = {k: t for k, t in tableaux.items() if k.nfe == nfe and (not _is_learned(t) or k.solver == key.solver)}
-            errors("other NFE", "fitted there", y_T, condition, there)
-            plain = {k: t for k, t in there.items() if not _is_learned(t)}
-            moved = {Key(denoiser.name, key.solver, nfe): carried_over(source, nfe, denoiser)}
-            errors("other NFE", f"from NFE {key.nfe}", y_T, condition, plain | moved)
+            add("other NFE", "fitted there", {k: e for k, e in usual.items() if k.nfe == nfe})
+            add_moved("other NFE", f"from NFE {key.nfe}", source, Key(denoiser.name, key.solver, nfe))
     return pd.DataFrame(rows, columns=COLUMNS).drop_duplicates(COLUMNS[:-1])
 
 
