@@ -53,7 +53,8 @@ FITTING += [f"fitting/{name}" for name in FITTING_FILES]
 FITTING += [f"families/{name}" for name in ("__init__", "family", *FAMILIES)]
 FITTING += ["levels/clock", "models/accelerated"]
 ANALYSIS = ("analysis", "analysis_figures", "figures", "solver_styles", "tables")
-REPORT = ("usage", "tables", "config", "definitions", "models/files")
+REPORT = ("usage", "tables", "config", "definitions", "models/files", "figures")
+REPORT += tuple(f"questions/{name}" for name in ("shown", "ablation", *QUESTIONS))
 METRICS = ("score", "features", "fid", "distribution", "global_error")
 STAGES = {
     "tableau": [
@@ -126,7 +127,7 @@ STAGES = {
     "questions": [
         f"{SCRIPTS}/question",
         f"{SCRIPTS}/answer",
-        *(f"questions/{name}" for name in ("__init__", "job", "ablation", *QUESTIONS)),
+        *(f"questions/{name}" for name in ("__init__", "job", "shown", "ablation", *QUESTIONS)),
         "from_spec",
         *FITTING,
         *CLASSICAL_CODE,

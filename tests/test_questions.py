@@ -13,11 +13,16 @@ from s4s.config import read_config
 from s4s.errors import S4SError
 from s4s.questions import ablation, cost, generalisation, teacher_gap, tracking
 from s4s.questions.job import Job, Key, carried, rms
+from s4s.questions.shown import markdown
 from s4s.samples import draw_samples
 from s4s.seeds import sample_seeds
 from s4s.teacher import write_pairs
 
 ROOT = Path(__file__).parents[1]
+
+
+def markdown_of(question, rows):
+    return markdown(question.tables(rows))
 
 
 def solver(kind, nfe, denoiser, grid="time_quadratic", **options):
@@ -74,7 +79,7 @@ def test_steps_add_up_to_the_error_at_the_end_and_a_fine_solver_tracks(mixture, 
     assert rows.loc["fine"].local_error.max() < 0.05 * rows.loc["ddim"].local_error.max()
     # ddim has no memory: its step from exact states is its step from its own, moved along
     assert rows.loc["ddim"].local_error.sum() == pytest.approx(rows.loc["ddim"].step_error.sum(), rel=0.3)
-    text = tracking.markdown(rows.reset_index())
+    text = markdown_of(tracking, rows.reset_index())
     assert "## mixture, NFE 4" in text and text.index("| ipndm") < text.index("| ddim")  # the smaller error first
 
 
@@ -135,7 +140,7 @@ def test_the_teacher_is_not_told_from_itself_and_a_bad_solver_is(digits, tmp_pat
     rows = teacher_gap.answer(Job("digits", digits, cells, {}, pairs)).set_index("solver")
     assert rows.loc["same"].difference == 0 and rows.loc["same"].p_value == 1
     assert rows.loc["bad"].low > 0 and rows.loc["bad"].p_value < 0.02 and rows.loc["bad"].fid > rows.loc["bad"].teacher_fid
-    text = teacher_gap.markdown(rows.assign(family=["joint", "classical"]).reset_index())
+    text = markdown_of(teacher_gap, rows.assign(family=["joint", "classical"]).reset_index())
     assert "+0.000" in text and "bad" in text
 
 
@@ -172,7 +177,7 @@ def test_an_ablation_compares_with_the_first_of_each_group():
         1 / 3
     )
     assert np.allclose(found.low, found.ratio) and np.allclose(found.high, found.ratio)  # the same noise: no spread
-    assert "## x" in ablation.markdown(found) and "kid" not in ablation.markdown(found)
+    assert "## x" in markdown_of(ablation, found) and "kid" not in markdown_of(ablation, found)
     ablation.figure(found)
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from s4s.atomic import write_text
 from s4s.config import Config
 from s4s.definitions import Learned
 from s4s.models.files import read_model_file
+from s4s.questions import QUESTIONS
 from s4s.reading import duels, in_words, with_spread
 from s4s.tables import METRICS, NOT_LEARNED, SAVED_CAPTION, caption, comparison, read_scores, saved_cells
 from s4s.usage import by_job, read_usage
@@ -129,11 +131,12 @@ def _all(values: Any) -> str:
 
 def _grid(title: str, text: str, cells: pd.DataFrame) -> dict[str, Any]:
     rows = [(solver, list(row)) for solver, row in zip(cells.index, cells.to_numpy(), strict=True)]
-    return {"title": title, "caption": text, "columns": list(cells.columns), "rows": rows}
+    corner = cells.index.name or "solver"
+    return {"title": title, "caption": text, "corner": corner, "columns": list(cells.columns), "rows": rows}
 
 
-def _tables(scores: pd.DataFrame, saved: str | Path | None) -> list[dict[str, Any]]:
-    """The comparison tables of each model, and the evaluations saved where they were computed."""
+def _tables(scores: pd.DataFrame, saved: str | Path | None, figures: Sequence[str]) -> list[dict[str, Any]]:
+    """The comparison tables of each model, the evaluations saved where they were computed, and what the questions found."""
     tables = []
     for model, block in scores.groupby("model", sort=False):
         for metric, title in [("fid", "Fréchet distance"), ("global_error", "Global error")]:
@@ -142,6 +145,13 @@ def _tables(scores: pd.DataFrame, saved: str | Path | None) -> list[dict[str, An
     if saved:
         for model, block in pd.read_csv(saved).groupby("model", sort=False):
             tables.append(_grid(f"Evaluations saved, {model}", SAVED_CAPTION, saved_cells(block)))
+    for path in map(Path, figures):
+        if path.stem in (*QUESTIONS, "ablation"):
+            shown = import_module(f"s4s.questions.{path.stem}").tables(pd.read_csv(path.with_suffix(".csv")))
+            tables += [
+                _grid(f"{FIGURES[path.stem][0]}: {own.title}", own.caption, own.table.set_index(own.table.columns[0]))
+                for own in shown
+            ]
     return tables
 
 
@@ -226,7 +236,7 @@ def write_report(
         ended=usage.ended.dropna().max() if usage.ended.notna().any() else "",
         readings=[(model, in_words(model, found), found) for model, found in fought.items()],
         scores=list(scores.itertuples()),
-        tables=_tables(scores, saved),
+        tables=_tables(scores, saved, figures),
         figures=[_figure(figure, place) for figure in figures],
         cost=cost_table(usage, run, place.results),
         cells=[_cell(row, studies[row.model], place, usage) for row in scores.itertuples()],

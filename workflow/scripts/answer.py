@@ -13,6 +13,7 @@ def main(args: argparse.Namespace) -> None:
 
     from s4s import figures
     from s4s.atomic import write_text
+    from s4s.questions.shown import markdown
     from s4s.tables import read_scores
 
     module = import_module(f"s4s.questions.{args.question}")
@@ -23,7 +24,7 @@ def main(args: argparse.Namespace) -> None:
         rows = pd.concat(map(pd.read_csv, args.rows), ignore_index=True)
         rows = rows.merge(scores[["solver", "family"]].drop_duplicates(), on="solver", how="left")
     write_text(f"{args.out}.csv", rows.to_csv(index=False))
-    write_text(f"{args.out}.md", module.markdown(rows))
+    write_text(f"{args.out}.md", markdown(module.tables(rows)))
     figures.save(module.figure(rows), args.out)
 
 

@@ -1,6 +1,7 @@
 """Questions asked of a comparison, beyond its scores: one module each, and one line here. No torch in this file.
 
-A module has `answer`, which makes the rows of one model, `markdown` and `figure`, which show those of all models.
+A module has `answer`, which makes the rows of one model, `tables` and `figure`, which show those of all models.
+An ablation is made of the scores alone, by `gather`.
 """
 
 from __future__ import annotations

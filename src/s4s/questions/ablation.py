@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from s4s.figures import panels
+from s4s.questions.shown import Shown
 from s4s.solver_styles import nth_style
 
 METRICS = {"global_error": "global error", "fid": "Fréchet distance"}
@@ -40,19 +41,17 @@ def gather(measures: pd.DataFrame, scores: pd.DataFrame, groups: Groups) -> pd.D
     return pd.DataFrame(rows, columns=["group", "model", "nfe", "solver", "metric", "value", "ratio", "low", "high", "seconds"])
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    """A table a group: solvers down, models across."""
-    blocks = []
+def tables(rows: pd.DataFrame) -> list[Shown]:
+    """One a group: solvers down, models across."""
+    caption = "Mean over sampling seeds; in brackets over the first row of the same measure, for the same noise."
+    found = []
     for group, block in rows.groupby("group", sort=False):
-        block = block.assign(
-            text=[f"{r.value:.4g} ({r.ratio:.2f}x)" for r in block.itertuples()], metric=block.metric.map(METRICS)
+        text = [f"{r.value:.4g} ({r.ratio:.2f}x)" for r in block.itertuples()]
+        cells = block.assign(text=text, metric=block.metric.map(METRICS)).pivot_table(
+            index=["metric", "nfe", "solver"], columns="model", values="text", aggfunc="first", sort=False
         )
-        cells = block.pivot_table(
-            index=["solver", "nfe", "metric"], columns="model", values="text", aggfunc="first", sort=False
-        )
-        blocks.append(f"## {group}\n\n{cells.reset_index().fillna('').to_markdown(index=False)}\n")
-    caption = "Mean over sampling seeds; in brackets over the first row of the same table, for the same noise."
-    return "\n".join([caption + "\n", *blocks])
+        found.append(Shown(str(group), caption, cells.reset_index().fillna("")))
+    return found
 
 
 def figure(rows: pd.DataFrame, metric: str = "global_error") -> Figure:

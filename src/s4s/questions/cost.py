@@ -15,6 +15,7 @@ from s4s.from_spec import learned
 from s4s.levels import levels
 from s4s.models.mixture import IndependentMixture
 from s4s.questions.job import Job, Key
+from s4s.questions.shown import Shown
 from s4s.seeds import sample_seeds
 from s4s.solver_styles import nth_style
 from s4s.solvers import solver
@@ -77,13 +78,16 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=columns)
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    """All fits: what they reached, and the evaluations (and seconds, on one core of this machine) to come near it."""
-    table = summary(rows).to_markdown(index=False, floatfmt=".4g")
-    return (
+def tables(rows: pd.DataFrame) -> list[Shown]:
+    """All fits: what they reached, and the evaluations and seconds to come near it."""
+    caption = (
         "Validation error at the start and the smallest of each fit; denoiser evaluations and seconds until it came within a "
-        f"share of the smallest, by the best so far at validations.\n\n{table}\n"
+        "share of the smallest, by the best so far at validations."
     )
+    table = summary(rows)
+    for column in ("error at the start", "smallest error"):
+        table[column] = table[column].map(lambda value: f"{value:.4g}")
+    return [Shown("Cost of fits", caption, table)]
 
 
 def figure(rows: pd.DataFrame) -> Figure:

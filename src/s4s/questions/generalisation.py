@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -14,6 +13,7 @@ from s4s.figures import panels
 from s4s.fitting.warm_start import resampled
 from s4s.models.denoiser import Denoiser
 from s4s.questions.job import Job, Key, rms
+from s4s.questions.shown import Shown
 from s4s.sampling import sample
 from s4s.seeds import sample_seeds
 from s4s.solver_styles import nth_style
@@ -128,21 +128,18 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
     return there.assign(ratio=there.global_error / there.plain)
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    """One table a test: cases down, models across; errors, and over the best classical solver's in the same case."""
-    blocks = []
+def tables(rows: pd.DataFrame) -> list[Shown]:
+    """One a test: cases down, models across; errors, and over the best classical solver's in the same case."""
+    caption = (
+        "Global error against the teacher from the same starts; in brackets over the smallest of the classical solvers "
+        "that the comparison has in this case: below 1 the learned solver still wins."
+    )
+    found = []
     for test, block in ratios(rows).groupby("test", sort=False):
-        text = block.assign(
-            text=[f"{r.global_error:.4f}" + ("" if np.isnan(r.ratio) else f" ({r.ratio:.2f})") for r in block.itertuples()]
-        )
+        text = block.assign(text=[f"{r.global_error:.4f} ({r.ratio:.2f})" for r in block.itertuples()])
         cells = text.pivot_table(index=["solver", "nfe", "case"], columns="model", values="text", aggfunc="first", sort=False)
-        caption = (
-            "Global error against the teacher from the same starts; in brackets over the smallest of the classical solvers "
-            "that the comparison has in this case: below 1 the learned solver still wins."
-        )
-        table = cells.reset_index().fillna("").to_markdown(index=False)
-        blocks.append(f"## {test}\n\n{caption}\n\n{table}\n")
-    return "\n".join(blocks)
+        found.append(Shown(str(test), caption, cells.reset_index().fillna("")))
+    return found
 
 
 def figure(rows: pd.DataFrame) -> Figure:

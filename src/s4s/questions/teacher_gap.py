@@ -11,6 +11,7 @@ from s4s.metrics.features import load_features
 from s4s.metrics.fid import frechet_distance, moments
 from s4s.metrics.score import statistics_of
 from s4s.questions.job import Job
+from s4s.questions.shown import Shown
 from s4s.solver_styles import nth_style
 from s4s.tables import NOT_LEARNED
 
@@ -59,23 +60,21 @@ def best(rows: pd.DataFrame) -> pd.DataFrame:
     return kinds.loc[kinds.groupby(["model", "kind", "nfe"], sort=False).fid.idxmin()].sort_values(["kind", "nfe"])
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    """A table a model: the best without a fit and the best learned solver at each NFE, and their distance from the teacher."""
-    blocks = []
+def tables(rows: pd.DataFrame) -> list[Shown]:
+    """One a model: the best without a fit and the best learned solver at each NFE, and their distance from the teacher."""
+    found = []
     for model, block in best(rows).groupby("model", sort=False):
-        text = block.assign(
-            text=[
-                f"{r.difference:+.3f} ({r.low:+.3f} to {r.high:+.3f}; p {r.p_value:.3f}) {r.solver}" for r in block.itertuples()
-            ]
-        )
-        table = text.pivot(index="nfe", columns="kind", values="text").fillna("").reset_index().to_markdown(index=False)
+        text = [
+            f"{r.difference:+.3f} ({r.low:+.3f} to {r.high:+.3f}; p {r.p_value:.3f}) {r.solver}" for r in block.itertuples()
+        ]
+        table = block.assign(text=text).pivot(index="nfe", columns="kind", values="text").fillna("").reset_index()
         first = block.iloc[0]
         caption = (
             f"Fréchet distance (features: {first.features}) less the teacher's own, {first.teacher_fid:.3f}, over all sampling "
             f"seeds together; 95 % interval and p-value of a bootstrap over the shared starting noises ({DRAWS} draws)."
         )
-        blocks.append(f"## {model}\n\n{caption}\n\n{table}\n")
-    return "\n".join(blocks)
+        found.append(Shown(str(model), caption, table))
+    return found
 
 
 def figure(rows: pd.DataFrame) -> Figure:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from s4s.figures import panels
 from s4s.questions.job import Job, carried, rms
+from s4s.questions.shown import Shown
 from s4s.sampling import run
 from s4s.seeds import sample_seeds
 from s4s.solver_styles import solver_style
@@ -71,17 +72,17 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=columns)
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    """One block a model and NFE."""
-    blocks = []
+def tables(rows: pd.DataFrame) -> list[Shown]:
+    """One a model and NFE, the smallest error at the end first."""
+    caption = (
+        f"Errors in data units, all carried to the end of the trajectory by the flow; {COUNT} starts. Local: of steps from "
+        "exact states. Steps' errors: what each step adds to the error at the end; where they cancel, their sum is larger."
+    )
+    found = []
     for (model, nfe), block in summary(rows).groupby(["model", "nfe"], sort=False):
         table = block.drop(columns=["model", "nfe"]).sort_values("error at the end").set_index("solver")
-        caption = (
-            f"Errors in data units, all carried to the end of the trajectory by the flow; {COUNT} starts. Local: of steps from "
-            "exact states. Steps' errors: what each step adds to the error at the end; where they cancel, their sum is larger."
-        )
-        blocks.append(f"## {model}, NFE {nfe}\n\n{caption}\n\n{table.to_markdown(floatfmt='.4f')}\n")
-    return "\n".join(blocks)
+        found.append(Shown(f"{model}, NFE {nfe}", caption, table.map(lambda value: f"{value:.4f}").reset_index()))
+    return found
 
 
 def figure(rows: pd.DataFrame) -> Figure:
