@@ -13,6 +13,7 @@ rule analysis:
             "evaluations_saved.csv",
             "ranks.csv",
             "paired_tests.csv",
+            "measures.md",
         ),
         report(
             "results/study/{comparison}/evaluations_saved.md",

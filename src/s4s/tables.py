@@ -156,6 +156,27 @@ def saved_cells(saved: pd.DataFrame) -> pd.DataFrame:
     return cells.reindex(saved.solver.drop_duplicates()).fillna("")
 
 
+def measures_markdown(measures: pd.DataFrame) -> str:
+    """Every measure of every solver, mean ± standard deviation over sampling seeds; a table a model and NFE.
+
+    Args:
+        measures: metrics.csv.
+    """
+    found = measures.groupby(["model", "nfe", "solver", "metric"], sort=False).value.agg(["mean", "std"])
+    text = found["mean"].map("{:.4g}".format) + found["std"].map(lambda spread: "" if pd.isna(spread) else f" ± {spread:.2g}")
+    columns = [metric for metric in MEASURES if metric in {*measures.metric}]
+    blocks = []
+    for (model, nfe), block in text.groupby(["model", "nfe"], sort=False):
+        cells = block.droplevel(["model", "nfe"]).unstack("metric")[columns].fillna("")
+        order = found.loc[(model, nfe)]["mean"].unstack("metric").sort_values("global_error").index
+        blocks.append(f"## {model}, NFE {nfe}\n\n{cells.loc[order].to_markdown()}\n")
+    caption = (
+        "Mean ± standard deviation over sampling seeds, the smallest global error first. Fréchet distance (fid), global error, "
+        "kernel distance (kid) and sliced Wasserstein distance: lower is better; precision, recall and coverage: higher."
+    )
+    return "\n".join([caption + "\n", *blocks])
+
+
 def saved_markdown(saved: pd.DataFrame) -> str:
     """Evaluations saved, one block a model."""
     return "\n".join(

@@ -11,11 +11,12 @@ def main(args: argparse.Namespace) -> None:
 
     from s4s import analysis
     from s4s.atomic import write_text
-    from s4s.tables import saved_markdown
+    from s4s.tables import measures_markdown, saved_markdown
 
     table = analysis.read_measures(args.metrics, args.scores)
     saved, ranks = analysis.nfe_saved(table), analysis.ranks(table)
     folder = Path(args.out)
+    write_text(folder / "measures.md", measures_markdown(table))
     write_text(folder / "evaluations_saved.csv", saved.to_csv(index=False))
     write_text(folder / "evaluations_saved.md", saved_markdown(saved))
     average = ranks.average.rename("average_rank").reset_index() if ranks else pd.DataFrame(columns=["solver", "average_rank"])
