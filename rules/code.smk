@@ -127,7 +127,10 @@ STAGES = {
     "questions": [
         f"{SCRIPTS}/question",
         f"{SCRIPTS}/answer",
-        *(f"questions/{name}" for name in ("__init__", "job", "shown", "ablation", *QUESTIONS)),
+        *(
+            f"questions/{name}"
+            for name in ("__init__", "job", "shown", "ablation", *QUESTIONS)
+        ),
         "from_spec",
         *FITTING,
         *CLASSICAL_CODE,

@@ -391,7 +391,13 @@ def study_files(comparison):
     figures += ["ranks"] if len(own.solvers) > 2 and cells > 1 else []
     asked = [*own.questions, *(["ablation"] if own.groups else [])]
     figures += asked
-    names = ["report.html", "scores.csv", "metrics.csv", "evaluations_saved.md", "measures.md"]
+    names = [
+        "report.html",
+        "scores.csv",
+        "metrics.csv",
+        "evaluations_saved.md",
+        "measures.md",
+    ]
     names += [f"{question}.md" for question in asked]
     names += [f"{metric}.{end}" for metric in SCORE_FIGURES for end in ("md", "tex")]
     names += [f"{figure}.{end}" for figure in figures for end in ("pdf", "png")]

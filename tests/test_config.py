@@ -276,6 +276,9 @@ def test_a_comparison_with_unknown_keys_or_types_is_refused_at_once(changes):
 
 def test_the_default_comparisons_are_possible():
     config = read_config(DEFAULT)
-    assert [*config.comparisons] == ["main"]
+    assert {"main", "ablation", "cost", "generalisation", "tracking", "teacher_gap"} == {*config.comparisons}
+    assert len(config.comparison("main").cells()) > 1000
     for name in config.comparisons:
-        assert len(config.comparison(name).cells()) > 1000
+        assert len(config.comparison(name).cells()) > 10
+    groups = config.comparisons["ablation"].groups
+    assert {token for tokens in groups.values() for token in tokens} == {*config.comparisons["ablation"].solvers}
