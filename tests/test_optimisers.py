@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -156,6 +157,24 @@ def test_normal_equations_have_the_gradient_of_a_network_distance(digits, digits
     equations = learning.normal_equations(made.linearise(made.zeros(), torch.arange(made.size)), learning.y_T[rows], rows, mode)
     slopes = learning.gradients(made, made.zeros(), learning.y_T[rows], rows, by_start=False, recompute=False)
     assert (equations.gradient - slopes.by_values).norm() <= 0.05 * slopes.by_values.norm()
+
+
+def test_distances_of_states_decode_nothing(mixture, mixture_pairs, monkeypatch):
+    """l1 and l2 compare latent states as they are; distances of images see what they decode to."""
+    made, rows = make(mixture), torch.arange(4)
+    values = small(made.size, 1)
+    monkeypatch.setattr(mixture, "decode", lambda y_0: 3 * y_0)
+    of_states, of_images = (objective(mixture, mixture_pairs, replace(l2, of_states=own)) for own in (True, False))
+    found = []
+    for learning in (of_states, of_images):
+        lin = made.linearise(values, torch.arange(made.size))
+        equations = learning.normal_equations(lin, learning.y_T[rows], rows, "forward")
+        assert torch.allclose(
+            equations.distances, learning.distances(made.tableau(values), learning.y_T[rows], rows), rtol=1e-5
+        )
+        found.append(equations)
+    assert torch.allclose(found[1].distances, 3 * found[0].distances, rtol=1e-3)
+    assert torch.allclose(found[1].gradient, 3 * found[0].gradient, rtol=0.02)
 
 
 def test_the_matrix_of_normal_equations_is_that_of_the_weighted_residuals(mixture, mixture_pairs):

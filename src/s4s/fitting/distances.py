@@ -31,10 +31,15 @@ class LayeredNetwork(Protocol):
 
 @dataclass(frozen=True)
 class Distance:
-    """Images [B, *shape] to blocks [B, k], and how differences of blocks are measured."""
+    """Images [B, *shape] to blocks [B, k], and how differences of blocks are measured.
+
+    Attributes:
+        of_states: it compares states as they are, latent ones without decoding, and its blocks are linear in them.
+    """
 
     blocks: Callable[[Tensor], Blocks]
     kind: Literal["root", "absolute", "square"]
+    of_states: bool = False
 
     def between(self, x: Blocks, y: Blocks) -> Tensor:
         """Distance of each sample, [B]."""
@@ -79,8 +84,8 @@ def _layers(network: LayeredNetwork, x: Tensor) -> Tensor:
     return torch.cat([unit.flatten(1) / math.sqrt(unit[0, 0].numel()) for unit in units], 1)
 
 
-l2 = Distance(lambda x: [_pixels(x)], "root")
-l1 = Distance(lambda x: [x.flatten(1) / x[0].numel()], "absolute")
+l2 = Distance(lambda x: [_pixels(x)], "root", of_states=True)
+l1 = Distance(lambda x: [x.flatten(1) / x[0].numel()], "absolute", of_states=True)
 
 
 def perceptual(network: LayeredNetwork) -> Distance:

@@ -46,6 +46,10 @@ class Place:
     denoiser: Denoiser
     distance: Distance
 
+    def blocks(self, y_0: Tensor) -> Blocks:
+        """What the distance compares of end points [B, *shape], which are decoded if it is one of images."""
+        return self.distance.blocks(y_0 if self.distance.of_states else self.denoiser.decode(y_0))
+
 
 class Objective:
     """Distances of a student's end points from the teacher's on the rows of one split, on all places at once.
@@ -142,7 +146,7 @@ class Objective:
     def _target(self, place: Place, rows: Tensor) -> Blocks:
         with torch.no_grad():
             y_0 = self.y_0[rows].to(place.denoiser.device, place.denoiser.dtype)
-            return place.distance.blocks(place.denoiser.decode(y_0))
+            return place.blocks(y_0)
 
     def _distances(self, place: Place, tableau: Tableau, y: Tensor, rows: Tensor, recompute: bool = False) -> Tensor:
         denoiser = place.denoiser
@@ -150,7 +154,7 @@ class Objective:
         keep = (lambda n, state, output: states.append(state)) if self.path_weight else None
         start = y.to(denoiser.device, denoiser.dtype)
         end = run(denoiser, start, tableau, self._condition(place, rows), keep, recompute)
-        total = place.distance.between(place.distance.blocks(denoiser.decode(end)), self._target(place, rows))
+        total = place.distance.between(place.blocks(end), self._target(place, rows))
         if self.path_weight:
             total = total + self.path_weight * self._path(tableau, states, rows)
         return total
@@ -169,7 +173,7 @@ class Objective:
         states, tangents = run_with_tangents(
             denoiser, y.to(denoiser.dtype), lin, counter, self.rows, mode, self._condition(place, rows)
         )
-        blocks = distance.blocks(denoiser.decode(states[-1]))
+        blocks = place.blocks(states[-1])
         target = self._target(place, rows)
         residuals = [a - b for a, b in zip(blocks, target, strict=True)]
         slopes = self._block_tangents(place, states[-1], blocks, tangents[-1])
@@ -196,15 +200,20 @@ class Objective:
         return NormalEquations(total.cpu(), matrix, gradient)
 
     def _block_tangents(self, place: Place, end: Tensor, blocks: Blocks, tangents: Tensor) -> Blocks:
-        """Derivatives of the distance's blocks [K, B, k] along tangents of the end point [K, B, *shape], by differences."""
+        """Derivatives of the distance's blocks [K, B, k] along tangents of the end point [K, B, *shape].
+
+        By differences, but for distances of states, whose blocks are linear.
+        """
         K, B = tangents.shape[:2]
+        if place.distance.of_states:
+            return [block.view(K, B, -1) for block in place.blocks(tangents.flatten(0, 1))]
         scale = tangents.flatten(2).square().mean(2).sqrt().clamp_min(1e-30)
         own = end.flatten(1).square().mean(1).sqrt().clamp_min(1e-6)
         step = (3e-4 * own / scale).view(K, B, *[1] * (end.ndim - 1))
         size = max(1, self.rows // B)
         parts = []
         for tangent, length in zip(tangents.split(size), step.split(size), strict=True):
-            shifted = place.distance.blocks(place.denoiser.decode((end + length * tangent).flatten(0, 1)))
+            shifted = place.blocks((end + length * tangent).flatten(0, 1))
             parts.append(
                 [(s.view(len(tangent), B, -1) - b) / length.view(-1, B, 1) for s, b in zip(shifted, blocks, strict=True)]
             )
