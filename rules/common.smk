@@ -386,7 +386,8 @@ def study_files(comparison):
     own = CONFIG.comparisons[comparison]
     learned = {token in LEARNED for token in own.solvers}
     figures = [*SCORE_FIGURES]
-    figures += ["evaluations_saved"] if learned == {True, False} else []
+    saved = learned == {True, False} and len({*own.nfe, *own.more_nfe}) > 1
+    figures += ["evaluations_saved"] if saved else []
     cells = len(own.models) * len(own.nfe)
     figures += ["ranks"] if len(own.solvers) > 2 and cells > 1 else []
     asked = [*own.questions, *(["ablation"] if own.groups else [])]
@@ -395,7 +396,7 @@ def study_files(comparison):
         "report.html",
         "scores.csv",
         "metrics.csv",
-        "evaluations_saved.md",
+        *(["evaluations_saved.md"] if saved else []),
         "measures.md",
     ]
     names += [f"{question}.md" for question in asked]

@@ -172,7 +172,11 @@ use rule html_report as study_report with:
                 for model in COMPARED[f"study/{wildcards.comparison}"]
             )
         ),
-        saved="results/study/{comparison}/evaluations_saved.csv",
+        saved=lambda wildcards: [
+            f"{os.path.splitext(path)[0]}.csv"
+            for path in study_files(wildcards.comparison)
+            if path.endswith("evaluations_saved.md")
+        ],
         code=code("report"),
     output:
         "results/study/{comparison}/report.html",
@@ -186,7 +190,10 @@ use rule html_report as study_report with:
         script=program("report"),
         config=CONFIG.model_dump_json(exclude_defaults=True),
         models=report_models,
-        comparison=lambda wildcards, input: f"--comparison {wildcards.comparison} --saved {input.saved}",
+        comparison=lambda wildcards, input: " ".join(
+            [f"--comparison {wildcards.comparison}"]
+            + [f"--saved {path}" for path in input.saved]
+        ),
 
 
 for comparison in CONFIG.comparisons:
