@@ -72,7 +72,8 @@ def figure(rows: pd.DataFrame, metric: str = "global_error") -> Figure:
         axis.set(xscale="log", title=group)
         axis.set_yticks(range(len(solvers)), solvers, fontsize=6)
         axis.invert_yaxis()
-        ticks = [t for t in (0.5, 0.7, 1, 1.5, 2, 3, 5) if axis.get_xlim()[0] <= t <= axis.get_xlim()[1]]
+        low, high = axis.get_xlim()
+        ticks = [t for t in ((0.5, 0.7, 1, 1.5, 2, 3, 5) if high / low < 10 else (0.1, 1, 10, 100)) if low <= t <= high]
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axis.minorticks_off()
     drawn.supxlabel(f"{METRICS[metric]} over that of the first row", fontsize=8)

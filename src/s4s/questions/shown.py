@@ -18,4 +18,7 @@ class Shown(NamedTuple):
 
 def markdown(tables: Iterable[Shown]) -> str:
     """All tables, each under its title."""
-    return "\n".join(f"## {shown.title}\n\n{shown.caption}\n\n{shown.table.to_markdown(index=False, disable_numparse=True)}\n" for shown in tables)
+    return "\n".join(
+        f"## {shown.title}\n\n{shown.caption}\n\n{shown.table.to_markdown(index=False, disable_numparse=True)}\n"
+        for shown in tables
+    )
