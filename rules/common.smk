@@ -375,6 +375,24 @@ def report_models(wildcards, input):
     return [f"{model}={path}" for model, path in zip(compared, input.models)]
 
 
+def report_config(own):
+    """What the report says of the config as JSON: without other comparisons and definitions that no solver of its own uses."""
+    used = {*own.solvers}
+    used |= {CONFIG.definition(token).base for token in used & {*LEARNED}}
+    own = own.model_copy(
+        update={
+            "comparisons": {},
+            "per_model": CONFIG.per_model,
+            "definitions": {
+                token: definition
+                for token, definition in CONFIG.definitions.items()
+                if token in used
+            },
+        }
+    )
+    return own.model_dump_json(exclude_defaults=True)
+
+
 SCORE_FIGURES = ["fid", "global_error"]
 ANALYSES = ["evaluations_saved", "ranks"]
 

@@ -97,9 +97,9 @@ rule html_report:
         "../envs/s4s.yaml"
     params:
         script=program("report"),
-        config=CONFIG.model_dump_json(exclude_defaults=True),
+        config=report_config(CONFIG),
         models=report_models,
-        comparison="",
+        comparison=f"--further {' '.join(CONFIG.comparisons)}",
     shell:
         "python -m s4s.warm {params.script} --scores {input.scores} --figures {input.figures} --models {params.models:q} "
         "--logs results/logs --config {params.config:q} {params.comparison} --out {output} 2> {log}"

@@ -188,7 +188,7 @@ use rule html_report as study_report with:
         comparison=one_of(COMPARISONS),
     params:
         script=program("report"),
-        config=CONFIG.model_dump_json(exclude_defaults=True),
+        config=lambda wildcards: report_config(CONFIG.comparison(wildcards.comparison)),
         models=report_models,
         comparison=lambda wildcards, input: " ".join(
             [f"--comparison {wildcards.comparison}"]

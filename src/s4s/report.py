@@ -189,29 +189,30 @@ def write_report(
     run: str = "",
     name: str = "",
     saved: str | Path | None = None,
+    further: Sequence[str] = (),
 ) -> None:
     """Write the page, to results/report.html or, for a further comparison, to results/study/NAME/report.html.
 
     Args:
         figures: PNG files.
-        config: the run's configuration.
+        config: that of the run, or of the further comparison.
         models: the YAML file of each model.
         logs: folder of the jobs' logs.
         run: what jobs of this run call it in their logs.
         name: of the further comparison.
         saved: evaluations_saved.csv of the further comparison.
+        further: names of further comparisons, whose reports are linked where they are there.
     Raises:
         S4SError: if the scores or a model's file cannot be read.
     """
     page, scores, usage = Path(path), read_scores(scores_path), read_usage(logs)
     place = Place(page, page.parents[2] if name else page.parent)
-    compared = config.comparison(name) if name else config
     studies = {
-        model: compared.of_model(model, read_model_file(file).study, config.per_model.get(model, {}))
+        model: config.of_model(model, read_model_file(file).study, config.per_model.get(model, {}))
         for model, file in models.items()
     }
-    solvers = {token: compared.definition(token) for token in compared.solvers}
-    settings = compared.model_dump(mode="json", exclude={"definitions", "comparisons"})
+    solvers = {token: config.definition(token) for token in config.solvers}
+    settings = config.model_dump(mode="json", exclude={"definitions", "comparisons"})
     settings["definitions"] = {token: definition.model_dump(exclude_none=True) for token, definition in solvers.items()}
     blocks = {model: scores[scores.model == model] for model in models}
     fought = {model: {metric: duels(block, metric) for metric in METRICS} for model, block in blocks.items()}
@@ -227,7 +228,7 @@ def write_report(
     text = template.render(
         name=name,
         models=[_model(file, studies[model], blocks[model]) for model, file in models.items()],
-        config=compared,
+        config=config,
         settings=json.dumps(settings, indent=2),
         config_hash=short_hash(settings),
         learned={token for token, definition in solvers.items() if isinstance(definition, Learned)},
@@ -241,7 +242,7 @@ def write_report(
         cost=cost_table(usage, run, place.results),
         cells=[_cell(row, studies[row.model], place, usage) for row in scores.itertuples()],
         files=_files(place, page.parent),
-        further={} if name else {other: place.link(f"study/{other}/report.html") for other in config.comparisons},
+        further={other: place.link(f"study/{other}/report.html") for other in further},
         main=place.link("report.html") if name else "",
         not_learned=NOT_LEARNED,
     )

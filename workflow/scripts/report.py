@@ -12,7 +12,7 @@ def main(args: argparse.Namespace) -> None:
 
     models, run = dict(item.split("=", 1) for item in args.models), os.environ.get("S4S_STARTED", "")
     config = Config.model_validate_json(args.config)
-    write_report(args.scores, args.figures, config, models, args.out, args.logs, run, args.comparison, args.saved)
+    write_report(args.scores, args.figures, config, models, args.out, args.logs, run, args.comparison, args.saved, args.further)
 
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -22,6 +22,7 @@ parser.add_argument("--logs", required=True, help="folder of the jobs' logs, who
 parser.add_argument("--config", required=True, help="JSON of the config, without its defaults")
 parser.add_argument("--models", nargs="+", required=True, help="NAME=FILE, the YAML file of each model")
 parser.add_argument("--comparison", default="", help="name of a further comparison; by default the config's own")
+parser.add_argument("--further", nargs="*", default=[], help="names of further comparisons, whose reports are linked")
 parser.add_argument("--saved", help="evaluations_saved.csv of a further comparison")
 parser.add_argument("--out", required=True)
 run_script(main, parser)
