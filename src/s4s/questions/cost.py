@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from s4s.figures import panels
 from s4s.from_spec import learned
@@ -17,7 +18,7 @@ from s4s.models.mixture import IndependentMixture
 from s4s.questions.job import Job, Key
 from s4s.questions.shown import Shown
 from s4s.seeds import sample_seeds
-from s4s.solver_styles import nth_style
+from s4s.solver_styles import solver_style
 from s4s.solvers import solver
 from s4s.tableau import Tableau
 from s4s.teacher import TeacherPairs, make_pairs
@@ -91,20 +92,34 @@ def tables(rows: pd.DataFrame) -> list[Shown]:
 
 
 def figure(rows: pd.DataFrame) -> Figure:
-    """Best validation error so far over that at the start, against evaluations; a panel a model and solver, a line an NFE."""
-    keys = list(rows.groupby(["model", "solver"], sort=False).groups)
-    nfe = sorted(rows.nfe.unique())
-    drawn, axes = panels(len(keys), 4, (1.9, 1.8), 0.8)
-    for axis, (model, name) in zip(axes, keys, strict=True):
-        block = rows[(rows.model == model) & (rows.solver == name)]
-        for n, line in block.groupby("nfe"):
-            style = {**nth_style(nfe.index(n)), "marker": ""}
-            axis.plot(line.evaluations / 1000, line.error / line.error.iloc[0], **style, linewidth=1.2,
-                      label=f"NFE {n}")  # fmt: skip
-        axis.set_title(f"{model}\n{name}", fontsize=7)
-        axis.set_yscale("log")
+    """Best validation error so far over that at the start: a row a model, a column an NFE, a line a solver.
+
+    A last panel has the mixture's other dimensions, a line each.
+    """
+    resized = rows.model.str.contains(r"-d\d+$")
+    models, other = rows[~resized], rows[resized]
+    keys = list(models.groupby(["model", "nfe"], sort=False).groups)
+    drawn, axes = panels(len(keys) + (not other.empty), models.nfe.nunique(), (2.2, 1.7), 1.2)
+    for axis, (model, nfe) in zip(axes, keys, strict=False):
+        for name, line in models[(models.model == model) & (models.nfe == nfe)].groupby("solver", sort=False):
+            style = {key: value for key, value in solver_style(str(name)).items() if key != "marker"}
+            _course_line(axis, line, label=name, **style)
+        axis.set_title(f"{model}, NFE {nfe}", fontsize=7)
+    if not other.empty:
+        for i, (dimension, line) in enumerate(other.groupby("dimension")):
+            _course_line(axes[-1], line, label=f"dimension {dimension}", color=f"{0.8 - 0.18 * i:.2f}", linestyle="-")
+        axes[-1].set_title(f"mixtures, {other.solver.iloc[0]}, NFE {other.nfe.iloc[0]}", fontsize=7)
+        axes[-1].legend(frameon=False, fontsize=6)
     drawn.supxlabel("denoiser evaluations (thousands)", fontsize=8)
     drawn.supylabel("validation error over that at the start", fontsize=8)
-    handles = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    drawn.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside right upper", frameon=False)
     return drawn
+
+
+def _course_line(axis: Any, line: pd.DataFrame, **style: Any) -> None:
+    axis.plot(line.evaluations / 1000, line.error / line.error.iloc[0], linewidth=1.2, **style)
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from s4s.figures import LABEL, panels
+from s4s.figures import panels
 from s4s.metrics.features import load_features
 from s4s.metrics.fid import frechet_distance, moments
 from s4s.metrics.score import statistics_of
@@ -92,8 +92,8 @@ def figure(rows: pd.DataFrame) -> Figure:
         axis.set(title=model, yscale="log", xscale="log")
         axis.set_xticks(sorted(block.nfe.unique()), [str(n) for n in sorted(block.nfe.unique())], fontsize=6)
         axis.minorticks_off()
-        axis.set_ylabel(LABEL["fid_mean"].format(features=block.features.iloc[0]), fontsize=6)
     drawn.supxlabel("network evaluations (NFE)", fontsize=8)
+    drawn.supylabel("Fréchet distance (features of each model)", fontsize=8)
     handles, labels = axes[0].get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside right upper", frameon=False)
     return drawn
