@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import wasserstein_distance
 
 from s4s.metrics.distribution import (
     distribution_distances,
@@ -69,6 +70,18 @@ def test_sliced_wasserstein_of_a_shift_is_its_mean_length_along_directions():
     assert sliced_wasserstein(x, x) == 0
     assert sliced_wasserstein(x + np.array([0.0, 0.0, 2.0]), x) == pytest.approx(1.0, rel=0.1)
     assert sliced_wasserstein(x, x[::-1]) == pytest.approx(0, abs=1e-12)
+
+
+def test_sliced_wasserstein_is_that_of_scipy_along_each_direction():
+    for x, y in (
+        (normal(30, 4), normal(45, 4, seed=1, mean=0.3)),
+        (normal(50, 4), normal(50, 4, seed=1)),
+        (normal(7, 4), normal(3, 4, seed=1)),
+    ):
+        directions = np.random.Generator(np.random.Philox(key=0)).standard_normal((128, 4))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        each = [wasserstein_distance(x @ direction, y @ direction) for direction in directions]
+        assert sliced_wasserstein(x, y) == pytest.approx(np.mean(each), rel=1e-12)
 
 
 def test_the_distances_are_the_same_each_time_and_none_for_the_set_itself():

@@ -6,7 +6,6 @@ All are deterministic functions of the rows, in their order.
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import wasserstein_distance
 from sklearn.metrics.pairwise import polynomial_kernel
 from sklearn.neighbors import NearestNeighbors
 
@@ -73,8 +72,12 @@ def sliced_wasserstein(samples: np.ndarray, reference: np.ndarray) -> float:
     """
     directions = np.random.Generator(np.random.Philox(key=0)).standard_normal((DIRECTIONS, samples.shape[1]))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    ours, theirs = samples @ directions.T, reference @ directions.T
-    return float(np.mean([wasserstein_distance(x, y) for x, y in zip(ours.T, theirs.T, strict=True)]))
+    ours, theirs = np.sort(samples @ directions.T, axis=0), np.sort(reference @ directions.T, axis=0)
+    # both quantile functions are steps, so their distance is a sum over the pieces between the steps of either
+    n, m = len(ours), len(theirs)
+    steps = np.unique(np.concatenate([np.arange(n + 1) * m, np.arange(m + 1) * n]))  # in units of 1/(n m), so exact
+    differences = ours[steps[:-1] // m] - theirs[steps[:-1] // n]
+    return float((np.abs(differences).mean(axis=1) @ np.diff(steps)) / (n * m))
 
 
 def distribution_distances(samples: np.ndarray, reference: np.ndarray) -> dict[str, float]:
