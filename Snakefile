@@ -10,6 +10,7 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/comparisons.smk"
 include: "rules/resources.smk"
 include: "rules/run.smk"
 include: "rules/code.smk"
