@@ -38,7 +38,7 @@ def require_space(path: str | Path, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-def probe(folder: str | Path, size: int = 1 << 16) -> str | None:
+def probe(folder: str | Path, size: int = 1 << 20) -> str | None:
     """What is wrong with a folder, by writing `size` bytes there that nobody sees; None if that works."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
