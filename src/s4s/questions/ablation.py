@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from s4s.analysis import interval
 from s4s.figures import panels
 from s4s.questions.shown import Shown
 from s4s.solver_styles import nth_style
@@ -25,8 +26,6 @@ def gather(measures: pd.DataFrame, scores: pd.DataFrame, groups: Groups) -> pd.D
     Args:
         measures: metrics.csv. scores: scores.csv.
     """
-    from s4s.analysis import interval
-
     seconds = scores.set_index(["model", "solver", "nfe"]).fit_seconds
     rows = []
     for group, solvers in groups.items():

@@ -39,8 +39,7 @@ def answer(job: Job) -> pd.DataFrame:
     def end(tableau: Tableau, y_T: Tensor, condition: Tensor | None) -> Tensor:
         return sample(denoiser, y_T, tableau, condition, denoiser.block)
 
-    def errors(y_T: Tensor, condition: Tensor | None) -> dict[Key, float]:
-        wanted = end(teacher, y_T, condition)
+    def errors(y_T: Tensor, condition: Tensor | None, wanted: Tensor) -> dict[Key, float]:
         return {key: rms(end(tableau, y_T, condition) - wanted) for key, tableau in tableaux.items()}
 
     def add(test: str, case: str, found: dict[Key, float], is_learned: bool | None = None) -> None:
@@ -48,13 +47,14 @@ def answer(job: Job) -> pd.DataFrame:
             fitted = _is_learned(tableaux[key]) if is_learned is None else is_learned
             rows.append((denoiser.name, test, case, key.nfe, key.solver, fitted, error))
 
-    for case, y_T, condition in starts(job):
-        add("starts", case, errors(y_T, condition))
     y_T, condition = job.noise(sample_seeds("test", COUNT))
+    wanted = end(teacher, y_T, condition)
+    usual = errors(y_T, condition, wanted)
+    for case, start, own in starts(job):
+        add("starts", case, usual if case == USUAL else errors(start, own, end(teacher, start, own)))
     if getattr(denoiser, "conditioning", None) is not None and hasattr(denoiser, "guidance"):
         for case in guided(denoiser):
-            add("guidance", case, errors(y_T, condition))
-    usual, wanted = errors(y_T, condition), end(teacher, y_T, condition)
+            add("guidance", case, errors(y_T, condition, end(teacher, y_T, condition)))
 
     def add_moved(test: str, case: str, source: Tableau, key: Key) -> None:
         moved = carried_over(source, key.nfe, denoiser)
@@ -99,7 +99,7 @@ def guided(denoiser: Denoiser) -> Iterator[str]:
 
 def carried_over(source: Tableau, nfe: int, denoiser: Denoiser) -> Tableau:
     """A learned solver between the levels of another model or at another NFE (`resampled`)."""
-    start = _start(source)
+    start = source.meta["start"]
     return resampled(
         source, nfe, denoiser.s_max, denoiser.s_min,
         lambda levels: solver(start["solver"], levels, path=denoiser.path, **start["options"]),
@@ -107,17 +107,13 @@ def carried_over(source: Tableau, nfe: int, denoiser: Denoiser) -> Tableau:
     )  # fmt: skip
 
 
-def _start(source: Tableau) -> dict:
-    return source.meta["start"]  # type: ignore[no-any-return]
-
-
 def _is_learned(tableau: Tableau) -> bool:
-    return "fit" in tableau.meta or "start" in tableau.meta
+    return "fit" in tableau.meta
 
 
 def _carries(tableau: Tableau) -> bool:
     """Whether a learned solver can be carried over: its levels are learned, and its start is made anew on other levels."""
-    return "fit" in tableau.meta and tableau.meta["fit"]["driver"] != "coefficients"
+    return _is_learned(tableau) and tableau.meta["fit"]["driver"] != "coefficients"
 
 
 def ratios(rows: pd.DataFrame) -> pd.DataFrame:

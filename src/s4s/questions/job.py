@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s4s.metrics.global_error import global_error
 from s4s.models.denoiser import Denoiser
 from s4s.sampling import initial_noise, sample
 from s4s.solvers import solver
@@ -67,7 +68,7 @@ class Job:
 
 def rms(difference: Tensor) -> float:
     """Mean over samples of the root-mean-square of a difference [n, *shape] over a state's components."""
-    return float(difference.double().flatten(1).square().mean(1).sqrt().mean())
+    return global_error(difference.cpu().numpy(), np.zeros(()))
 
 
 def carried(denoiser: Denoiser, y: Tensor, s: float, end: float, condition: Tensor | None) -> Tensor:
