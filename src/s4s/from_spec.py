@@ -41,6 +41,23 @@ def classical(
     return tableau.with_meta(**made_for(model), token=token, family=family, schedule=spec["levels"])
 
 
+def carried_over(source: Tableau, nfe: int, denoiser: Denoiser, s_end: float, base: Spec, weights: str) -> Tableau:
+    """A learned solver between the levels of a model, from s_max to s_end, or at another NFE (`resampled`).
+
+    Args:
+        base: meta of the classical solver that it starts from, with solver and options. weights: their family.
+    """
+    from s4s.families import FAMILIES
+    from s4s.fitting.warm_start import resampled
+    from s4s.solvers import solver
+
+    return resampled(
+        source, nfe, denoiser.s_max, s_end,
+        lambda levels: solver(base["solver"], levels, path=denoiser.path, **base["options"]),
+        weights=FAMILIES[weights].by_lag,
+    )  # fmt: skip
+
+
 def learned(
     spec: Spec, denoiser: Denoiser, base: Tableau, pairs: TeacherPairs, token: str, model: str | Path,
     near: Tableau | None = None, embeddings: str | Path | None = None, state_path: str | Path | None = None,
@@ -56,20 +73,14 @@ def learned(
     Raises:
         S4SError: as `s4s.fit`.
     """
-    from s4s.families import FAMILIES
     from s4s.fitting.fit import fit
     from s4s.fitting.settings import FitSettings
-    from s4s.fitting.warm_start import resampled
     from s4s.models.load import copies, load_perceptual
-    from s4s.solvers import solver
 
     start = base
     if near is not None:
-        start = resampled(
-            near, base.nfe, denoiser.s_max, float(base.levels[-1]),
-            lambda levels: solver(base.meta["solver"], levels, path=denoiser.path, **base.meta["options"]),
-            weights=FAMILIES[spec["weights"]].by_lag,
-        ).with_meta(**base.meta)  # fmt: skip
+        moved = carried_over(near, base.nfe, denoiser, float(base.levels[-1]), base.meta, spec["weights"])
+        start = moved.with_meta(**base.meta)
     result = fit(
         denoiser,
         pairs,

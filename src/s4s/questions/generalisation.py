@@ -8,16 +8,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from s4s.families import FAMILIES
+from s4s import from_spec
 from s4s.figures import panels
-from s4s.fitting.warm_start import resampled
 from s4s.models.denoiser import Denoiser
 from s4s.questions.job import Job, Key, rms
 from s4s.questions.shown import Shown
 from s4s.sampling import sample
 from s4s.seeds import sample_seeds
 from s4s.solver_styles import nth_style
-from s4s.solvers import solver
 from s4s.tableau import Tableau
 
 COUNT = 128
@@ -98,13 +96,9 @@ def guided(denoiser: Denoiser) -> Iterator[str]:
 
 
 def carried_over(source: Tableau, nfe: int, denoiser: Denoiser) -> Tableau:
-    """A learned solver between the levels of another model or at another NFE (`resampled`)."""
-    start = source.meta["start"]
-    return resampled(
-        source, nfe, denoiser.s_max, denoiser.s_min,
-        lambda levels: solver(start["solver"], levels, path=denoiser.path, **start["options"]),
-        weights=FAMILIES[source.meta["fit"]["weights"]].by_lag,
-    )  # fmt: skip
+    """A learned solver between the levels of another model or at another NFE, by what its own meta says of it."""
+    meta = source.meta
+    return from_spec.carried_over(source, nfe, denoiser, denoiser.s_min, meta["start"], meta["fit"]["weights"])
 
 
 def _is_learned(tableau: Tableau) -> bool:
