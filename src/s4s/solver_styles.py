@@ -11,8 +11,10 @@ FAMILIES = {
     "joint": ("#332288", "v"), "ld3": ("#88CCEE", "^"), "gs": ("#AA4499", "X"), "dyweight": ("#882255", "*"),
     "bns": ("#DDCC77", "p"),
 }  # fmt: skip
-LINES = ["-", (0, (4, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (6, 2)), (0, (2, 2))]
-VARIANTS = ["", "-time_quadratic", "-edm", "-logsnr", "-time_uniform", "-dmn"]  # of a family, in the order of LINES
+DASHES = [(4, 1), (1, 1), (4, 1, 1, 1), (6, 2), (2, 2), (8, 1, 1, 1, 1, 1), (1, 3), (9, 3)]
+LINES = ["-", *((0, dashes) for dashes in DASHES)]
+# of a family, in the order of LINES
+VARIANTS = ["", "-time_quadratic", "-edm", "-logsnr", "-time_uniform", "-dmn", "_long", "_pairs32", "_pairs128"]
 # solvers without a fit: a shade of grey and a marker each
 METHODS = {
     "ddim": ("0.55", "o"), "dpmpp3m": ("0.4", "s"), "dpmpp2m": ("0.5", "d"), "ipndm3": ("0.25", "D"), "ipndm2": ("0.35", "^"),
