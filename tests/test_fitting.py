@@ -28,6 +28,8 @@ from s4s.fitting.warm_start import resampled
 from s4s.metrics.global_error import global_error
 from s4s.models.accelerated import accelerated
 from s4s.models.load import load_perceptual
+from s4s.seeds import sample_seeds
+from s4s.teacher import make_pairs
 from tests.conftest import CountingDenoiser
 
 FAST = FitSettings(iterations=8, validate_every=4, distance="l2")
@@ -105,6 +107,19 @@ def test_gauss_newton_needs_few_of_the_evaluations_of_adam(mixture, mixture_pair
     best = min(adam.history, key=lambda h: h["val"])
     reached = next(h for h in newton.history if h["val"] <= best["val"])
     assert factor * reached["evaluations"] < best["evaluations"]
+
+
+def test_no_increment_is_lost_for_good():
+    """A level of a single-step solver went to the end of its step at once here, where nothing moves it any more (0.112)."""
+    model = s4s.load_model("mixture")
+    teacher, base = (
+        s4s.solver(kind, s4s.levels("logsnr", n, model), **options)
+        for kind, n, options in (("unipc", 64, {"order": 3}), ("dpm2", 6, {"prediction": "data"}))
+    )
+    pairs = TeacherPairs(*(make_pairs(model, teacher, sample_seeds(*split)) for split in (("train", 256), ("val", 64))))
+    result = fit(model, pairs, "single_step", base.levels, base=base, settings=FitSettings(distance="l2"))
+    assert result.history[-1]["val"] < 0.02
+    assert result.tableau.levels.log().diff().max() < -0.01
 
 
 def test_a_fit_is_never_worse_than_its_start_on_validation(mixture, mixture_pairs):

@@ -17,6 +17,8 @@ from s4s.fitting.settings import FitSettings
 ATTEMPTS = 8  # at a step, each with more damping
 WORSE = 1.02  # a step may worsen its own few pairs by this much, for the remembered ones count too
 LEAST_DAMPING = 1e-7
+SHRINK = 0.5  # what a step leaves of an increment of lambda at least: it cannot see that an increment near 0 stays there
+HALVINGS = 20
 
 
 class GaussNewton:
@@ -70,6 +72,7 @@ class GaussNewton:
         for _ in range(ATTEMPTS):
             change = torch.zeros_like(p)
             change[turn] = -torch.linalg.solve(mine + torch.diag(self.damping * diagonal), gradient)
+            change = self._within_reach(values, change)
             after = self._try(objective, values, change, y, rows)
             if after is not None and after[1] <= before * (WORSE if self.age > 1 else 1):
                 predicted = -(found.gradient @ change + 0.5 * change @ found.matrix @ change).item() / len(rows)
@@ -80,6 +83,22 @@ class GaussNewton:
             self.damping, growth = self.damping * growth, 2 * growth
         self.H, self.c, self.age = H, c, self.age + 1
         return Step(values, found.distances, start)
+
+    def _within_reach(self, values: Tensor, change: Tensor) -> Tensor:
+        """A change, halved until it leaves at least SHRINK of every increment of lambda."""
+
+        def increments(at: Tensor) -> Tensor:
+            return self.parameters.tableau(at).levels.log().diff()
+
+        now = increments(values)
+        for _ in range(HALVINGS):
+            try:
+                if (increments(values.index_add(0, self.index, change)) / now).min() >= SHRINK:
+                    break
+            except S4SError:  # no solver at all
+                pass
+            change = change / 2
+        return change
 
     def _try(
         self, objective: Objective, values: Tensor, change: Tensor, y: Tensor, rows: Tensor
