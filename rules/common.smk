@@ -144,9 +144,10 @@ def feature_files(wildcards):
 
 
 def reference_files(wildcards):
-    """The moments of the real images, where they are computed here."""
-    images = WEIGHTS[wildcards.model].features.images
-    return [f"results/reference/{wildcards.model}.npz"] if images else []
+    """The moments of the real data, where they are computed here."""
+    features = WEIGHTS[wildcards.model].features
+    computed = features.images or features.kind == "classifier"
+    return [f"results/reference/{wildcards.model}.npz"] if computed else []
 
 
 def perceptual_files(wildcards):
@@ -233,7 +234,7 @@ def figure_shards(wildcards):
 
 
 def reference_option(wildcards, input):
-    """Option of a script for the moments of the real images."""
+    """Option of a script for the moments of the real data."""
     return f"--reference {input.reference}" if input.reference else ""
 
 

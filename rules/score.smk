@@ -2,7 +2,7 @@
 
 
 rule reference_moments:
-    """Moments of the features of the real images, for models whose reference is a folder of them."""
+    """Moments of the features of the real data, where no file of the model has them."""
     input:
         model=model_yaml,
         features=feature_files,

@@ -7,6 +7,7 @@ from scipy import stats
 
 from s4s.analysis import needed_evaluations, nfe_saved, paired_tests, ranks, with_families
 from s4s.analysis_figures import _groups, critical_difference, evaluations_saved
+from s4s.tables import saved_markdown
 
 NFE = np.array([3.0, 4.0, 6.0, 8.0, 12.0])
 
@@ -49,6 +50,12 @@ def test_a_solver_that_is_four_times_as_exact_at_order_two_saves_half():
     assert found.loc[("b", "learned", 6)].ratio == pytest.approx(1)
     late = found.loc[("a", "learned", 12)]
     assert not late.reached and late.needed == 12  # a lower bound
+
+
+@pytest.mark.parametrize("family", ["classical", "joint"])
+def test_nothing_is_saved_where_there_are_not_both_kinds_of_solvers(family):
+    found = nfe_saved(table({("a", "alone", family): lambda n: n**-2.0}))
+    assert found.empty and "ratio_low" in found and not saved_markdown(found)
 
 
 def test_the_interval_is_students_over_seeds():

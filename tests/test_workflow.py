@@ -176,6 +176,13 @@ def test_questions_are_answered_for_every_model(study):
     assert planned(study, "asked") == {}
 
 
+def test_learned_solvers_may_be_compared_among_themselves(study):
+    snakemake(study, "alone", "--config", "comparisons={alone: {models: [digits], nfe: [3, 4], solvers: [s4s_alt]}}")
+    folder = study / "results/study/alone"
+    assert len(pd.read_csv(folder / "scores.csv")) == 3 and "s4s_alt" in (folder / "report.html").read_text()
+    assert pd.read_csv(folder / "evaluations_saved.csv").empty and not (folder / "evaluations_saved.png").exists()
+
+
 def test_a_comparison_that_the_config_contradicts_is_an_error_only_where_it_is_asked_for(study):
     config = ["--config", "comparisons={main: {more_nfe: [30]}}"]
     assert planned(study, *config) == {}

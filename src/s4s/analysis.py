@@ -52,12 +52,14 @@ def nfe_saved(table: pd.DataFrame, metric: str = "global_error") -> pd.DataFrame
     Args:
         table: what `with_families` gives.
     Returns:
-        Rows of model, solver, nfe, needed, low, high, ratio, ratio_low, ratio_high, reached.
+        Rows of model, solver, nfe, needed, low, high, ratio, ratio_low, ratio_high, reached; none of a model without both.
     """
     rows = []
     for model, block in table[table.metric == metric].groupby("model", sort=False):
         students = block[block.family != "teacher"]
         plain = students[students.family.isin(NOT_LEARNED)]
+        if plain.empty:
+            continue
         means = plain.groupby(["solver", "nfe"]).value.mean()
         best = means.groupby("nfe").idxmin()
         curve = pd.concat([plain[(plain.solver == solver) & (plain.nfe == nfe)] for solver, nfe in best])

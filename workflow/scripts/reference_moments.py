@@ -1,4 +1,4 @@
-"""Compute the moments of the features of a model's real images."""
+"""Compute the moments of the features of a model's real data."""
 
 import argparse
 

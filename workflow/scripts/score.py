@@ -28,7 +28,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
 parser.add_argument("--samples", help="samples, or teacher pairs taken as samples")
 parser.add_argument("--pairs", nargs="+", help="teacher pairs of the same noise")
-parser.add_argument("--reference", help="moments of the real images, if the model's reference is a folder of them")
+parser.add_argument("--reference", help="moments of the real data, where they were computed before")
 parser.add_argument(
     "--only-statistics", action="store_true", help="write the statistics of these samples, a shard, not a score"
 )

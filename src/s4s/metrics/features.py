@@ -54,15 +54,21 @@ class Features(ABC):
 
 
 class ClassifierFeatures(Features):
-    """The last hidden layer of an embedded classifier; the reference is the held-out part of its data."""
+    """The last hidden layer of an embedded classifier; the reference is the held-out part of its data.
 
-    def __init__(self, network: Classifier, dataset: str, name: str):
-        self.network, self.dataset, self.name = network, dataset, name
+    Args:
+        known: moments that were computed from it before, an .npz file.
+    """
+
+    def __init__(self, network: Classifier, dataset: str, name: str, known: Path | None = None):
+        self.network, self.dataset, self.name, self.known = network, dataset, name, known
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.network.features(images.to(next(self.network.parameters()).device).clamp(-1, 1))
 
     def reference(self) -> Moments:
+        if self.known:
+            return read_moments(self.known)
         return moments(self.of(load_dataset(self.dataset).held_out.split(REFERENCE_BATCH)), "reference")
 
 
@@ -219,20 +225,20 @@ def load_features(
     Args:
         name_or_path: as for `load_model`.
         device: where to put it.
-        reference: moments of the real images that were computed before, an .npz file.
+        reference: moments of the real data that were computed before, an .npz file.
     Raises:
         S4SError: if the model names none, or its file is wrong.
     """
     model = read_model_file(name_or_path)
-    weights = model.features
+    weights, known = model.features, Path(reference) if reference else None
     if weights is None:
         raise S4SError(
             f"model {model.name} has no features to measure FID on; name their network under `features` in its YAML file"
         )
     if weights.kind == "classifier":
         network, dataset = load_classifier(weights, torch.device(device))
-        return ClassifierFeatures(network, dataset, f"{weights.path.parent.name}-{weights.path.stem}")
+        return ClassifierFeatures(network, dataset, f"{weights.path.parent.name}-{weights.path.stem}", known)
     if weights.kind == "states":
         return StateFeatures(weights)
     kind = InceptionFeatures if weights.kind == "inception" else ImageFeatures
-    return kind(weights, torch.device(device), Path(reference) if reference else None)
+    return kind(weights, torch.device(device), known)

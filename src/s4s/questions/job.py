@@ -37,7 +37,7 @@ class Job:
         cells: file of each cell, tableaux or samples.
         fits: file of the course of each fit, where a question needs them.
         pairs: shards of the teacher's pairs of the test noise, where a question needs them.
-        reference: moments of the real images, if they are a file of their own.
+        reference: moments of the real data, if they were computed before.
     """
 
     model: str
