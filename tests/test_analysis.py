@@ -82,6 +82,7 @@ def test_ranks_are_averages_over_cells_with_nemenyis_difference():
     assert found.average.to_dict() == pytest.approx({"best": 1.0, "middle": 2.2, "last": 2.8})
     assert [*found.average.index] == ["best", "middle", "last"] and found.cells == 5
     assert found.critical == pytest.approx(2.343 * np.sqrt(3 * 4 / (6 * 5)), rel=1e-3)
+    assert found.p_next["best"] == pytest.approx(2 * 2**-5 * 2)  # five of five cells alike, two-sided, of two tests
     assert found.p_value == pytest.approx(stats.friedmanchisquare([1] * 5, [3, 2, 2, 2, 2], [2, 3, 3, 3, 3]).pvalue)
 
 

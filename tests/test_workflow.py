@@ -156,7 +156,7 @@ def test_a_further_comparison_is_a_target(study, tmp_path):
     assert {*saved.solver} == {"s4s_alt"} and {*saved.nfe} == {3, 4} and (saved.needed >= 3).all()
     for name in ("fid.md", "global_error.tex", "evaluations_saved.md", "ranks.pdf", "evaluations_saved.png", "fid.pdf"):
         assert (folder / name).stat().st_size > 0
-    assert [*pd.read_csv(folder / "ranks.csv").columns] == ["solver", "average_rank"]
+    assert [*pd.read_csv(folder / "ranks.csv").columns] == ["solver", "average_rank", "p_next"]
     assert (study / "results/tables/scores.csv").read_bytes() == before and planned(study, "main") == {}
 
 

@@ -92,12 +92,18 @@ class Ranks(NamedTuple):
         cells: number of cells (model, NFE).
         p_value: Friedman's test that all are alike.
         critical: difference of average ranks from which on two are told apart (Nemenyi's test at 5 %).
+        p_next: by solver but the last, Wilcoxon's signed-rank test over cells against the next, of ln value; Holm's correction.
     """
 
     average: pd.Series
     cells: int
     p_value: float
     critical: float
+    p_next: pd.Series
+
+    def table(self) -> pd.DataFrame:
+        """Rows of solver, average_rank, p_next (no number for the last)."""
+        return pd.DataFrame({"average_rank": self.average, "p_next": self.p_next}, self.average.index).reset_index(names="solver")
 
 
 def ranks(table: pd.DataFrame, metric: str = "global_error") -> Ranks | None:
@@ -119,7 +125,15 @@ def ranks(table: pd.DataFrame, metric: str = "global_error") -> Ranks | None:
     average = means.rank(axis=1).mean().sort_values()
     p_value = float(stats.friedmanchisquare(*means.to_numpy().T).pvalue)
     quantile = stats.studentized_range.ppf(CONFIDENCE, count, np.inf) / np.sqrt(2)
-    return Ranks(average, cells, p_value, float(quantile * np.sqrt(count * (count + 1) / (6 * cells))))
+    logs = np.log(means.clip(lower=1e-300))
+    p_next = {a: _signed_rank(logs[b] - logs[a]) for a, b in itertools.pairwise(average.index)}
+    critical = float(quantile * np.sqrt(count * (count + 1) / (6 * cells)))
+    return Ranks(average, cells, p_value, critical, _holm(pd.Series(p_next)))
+
+
+def _signed_rank(differences: pd.Series) -> float:
+    """Wilcoxon's test that differences are about 0; 1 where all are."""
+    return float(stats.wilcoxon(differences).pvalue) if (differences != 0).any() else 1.0
 
 
 def paired_tests(table: pd.DataFrame, metric: str = "global_error") -> pd.DataFrame:

@@ -19,8 +19,8 @@ def main(args: argparse.Namespace) -> None:
     write_text(folder / "measures.md", measures_markdown(table))
     write_text(folder / "evaluations_saved.csv", saved.to_csv(index=False))
     write_text(folder / "evaluations_saved.md", saved_markdown(saved))
-    average = ranks.average.rename("average_rank").reset_index() if ranks else pd.DataFrame(columns=["solver", "average_rank"])
-    write_text(folder / "ranks.csv", average.to_csv(index=False))
+    ranked = ranks.table() if ranks else pd.DataFrame(columns=["solver", "average_rank", "p_next"])
+    write_text(folder / "ranks.csv", ranked.to_csv(index=False))
     write_text(folder / "paired_tests.csv", analysis.paired_tests(table).to_csv(index=False))
 
 
