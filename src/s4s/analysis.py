@@ -103,7 +103,8 @@ class Ranks(NamedTuple):
 
     def table(self) -> pd.DataFrame:
         """Rows of solver, average_rank, p_next (no number for the last)."""
-        return pd.DataFrame({"average_rank": self.average, "p_next": self.p_next}, self.average.index).reset_index(names="solver")
+        columns = {"average_rank": self.average, "p_next": self.p_next}
+        return pd.DataFrame(columns, self.average.index).reset_index(names="solver")
 
 
 def ranks(table: pd.DataFrame, metric: str = "global_error") -> Ranks | None:
