@@ -72,7 +72,7 @@ class GaussNewton:
         for _ in range(ATTEMPTS):
             change = torch.zeros_like(p)
             change[turn] = -torch.linalg.solve(mine + torch.diag(self.damping * diagonal), gradient)
-            change = self._within_reach(values, change)
+            change = self._within_reach(lin.tableau.levels, values, change)
             after = self._try(objective, values, change, y, rows)
             if after is not None and after[1] <= before * (WORSE if self.age > 1 else 1):
                 predicted = -(found.gradient @ change + 0.5 * change @ found.matrix @ change).item() / len(rows)
@@ -84,16 +84,13 @@ class GaussNewton:
         self.H, self.c, self.age = H, c, self.age + 1
         return Step(values, found.distances, start)
 
-    def _within_reach(self, values: Tensor, change: Tensor) -> Tensor:
-        """A change, halved until it leaves at least SHRINK of every increment of lambda."""
-
-        def increments(at: Tensor) -> Tensor:
-            return self.parameters.tableau(at).levels.log().diff()
-
-        now = increments(values)
+    def _within_reach(self, levels: Tensor, values: Tensor, change: Tensor) -> Tensor:
+        """A change, halved until it leaves at least SHRINK of every increment of lambda that the levels have now."""
+        now = levels.log().diff()
         for _ in range(HALVINGS):
             try:
-                if (increments(values.index_add(0, self.index, change)) / now).min() >= SHRINK:
+                moved = self.parameters.tableau(values.index_add(0, self.index, change)).levels
+                if (moved.log().diff() / now).min() >= SHRINK:
                     break
             except S4SError:  # no solver at all
                 pass
