@@ -15,15 +15,15 @@ LEVELS = torch.tensor([20.0, 6.0, 2.0, 0.7, 0.05], dtype=torch.float64)
 MODEL = MixtureDenoiser(torch.tensor([[1.0, -1.0], [-0.5, 2.0]]).double(), torch.tensor([0.4, 0.6]).double(), std=0.3)
 
 
-def told_otherwise():
-    tableau = s4s.solver("unipc", LEVELS, order=3)
+def told_otherwise(levels):
+    tableau = s4s.solver("unipc", levels, order=3)
     return replace(tableau, eval_levels=tableau.eval_levels * torch.tensor([0.9, 1.1, 1.0, 0.95]).double(), kappa=0.8)
 
 
 TABLEAUX = {
-    "dpmpp": lambda: s4s.solver("dpmpp", LEVELS, order=3),
-    "heun": lambda: s4s.solver("heun", LEVELS),
-    "to zero": lambda: s4s.solver("unipc", torch.cat([LEVELS, LEVELS.new_zeros(1)]), order=2),
+    "dpmpp": lambda levels: s4s.solver("dpmpp", levels, order=3),
+    "heun": lambda levels: s4s.solver("heun", levels),
+    "to zero": lambda levels: s4s.solver("unipc", torch.cat([levels, levels.new_zeros(1)]), order=2),
     "told otherwise": told_otherwise,
 }
 
@@ -48,7 +48,7 @@ def start(tableau):
 @pytest.mark.parametrize("flow", [False, True])
 @pytest.mark.parametrize("make", TABLEAUX.values(), ids=TABLEAUX)
 def test_samples_are_ours(tmp_path, make, flow):
-    tableau = make()
+    tableau = make(LEVELS)
     tableau.save(tmp_path / "nfe.json")
     y, calls, seen = start(tableau), [], []
     sigmas = sigmas_of(tableau, flow)
@@ -67,7 +67,7 @@ def test_samples_are_ours(tmp_path, make, flow):
 
 @pytest.mark.parametrize("flow", [False, True])
 def test_single_precision_costs_no_more_than_its_rounding(flow):
-    tableau = TABLEAUX["told otherwise"]()
+    tableau = TABLEAUX["told otherwise"](LEVELS)
     factors = 1 / (1 + LEVELS) if flow else torch.ones_like(LEVELS)
     x, outputs = (start(tableau) * factors[0]).float(), []
     arguments = {"tableau": tableau, "flow": flow, "disable": True}
@@ -80,7 +80,7 @@ def test_single_precision_costs_no_more_than_its_rounding(flow):
 
 @pytest.mark.parametrize("flow", [False, True])
 def test_the_last_sigmas_begin_in_the_middle(flow):
-    tableau = TABLEAUX["told otherwise"]()
+    tableau = TABLEAUX["told otherwise"](LEVELS)
     y = start(tableau) / 10
     factors = 1 / (1 + LEVELS) if flow else torch.ones_like(LEVELS)
     sigmas = sigmas_of(tableau, flow)[2:]
@@ -89,13 +89,31 @@ def test_the_last_sigmas_begin_in_the_middle(flow):
     assert torch.allclose(found, expected * factors[-1], rtol=1e-9, atol=1e-12)
 
 
+def test_sigmas_may_be_rounded():
+    """The noise is then brought to the solver's own level."""
+    tableau = TABLEAUX["told otherwise"](LEVELS)
+    sigmas, noise = sigmas_of(tableau) * 1.0005, start(tableau) / LEVELS[0]
+    found = sample_s4s(wrapped(False), noise * sigmas[0].double(), sigmas, {"shift": 0.0}, tableau=tableau, disable=True)
+    assert torch.allclose(found, s4s.sample(MODEL, noise * LEVELS[0], tableau), rtol=1e-6)
+
+
+def test_a_solver_of_another_path_is_refused():
+    tableau = TABLEAUX["dpmpp"](LEVELS).with_meta(parametrisation={"path": "vp_discrete", "prediction": "epsilon"})
+    with pytest.raises(S4SError, match="made for a network with path vp_discrete, but flow=True is for one with path flow"):
+        sample_s4s(wrapped(True), torch.zeros(1, 2), sigmas_of(tableau, True), tableau=tableau, flow=True)
+
+
 @pytest.mark.parametrize(
     ("given", "sigmas", "message"),
     [
         (None, LEVELS, "sample_s4s needs a solver"),
-        (TABLEAUX["dpmpp"](), LEVELS * 1.1, "sigmas are 22, .* but the solver is fitted to 20, "),
-        (TABLEAUX["dpmpp"](), torch.linspace(20, 1, 9), "no solver for 8 steps; there are solvers for 4: take sigmas from"),
-        (TABLEAUX["dpmpp"](), LEVELS[:1], "at least 2 levels"),
+        (TABLEAUX["dpmpp"](LEVELS), LEVELS * 1.1, "sigmas are 22, .* but the solver is fitted to 20, "),
+        (
+            TABLEAUX["dpmpp"](LEVELS),
+            torch.linspace(20, 1, 9),
+            "no solver for 8 steps; there are solvers for 4: take sigmas",
+        ),
+        (TABLEAUX["dpmpp"](LEVELS), LEVELS[:1], "at least 2 levels"),
     ],
 )
 def test_wrong_input_is_refused(given, sigmas, message):

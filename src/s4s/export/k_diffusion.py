@@ -10,12 +10,15 @@ from torch import Tensor
 
 from s4s.errors import S4SError
 from s4s.export.collection import Source, pick, read_tableaux, restarted
-from s4s.models.paths import FlowMatching
+from s4s.export.coordinates import Coordinates, on_path, preconditioned
+from s4s.models.paths import FlowMatching, VPDiscrete
 from s4s.progress import progress
+from s4s.provenance import check, part
 from s4s.sampling import run
 from s4s.tableau import Tableau
 
 FLOW = FlowMatching()
+OF_TABLES = {"DiscreteEpsDDPMDenoiser": "epsilon", "DiscreteVDDPMDenoiser": "v_prediction"}  # k-diffusion's classes
 
 
 def sigmas_of(tableau: Tableau, flow: bool = False) -> Tensor:
@@ -38,8 +41,8 @@ def sample_s4s(
 
     Args:
         model: model(x, sigma [B], **extra_args) returns the denoised state, as k-diffusion's wrappers do.
-        x: the start, sigmas[0] times unit noise, [B, *shape]; with `flow` noise at time sigmas[0].
-        sigmas: the solver's own levels, as `sigmas_of` gives them, [N + 1]. The last n + 1 of them alone begin in
+        x: the start, sigmas[0] times unit noise, [B, *shape].
+        sigmas: the solver's own levels, as `sigmas_of` gives them, to 1e-3, [N + 1]. The last n + 1 of them alone begin in
             the middle: DPM-Solver++ then runs on them, for a learned solver's weights are for whole runs.
         extra_args: passed to the model.
         callback: called after each evaluation with x, i, sigma, sigma_hat and denoised, as k-diffusion's samplers do.
@@ -49,11 +52,13 @@ def sample_s4s(
     Returns:
         The state at sigmas[-1], [B, *shape].
     Raises:
-        S4SError: if no tableau is given, or sigmas are not those of one of them.
+        S4SError: if no tableau is given, sigmas are not those of one of them, or it was made for a network of another kind,
+            as far as k-diffusion's own wrappers say of what kind theirs is.
     """
     if tableau is None:
         raise S4SError("sample_s4s needs a solver: pass tableau=, a tableau or its file")
     whole, begin = _matching(read_tableaux(tableau), sigmas.cpu().double(), flow)
+    _check(whole, model, flow)
     solver = restarted(whole.levels[begin:]) if begin else whole
     extra = dict(extra_args or {})
 
@@ -65,6 +70,8 @@ def sample_s4s(
         return model(y * alpha(s), x.new_full((len(y),), told), **extra)
 
     ends = solver.levels.tolist()
+    if not begin:  # noise of the solver's own level, of which sigmas may be a rounding
+        x = x * (float(sigmas_of(whole, flow)[0]) / float(sigmas[0]))
     with progress(total=solver.nfe, desc="sample", unit="evaluation", disable=bool(disable)) as bar:
 
         def step(i: int, y: Tensor, denoised: Tensor) -> None:
@@ -74,6 +81,26 @@ def sample_s4s(
 
         y = run(denoiser, x / alpha(ends[0]), solver, None, step)  # type: ignore[arg-type]
     return y * alpha(ends[-1])
+
+
+def _check(tableau: Tableau, model: Any, flow: bool) -> None:
+    if flow and (path := part(tableau, "parametrisation").get("path", "flow")) != "flow":
+        raise S4SError(f"the solver was made for a network with path {path}, but flow=True is for one with path flow")
+    if (network := coordinates_of(model)) is not None:
+        check(tableau, network, "this model")
+
+
+def coordinates_of(model: Any) -> Coordinates | None:
+    """The parametrisation that k-diffusion's wrapper, itself wrapped or not, stands for; None if it is none of its own."""
+    while model is not None:
+        names = [kind.__name__ for kind in type(model).__mro__ if kind.__module__.startswith("k_diffusion.")]
+        for name in names:
+            if name in OF_TABLES:
+                return on_path(VPDiscrete(alphas_cumprod=1 / (1 + model.sigmas.cpu().double() ** 2)), OF_TABLES[name])
+        if "Denoiser" in names:  # of Karras et al. (k_diffusion/layers.py)
+            return preconditioned(float(model.sigma_data))
+        model = getattr(model, "inner_model", None)
+    return None
 
 
 def _matching(tableaux: Mapping[int, Tableau], sigmas: Tensor, flow: bool) -> tuple[Tableau, int]:
