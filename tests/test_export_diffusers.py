@@ -1,7 +1,11 @@
 """S4SScheduler in diffusers' own pipelines: their samples are those of `s4s.sample` from the same noise."""
 
+import copy
 import json
 import logging
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, wraps
@@ -413,6 +417,42 @@ def test_a_saved_pipeline_keeps_its_solver(case, kind, tmp_path):
     assert ran_twice(case, scheduler, again.scheduler)
 
 
+def test_a_saved_pipeline_loads_in_another_program(case, tmp_path):
+    """Which has imported the scheduler: diffusers loads no class of a module that is not."""
+    case = case("ddpm")
+    case.pipe.scheduler = scheduler_for(case, made("unipc", case.model))
+    case.pipe.save_pretrained(tmp_path)
+    case.pipe.scheduler = case.own
+    program = (
+        "from s4s.export import S4SScheduler\nimport diffusers\n"
+        f"pipe = diffusers.DiffusionPipeline.from_pretrained({str(tmp_path)!r})\nprint(pipe.scheduler.available_steps)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "[5]\n", done.stderr
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_scheduler_can_be_sent_to_another_process(case, attached):
+    case = case("stable_diffusion")
+    scheduler = scheduler_for(case, made("unipc", case.model))
+    for again in (pickle.loads(pickle.dumps(scheduler)), copy.deepcopy(scheduler)):
+        assert ran_twice(case, scheduler, again)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    ["LCMScheduler", "TCDScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "UnCLIPScheduler", "PNDMScheduler"],
+)
+def test_what_a_scheduler_leaves_to_its_defaults_is_taken_over(theirs):
+    own = getattr(diffusers, theirs)()
+    for config in (own.config, {"_class_name": theirs}):
+        coordinates = S4SScheduler.from_tableau(s4s.solver("ddim", torch.tensor([2.0, 1.0])), config).coordinates
+        alphas = own.alphas_cumprod.double()
+        times = torch.tensor([1.0, 500.0, 999.0]).long()
+        expected = ((1 - alphas) / alphas).sqrt()[times].tolist()
+        assert [coordinates.level_of_time(float(time)) for time in times] == pytest.approx(expected, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("kind", "other"),
     [
@@ -522,6 +562,42 @@ def test_a_run_needs_set_timesteps_and_has_an_end(case):
         scheduler.step(x, scheduler.timesteps[-1], x)
     with pytest.raises(S4SError, match=r"holds no solver; make it with S4SScheduler\.from_tableau"):
         S4SScheduler().set_timesteps(5)
+
+
+def test_views_that_share_a_scheduler(case):
+    """StableDiffusionPanoramaPipeline runs several views with one scheduler, whose attributes it copies and puts back."""
+    case = case("stable_diffusion")
+    scheduler, views = scheduler_for(case, made("pc", case.model)), [unit_noise(case.model), unit_noise(case.model) / 2]
+    expected = [Loop(smooth_network, scheduler)(NFE, view) for view in views]
+    scheduler.set_timesteps(NFE)
+    found, status = [view * scheduler.init_noise_sigma for view in views], [copy.deepcopy(scheduler.__dict__)] * 2
+    for t in scheduler.timesteps:
+        for n in range(2):
+            scheduler.__dict__.update(status[n])
+            output = smooth_network(found[n], t.expand(2))
+            found[n] = scheduler.step(output, t, found[n]).prev_sample
+            status[n] = copy.deepcopy(scheduler.__dict__)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+@torch.no_grad()
+def test_what_ddim_alone_has_is_refused(case):
+    case = case("ddpm")
+    tableau, noise = made("unipc", case.model), unit_noise(case.model)
+    scheduler = scheduler_for(case, tableau)
+    pipe = quiet(diffusers.DDIMPipeline(case.network, case.own))
+    pipe.scheduler = scheduler
+    arguments = {"num_inference_steps": NFE, "output_type": "np", "batch_size": 2}
+    found = torch.from_numpy(pipe(generator=torch.Generator().manual_seed(0), **arguments).images).permute(0, 3, 1, 2)
+    expected = case.clean(reference(case, tableau, noise, unit_start=True))
+    assert difference(found, expected) < TOLERANCE
+    with pytest.raises(S4SError, match="asks its scheduler's step for eta, which a solver"):
+        pipe(eta=0.5, **arguments)
+    scheduler.set_timesteps(NFE)
+    with pytest.raises(S4SError, match="asks its scheduler's step for per_token_timesteps, which"):
+        scheduler.step(noise, scheduler.timesteps[0], noise, per_token_timesteps=None)
+    with pytest.raises(S4SError, match="counts with noise levels itself"):
+        scheduler.scale_model_input(torch.tensor(3.0), scheduler.timesteps[0])
 
 
 # Runs that start from an image
@@ -639,9 +715,19 @@ def test_noise_is_added_on_the_path(case, kind):
         for add in (scheduler.add_noise, lambda clean, noise, time: scheduler.scale_noise(clean, time, noise)):
             assert difference(add(clean, noise, times), rows) < 1e-4
             assert difference(add(clean, noise, times[:1]), expected[0]) < 1e-4
+    assert (
+        difference(scheduler.add_noise(clean[:1], noise, times)[1:], scheduler.add_noise(clean[:1], noise[1:], times[1:]))
+        < 1e-6
+    )
+    assert difference(scheduler.add_noise(clean[:1], noise[:1], times)[:1], expected[0][:1]) < 1e-4
     start = scheduler.add_noise(clean, noise, scheduler.timesteps[:1])
     own = (clean + noise * tableau.levels[0].float()) * first_scale(case.model, tableau)
     assert difference(start, own) < 1e-6
+    before = scheduler_for(case, tableau).add_noise(clean, noise, scheduler.timesteps[2:3])
+    for t in scheduler.timesteps:
+        scheduler.step(clean, t, own)
+        own = own * scheduler.init_noise_sigma if t == scheduler.timesteps[0] and case.scales else own
+    assert torch.equal(scheduler.add_noise(clean, noise, scheduler.timesteps[2:3]), before)  # the run is over
 
 
 @pytest.mark.parametrize("kind", ["pndm", "runge_kutta"])
@@ -706,12 +792,71 @@ def test_a_pipeline_that_starts_from_unit_noise_must_be_told_of_another_start(ca
     expected = reference(case, tableau, noise)
     handle = scheduler.attach(case.network)
     assert difference(run(case, scheduler, noise).last, expected) < TOLERANCE
-    assert scheduler.attach(case.network).id != handle.id  # takes its place
+    assert scheduler.attach(case.network).there and not handle.there  # takes its place
     again = run(case, scheduler, noise).last
     scheduler.attach(case.network).remove()
     assert difference(again, expected) < TOLERANCE
     with pytest.raises(S4SError, match="attach"):
         run(case, scheduler, noise)
+
+
+def test_what_was_told_before_a_run_is_not_for_it(case):
+    """Neither a look at init_noise_sigma nor a run from an image lets a run from unit noise pass."""
+    case = case("stable_diffusion_3")
+    scheduler, noise = scheduler_for(case, made("kappa", case.model)), unit_noise(case.model)
+    assert scheduler.init_noise_sigma < 0.9
+    with pytest.raises(S4SError, match="attach"):
+        run(case, scheduler, noise)
+    image_to_image(case, "stable_diffusion_3", scheduler, clean_and_noise(case.model)[0], strength=1.0)
+    with pytest.raises(S4SError, match="attach"):
+        run(case, scheduler, noise)
+
+
+def test_a_controlnet_is_attached_too(case, monkeypatch):
+    case = case("flux")
+    tableau, noise = made("kappa", case.model), unit_noise(case.model)
+    scheduler = scheduler_for(case, tableau)
+    values = {name: value for name, value in case.network.config.items() if not name.startswith("_")}
+    del values["out_channels"]
+    controlnet = fill(diffusers.FluxControlNetModel(**values))
+    pipe = quiet(diffusers.FluxControlNetPipeline(**{**case.pipe.components, "controlnet": controlnet, "scheduler": scheduler}))
+    pipe.vae.register_to_config(shift_factor=0.0)
+
+    def call(latents):
+        return pipe(
+            builder.CAPTIONS[:2], control_image=torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3)), height=16,
+            width=16, max_sequence_length=12, num_inference_steps=NFE, latents=latents, output_type="latent",
+            generator=torch.Generator().manual_seed(0),
+        ).images  # fmt: skip
+
+    handle = scheduler.attach(case.network, controlnet)
+    found = call(noise)
+    handle.remove()
+    with pytest.raises(S4SError, match="attach"):
+        call(noise)
+    start = scheduler.init_noise_sigma
+    monkeypatch.setattr("s4s.export.starting_noise.StartingNoise.first_input", lambda self, x, start: x)
+    assert difference(found, call(noise * start)) < TOLERANCE
+
+
+def test_attached_networks_must_be_those_that_run_on_the_sample_alone(case):
+    case = case("stable_diffusion")
+    scheduler, noise = scheduler_for(case, made("kappa", case.model)), unit_noise(case.model)
+    handle = scheduler.attach(nn.Identity())
+    with pytest.raises(S4SError, match="attach was given a network that this pipeline did not run; call remove"):
+        run(case, scheduler, noise)
+    handle.remove()
+    network = fill(diffusers.UNet2DConditionModel(**{**dict(case.network.config), "in_channels": 9}))
+    parts = {**case.pipe.components, "unet": network, "scheduler": scheduler}
+    pipe = quiet(diffusers.StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False))
+    scheduler.attach(network)
+    with pytest.raises(
+        S4SError, match=r"feeds its network \[9, 8, 8\], more than the sample, \[4, 8, 8\], which attach cannot"
+    ):
+        pipe(
+            builder.CAPTIONS[:2], image=torch.rand(2, 3, 16, 16), mask_image=torch.ones(2, 1, 16, 16), height=16, width=16,
+            num_inference_steps=NFE, strength=1.0,
+        )  # fmt: skip
 
 
 def test_attaching_changes_nothing_where_the_pipeline_scales(case):
@@ -747,6 +892,10 @@ def edm_of_v(case):
     return diffusers.EDMEulerScheduler(prediction_type="v_prediction")
 
 
+def euler_of_video(case):
+    return diffusers.EulerDiscreteScheduler(prediction_type="v_prediction", timestep_type="continuous")
+
+
 REFUSED: dict[str, tuple[Callable[[Any], Any], str | None, str]] = {
     "vp_on_flow": (lambda case: case("stable_diffusion_3").own, "stable_diffusion", r"path vp_discrete .*has path flow"),
     "flow_on_vp": (lambda case: case("stable_diffusion").own, "stable_diffusion_3", r"path flow .*has path vp_discrete"),
@@ -758,6 +907,8 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str | None, str]] = {
     "range": (lambda case: case("stable_diffusion").own, None, r"levels 80 to 0.05, but .* covers 14.61\d* to 0.029\d* only"),
     "zero_snr": (lambda case: sd(case, rescale_betas_zero_snr=True), "stable_diffusion", r"has rescale_betas_zero_snr"),
     "no_betas": (lambda case: diffusers.KarrasVeScheduler(), "stable_diffusion", r"of a KarrasVeScheduler is not .*: no betas"),
+    "own_path": (lambda case: diffusers.IPNDMScheduler(), "stable_diffusion", r"of a IPNDMScheduler is not .*: no betas"),
+    "told_levels": (euler_of_video, "stable_diffusion", r"of this EulerDiscreteScheduler is not .* timestep_type continuous"),
     "edm_of_v": (edm_of_v, "edm", r"an EDMEulerScheduler with prediction_type v_prediction is not supported; epsilon is"),
     "wrong": (lambda case: sd(case, prediction_type="wrong"), "stable_diffusion", r"predicts epsilon or .*, not wrong"),
     "schedule": (lambda case: sd(case, beta_schedule="wrong"), "stable_diffusion", r"noise schedule is not supported: wrong"),
@@ -807,6 +958,9 @@ def test_wrong_files_are_refused(case, tmp_path):
     ]:
         with pytest.raises(S4SError, match=message):
             S4SScheduler.from_tableau(source, own)
+    for wrong in ([tableau], tableau.as_json()):
+        with pytest.raises(S4SError, match="^tableaux must be a list of solvers in their JSON form; from_tableau takes"):
+            S4SScheduler.from_config(own.config, tableaux=wrong)
 
 
 @pytest.mark.parametrize("kind", ["stable_diffusion", "stable_diffusion_3", "edm"])
@@ -822,6 +976,8 @@ def test_levels_may_be_given_where_they_are_the_solvers_own(case, kind):
         {"sigmas": sigmas[:-1].tolist(), "mu": 0.7},
         *([{"timesteps": [round(time) for time in times.tolist()]}] if kind == "stable_diffusion" else []),
         *([{"sigmas": np.linspace(1, 1 / NFE, NFE), "mu": 1.15}] if kind == "stable_diffusion_3" else []),
+        *([{"timesteps": np.linspace(1000, 1, NFE).astype(int)}] if kind == "stable_diffusion_3" else []),  # CogView4
+        *([{"timesteps": times.int().tolist()}] if kind != "edm" else []),
     ):
         scheduler.set_timesteps(device="cpu", **given)
         assert torch.equal(scheduler.timesteps, times) and scheduler.num_inference_steps == NFE

@@ -238,7 +238,7 @@ def edit(path, **changes):
         ("model_index.json", {"text_encoder_3": ["transformers", "Trainer"]}, "'Trainer' is no tokenizer or text encoder"),
         ("model_index.json", {"text_encoder_3": [None, None]}, "need the folder of its text_encoder_3 too"),
         ("model_index.json", {"_class_name": "FluxPipeline"}, "text encoders of a FluxPipeline are not supported"),
-        ("scheduler/scheduler_config.json", {"_class_name": "KarrasVeScheduler"}, "noise schedule of its KarrasVe.* no betas"),
+        ("scheduler/scheduler_config.json", {"_class_name": "KarrasVeScheduler"}, "noise schedule of a KarrasVe.* no betas"),
         ("transformer/config.json", {"out_channels": 7}, "takes more than a noisy state"),
         ("vae/config.json", {"latents_mean": [0, 0, 0, 0], "latents_std": [1, 1, 1, 1]}, "with latents_mean is not supported"),
     ],

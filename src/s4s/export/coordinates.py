@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -50,33 +51,38 @@ def on_path(path: VPDiscrete | FlowMatching, prediction: str, flow_times: int = 
     if prediction not in known:
         raise S4SError(f"a network on the path {path.kind} predicts {' or '.join(known)}, not {prediction}")
     unit = flow_times if flow else 1
-
-    def factors(s: float) -> Factors:
-        level = torch.tensor(s, dtype=torch.float64)
-        alpha, time = float(path.alpha_of_s(level)), float(path.t_of_s(level))
-        of_input, of_output = {
-            "epsilon": (1 / alpha, -s),
-            "v_prediction": (alpha, -alpha * s),
-            "sample": (0.0, 1.0),
-            "flow_prediction": (1.0, -time),
-        }[prediction]
-        return Factors(alpha, unit * time, of_input, of_output)
-
-    def level_of_time(time: float) -> float:
-        return float(path.s_of_t(torch.tensor(time / unit, dtype=torch.float64)))
-
+    factors, level_of_time = partial(_on_path, path, prediction, unit), partial(_level_of_time, path, unit)
     ends = (0.0, math.inf) if flow else (level_of_time(0.0), level_of_time(path.times - 1.0))
     about = {**path.description(), "prediction": "flow" if prediction == "flow_prediction" else prediction}
     return Coordinates(factors, level_of_time, *ends, about)
 
 
+def _on_path(path: VPDiscrete | FlowMatching, prediction: str, unit: float, s: float) -> Factors:
+    level = torch.tensor(s, dtype=torch.float64)
+    alpha, time = float(path.alpha_of_s(level)), float(path.t_of_s(level))
+    of_input, of_output = {
+        "epsilon": (1 / alpha, -s),
+        "v_prediction": (alpha, -alpha * s),
+        "sample": (0.0, 1.0),
+        "flow_prediction": (1.0, -time),
+    }[prediction]
+    return Factors(alpha, unit * time, of_input, of_output)
+
+
+def _level_of_time(path: VPDiscrete | FlowMatching, unit: float, time: float) -> float:
+    return float(path.s_of_t(torch.tensor(time / unit, dtype=torch.float64)))
+
+
 def preconditioned(sigma_data: float) -> Coordinates:
     """Of a raw network F with EDM's preconditioning (Karras et al. 2022, arXiv 2206.00364, table 1), told ln(s)/4."""
-
     scales = EDMPreconditioning(sigma_data)
+    return Coordinates(partial(_preconditioned, scales), _level_told_as_log, 0.0, math.inf, scales.description())
 
-    def factors(s: float) -> Factors:
-        c_skip, c_out, c_in, c_noise = (float(scale) for scale in scales(torch.tensor(s, dtype=torch.float64)))
-        return Factors(c_in, c_noise, c_skip / c_in, c_out)
 
-    return Coordinates(factors, lambda time: math.exp(4 * time), 0.0, math.inf, scales.description())
+def _preconditioned(scales: EDMPreconditioning, s: float) -> Factors:
+    c_skip, c_out, c_in, c_noise = (float(scale) for scale in scales(torch.tensor(s, dtype=torch.float64)))
+    return Factors(c_in, c_noise, c_skip / c_in, c_out)
+
+
+def _level_told_as_log(time: float) -> float:
+    return math.exp(4 * time)

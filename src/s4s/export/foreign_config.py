@@ -7,6 +7,7 @@ from typing import Any
 
 from s4s.errors import S4SError, one_line
 from s4s.models.paths import VPDiscrete
+from s4s.models.scheduler_config import understood
 from s4s.provenance import describes, part
 from s4s.tableau import Tableau
 from s4s.torchvision_operators import declare_missing_operators
@@ -15,6 +16,12 @@ declare_missing_operators()
 from diffusers import DDPMScheduler  # noqa: E402
 
 FLOW = {"path_type": "flow", "prediction_type": "flow_prediction", "use_flow_sigmas": True}
+OF_KIND: dict[str, dict[str, Any]] = {"vp": {}, "flow": FLOW, "edm": {"path_type": "edm"}}
+TAKEN = {
+    "vp": ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type"),
+    "flow": ("num_train_timesteps",),
+    "edm": ("sigma_data",),
+}
 KNOWN_BETAS: tuple[dict[str, Any], ...] = (
     {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},  # Stable Diffusion
     {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},  # DDPM, DiT, PixArt
@@ -37,7 +44,7 @@ def path_of_betas(*schedule: Any, **named: Any) -> VPDiscrete:
 
 
 def translated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be set otherwise than a scheduler's config has it.
+    """The settings that one of diffusers' own schedulers stands for; none for a config of S4SScheduler.
 
     Raises:
         S4SError: if its noise schedule is not supported.
@@ -45,27 +52,9 @@ def translated(config: Mapping[str, Any]) -> dict[str, Any]:
     name = str(config.get("_class_name", ""))
     if name == "S4SScheduler" or not config or (not name and "path_type" in config):
         return {}
-    unsupported = [key for key in ("rescale_betas_zero_snr", "invert_sigmas") if config.get(key)]
-    if config.get("snr_shift_scale", 1.0) not in (None, 1.0):
-        unsupported.append("snr_shift_scale")
-    if unsupported:
-        raise S4SError(f"the noise schedule of this {name} is not supported: it has {' and '.join(unsupported)}")
-    betas = {"beta_schedule", "trained_betas"} & set(config)
-    if (
-        name.startswith("FlowMatch")
-        or ("shift" in config and not betas)
-        or config.get("use_flow_sigmas")
-        or config.get("prediction_type") == "flow_prediction"
-    ):
-        return FLOW
-    if name.startswith("EDM") or (not name and "sigma_data" in config and not betas):
-        if config.get("prediction_type", "epsilon") != "epsilon":
-            what = f"an {name or 'EDM scheduler'} with prediction_type {config['prediction_type']}"
-            raise S4SError(f"{what} is not supported; epsilon is")
-        return {"path_type": "edm"}
-    if not betas:
-        raise S4SError(f"the noise schedule of a {name or 'scheduler without a name'} is not supported: no betas")
-    return {}
+    kind, config = understood(config)
+    taken = {key: config[key] for key in TAKEN[kind] if key in config}
+    return {**OF_KIND[kind], **taken}
 
 
 def config_of_tableau(tableau: Tableau, given: Mapping[str, Any]) -> dict[str, Any]:

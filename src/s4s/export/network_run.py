@@ -24,7 +24,11 @@ class NetworkRun:
         self.scales = [node.scale for node in self.nodes]
         self.scales[0] *= float(tableau.kappa)
         self.start = self.scales[0] * self.levels[0]
-        self.steps = Steps(tableau)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what has been run."""
+        self.steps = Steps(self.tableau)
 
     def next_input(self, x: Tensor, output: Tensor) -> Tensor:
         """The input of the next node, or y_N, from this node's input and the network's output, [B, *shape] each."""

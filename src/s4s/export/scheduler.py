@@ -9,14 +9,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from s4s.errors import S4SError
 from s4s.export.collection import Source, pick, read_tableaux, restarted
 from s4s.export.coordinates import on_path, preconditioned
 from s4s.export.foreign_config import config_of_tableau, path_of_betas, translated
 from s4s.export.network_run import NetworkRun
-from s4s.export.starting_noise import StartingNoise
+from s4s.export.starting_noise import Attachment, StartingNoise
 from s4s.models.paths import FlowMatching
 from s4s.provenance import check
 from s4s.tableau import Tableau
@@ -77,6 +76,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         else:
             raise S4SError(f"path_type must be vp, flow or edm, got {path_type!r}")
         self.path_type, self.num_train_timesteps = path_type, num_train_timesteps
+        if isinstance(tableaux, Mapping) or not all(isinstance(values, Mapping) for values in tableaux):
+            raise S4SError("tableaux must be a list of solvers in their JSON form; from_tableau takes files and Tableaux")
         given = [Tableau.from_json(dict(values)) for values in tableaux]
         self.tableaux = read_tableaux(given) if given else {}
         for tableau in given:
@@ -155,8 +156,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
     ) -> None:
         """Take the solver with this many steps; its levels are part of it.
 
-        `timesteps` and `sigmas` may be given where they are the solver's own, and for flow matching 1, 1 - 1/N, ..., 1/N as
-        sigmas, which its pipelines give unasked. `mu`, a pipeline's shift of levels, changes nothing.
+        `timesteps` and `sigmas` may be given where they are the solver's own, and for flow matching what its pipelines give
+        unasked: evenly spaced ones, sigmas from 1 to 1/N or timesteps down to 1. `mu`, a pipeline's shift, changes nothing.
 
         Raises:
             S4SError: if there is no such solver, or the levels are others than its own.
@@ -165,6 +166,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         steps = num_inference_steps if given is None else len(given)
         tableau = self._solver(steps or 0)
         self._run, self._skipped = NetworkRun(tableau, self.coordinates), 0
+        self._noise.begin()
         self._begin_index = self._step_index = None
         self.num_inference_steps = steps
         self.timesteps = torch.tensor(self._run.times, dtype=torch.float32, device=device)
@@ -173,10 +175,11 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         if given is None:
             return
         values, own = np.asarray(given, dtype=np.float64), (self.timesteps if timesteps is not None else self.sigmas[:-1])
-        even = np.linspace(1, 1 / len(values), len(values))
-        unasked = timesteps is None and self.path_type == "flow" and np.allclose(values, even)
-        whole = {"vp": 0.5, "flow": 5e-4 * self.num_train_timesteps, "edm": 0.0}[self.path_type]
+        whole = {"vp": 1.0, "flow": 1e-3 * self.num_train_timesteps, "edm": 0.0}[self.path_type]  # cut to whole numbers
         rounded = 0.0 if timesteps is None else whole
+        first, last = (1, 1 / len(values)) if timesteps is None else (self.num_train_timesteps, 1)
+        even = np.linspace(first, last, len(values))
+        unasked = self.path_type == "flow" and np.allclose(values, even, atol=max(rounded, 1e-8))
         if not unasked and not np.allclose(values, own.tolist(), rtol=1e-3, atol=rounded):
             what, shown = "sigmas" if timesteps is None else "timesteps", ", ".join(f"{value:.6g}" for value in own.tolist())
             raise S4SError(f"{what} must be the solver's own, {shown}, for it is fitted to them; leave out {what}")
@@ -216,7 +219,13 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         return following if distances[following : following + 1] == [nearest] else distances.index(nearest)
 
     def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:
-        """The sample itself, which is what the network is fed."""
+        """The sample itself, which is what the network is fed.
+
+        Raises:
+            S4SError: if it is one number; pipelines that scale a level instead of a sample do arithmetic of their own with it.
+        """
+        if sample.ndim == 0:
+            raise S4SError("this pipeline counts with noise levels itself (it scales one as a sample), which is not supported")
         return sample
 
     def step(
@@ -226,6 +235,9 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         sample: Tensor,
         generator: Any = None,
         return_dict: bool = True,
+        eta: float = 0.0,
+        use_clipped_model_output: bool | None = None,
+        **unsupported: Any,
     ) -> SchedulerOutput | tuple[Tensor]:
         """The sample of the next step.
 
@@ -235,13 +247,21 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             sample: what the network was fed, [B, C, ...].
             generator: not used; no noise is drawn.
             return_dict: false for a tuple.
+            eta, use_clipped_model_output: of DDIM's stochastic form, 0 and false.
         Raises:
-            S4SError: if set_timesteps has not been called, the run is over, or it did not start from the right noise.
+            S4SError: if set_timesteps has not been called, the run is over, it did not start from the right noise, or the
+                pipeline asks for what no solver here does.
         """
+        if eta or use_clipped_model_output or unsupported:
+            asked = {"eta": eta, "use_clipped_model_output": use_clipped_model_output, **unsupported}
+            names = ", ".join(name for name, value in asked.items() if value or name in unsupported)
+            raise S4SError(f"this pipeline asks its scheduler's step for {names}, which a solver of fixed coefficients has not")
         if self._step_index is None:
             if self._begin_index is None:
                 self.set_begin_index(self.index_for_timestep(timestep) if len(self.timesteps) else 0)
             self._step_index = self._begin_index or 0
+            if self._run is not None:
+                self._run.restart()
         if self._run is None or self._step_index >= len(self.timesteps):
             raise S4SError("the run is over or has not begun; call set_timesteps(num_inference_steps) before each run")
         x = sample.to(torch.promote_types(sample.dtype, torch.float32))
@@ -252,19 +272,19 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         self._step_index += 1
         return SchedulerOutput(prev_sample=previous) if return_dict else (previous,)
 
-    def attach(self, network: nn.Module) -> RemovableHandle:
-        """Let the network's first input of each run be scaled on its way, for pipelines that start from unit noise always.
+    def attach(self, *networks: nn.Module) -> Attachment:
+        """Let the networks' first input of each run be scaled on its way, for pipelines that start from unit noise always.
 
         Most solvers need it in no pipeline, and none does in those that multiply by init_noise_sigma, as Stable Diffusion's do.
         Those for flow matching and DDPMPipeline do not, and a solver with a learned first node may want other noise.
 
         Args:
-            network: the pipeline's UNet or transformer, called with the sample as its first argument, or by the name `sample`
-                or `hidden_states`.
+            networks: the pipeline's UNet or transformer, and its ControlNet where there is one: all that are called with the
+                sample, as their first argument or by the name `sample` or `hidden_states`.
         Returns:
-            A handle whose `remove` undoes it. Another call of `attach` takes the place of the one before.
+            An object whose `remove` undoes it. Another call of `attach` takes the place of the one before.
         """
-        return self._noise.attach(network, self._start_of_run)
+        return self._noise.attach(networks, self._start_of_run)
 
     def _start_of_run(self) -> float | None:
         return None if self._run is None or self._skipped or self._step_index else self._run.start
@@ -275,12 +295,14 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         At an entry of `timesteps` it is what this run expects there; elsewhere it is on the network's path.
 
         Args:
-            original_samples, noise: [B, *shape].
+            original_samples, noise: [B, *shape], or [1, *shape] for several times.
             timesteps: [B] or [1].
         """
         times = timesteps.flatten().tolist()
         clean = original_samples.to(torch.promote_types(original_samples.dtype, torch.float32))
-        noise = noise.to(clean)
+        clean, noise = torch.broadcast_tensors(clean, noise.to(clean))
+        if len(times) > len(clean) == 1:
+            clean, noise = (rows.expand(len(times), *rows.shape[1:]) for rows in (clean, noise))
         size = 1 if len(times) > 1 else len(clean)  # one time is that of all rows
         rows = zip(clean.split(size), noise.split(size), times, strict=True)
         return torch.cat([self._noised(*row) for row in rows]).to(original_samples.dtype)
@@ -288,7 +310,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
     def _noised(self, clean: Tensor, noise: Tensor, time: float) -> Tensor:
         if self._run is not None:
             n = self.index_for_timestep(time)
-            running = self._step_index is not None or n == self._skipped
+            running = n == self._skipped if self._step_index is None else self._step_index < len(self.timesteps)
             if running and n >= self._skipped and abs(float(self.timesteps[n]) - time) < 1e-4 * (1 + abs(time)):
                 x = self._run.noised(clean, noise, n - self._skipped)
                 return x if n else x * (self._noise.tell(self._run.start) / self._run.start)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -13,21 +14,39 @@ from s4s.errors import S4SError
 UNIT = 0.01  # a start within this of unit noise is taken for it, as by diffusers' own schedulers
 
 
-class StartingNoise:
-    """Either the pipeline multiplies its noise by what it is told, or the network's first input is scaled on its way."""
+class Attachment:
+    """Undoes what attached networks."""
 
-    def __init__(self) -> None:
-        self.told: float | None = None  # what the pipeline was last given as init_noise_sigma
-        self.hook: RemovableHandle | None = None
+    def __init__(self, handles: Sequence[RemovableHandle] = ()):
+        self.handles = handles
+
+    def remove(self) -> None:
+        """Leave the networks' inputs as they are from now on."""
+        for handle in self.handles:
+            handle.remove()
 
     @property
-    def attached(self) -> bool:
-        """Whether the network's first input is scaled on its way."""
-        return self.hook is not None and self.hook.id in (self.hook.hooks_dict_ref() or {})
+    def there(self) -> bool:
+        """Whether it has not been undone."""
+        return bool(self.handles) and all(handle.id in (handle.hooks_dict_ref() or {}) for handle in self.handles)
+
+
+class StartingNoise:
+    """Either the pipeline multiplies its noise by what it is told, or the networks' first inputs are scaled on their way."""
+
+    def __init__(self) -> None:
+        self.told: float | None = None  # what the pipeline was given as init_noise_sigma for this run
+        self.attachment = Attachment()
+        self.fed: dict[int, torch.Size] = {}  # shapes of the inputs that were scaled, by attached network
+
+    def begin(self) -> None:
+        """A run is about to begin: what was told before is not for it."""
+        self.told = None
+        self.fed.clear()
 
     def tell(self, start: float) -> float:
         """init_noise_sigma of a run that starts from `start` times unit noise."""
-        if self.attached:
+        if self.attachment.there:
             return 1.0
         self.told = start
         return start
@@ -36,12 +55,25 @@ class StartingNoise:
         """What the network was fed first, from the sample that the pipeline had.
 
         Raises:
-            S4SError: if the pipeline did not start from `start` times unit noise.
+            S4SError: if the pipeline did not start from `start` times unit noise, or the networks that scale it were not run on
+                the sample alone.
         """
-        if self.attached:
+        told, fed = self.told, list(self.fed.values())
+        self.begin()
+        if self.attachment.there:
+            if len(fed) < len(self.attachment.handles):
+                raise S4SError(
+                    "attach was given a network that this pipeline did not run; call remove() on what it returned, and attach "
+                    "the pipeline's own networks, pipe.transformer or pipe.unet, and pipe.controlnet where there is one"
+                )
+            if other := [shape for shape in fed if shape[1:] != x.shape[1:]]:
+                raise S4SError(
+                    f"this pipeline feeds its network {list(other[0][1:])}, more than the sample, {list(x.shape[1:])}, which "
+                    "attach cannot scale alone; call remove() on what it returned, and use a solver that starts from unit noise"
+                )
             return x * start
-        found = self.told or 1.0
-        if abs(found / start - 1) > (UNIT if self.told is None else 1e-6):
+        found = told or 1.0
+        if abs(found / start - 1) > (UNIT if told is None else 1e-6):
             raise S4SError(
                 f"this solver starts from {start:.4g} times unit noise, but the pipeline started from {found:.4g} times; "
                 "call pipe.scheduler.attach(pipe.transformer), or pipe.unet, once, or set_timesteps before taking "
@@ -49,18 +81,23 @@ class StartingNoise:
             )
         return x
 
-    def attach(self, network: nn.Module, start: Callable[[], float | None]) -> RemovableHandle:
-        """Scale the network's inputs by `start()`, which is None for all but the first of a run."""
-        if self.hook is not None:
-            self.hook.remove()
+    def attach(self, networks: Sequence[nn.Module], start: Callable[[], float | None]) -> Attachment:
+        """Scale the networks' inputs by `start()`, which is None for all but the first of a run."""
+        self.attachment.remove()
 
-        def scale(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if (factor := start()) is None:
-                return None
-            if args:
-                return (args[0] * factor, *args[1:]), kwargs
-            name = next(name for name in ("sample", "hidden_states") if name in kwargs)
-            return args, {**kwargs, name: kwargs[name] * factor}
+        def scaling(which: int) -> Callable[..., Any]:
+            def scale(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+                if (factor := start()) is None:
+                    return None
+                if args:
+                    self.fed[which] = args[0].shape
+                    return (args[0] * factor, *args[1:]), kwargs
+                name = next(name for name in ("sample", "hidden_states") if name in kwargs)
+                self.fed[which] = kwargs[name].shape
+                return args, {**kwargs, name: kwargs[name] * factor}
 
-        self.hook = network.register_forward_pre_hook(scale, with_kwargs=True)
-        return self.hook
+            return scale
+
+        handles = [network.register_forward_pre_hook(scaling(n), with_kwargs=True) for n, network in enumerate(networks)]
+        self.attachment = Attachment(handles)
+        return self.attachment

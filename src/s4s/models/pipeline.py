@@ -18,6 +18,7 @@ from s4s.models.paths import FlowMatching, VPDiscrete
 from s4s.models.paths import Path as GaussianPath
 from s4s.models.predicting import PredictingDenoiser, Prediction
 from s4s.models.prompts import Encode, EncodedRows, Prompts, StoredRows, read_prompts
+from s4s.models.scheduler_config import understood
 from s4s.torchvision_operators import declare_missing_operators
 
 declare_missing_operators()
@@ -109,11 +110,15 @@ def assemble(
 
 def range_of(model: PipelineModel | StableDiffusionModel, scheduler: dict[str, Any]) -> tuple[float, float, GaussianPath]:
     """s_min, s_max and the path of a scheduler's configuration; flow matching reaches s = 0 and infinity, so s needs bounds."""
-    if scheduler["_class_name"].startswith("FlowMatch"):
+    try:
+        kind, config = understood(scheduler)
+    except S4SError as error:
+        raise S4SError(f"model {model.name}: {error}") from error
+    if kind == "flow":
         return model.s_min or 0.002, model.s_max or 999.0, FlowMatching()
-    if not {"beta_schedule", "trained_betas"} & {*scheduler} or scheduler.get("use_flow_sigmas"):
+    if kind != "vp":
         raise S4SError(f"model {model.name}: the noise schedule of its {scheduler['_class_name']} is not supported: no betas")
-    path = VPDiscrete(diffusers.DDPMScheduler.from_config(scheduler).betas)
+    path = VPDiscrete(diffusers.DDPMScheduler.from_config(config).betas)
     first, last = path.s_of_t(torch.tensor([0.0, path.times - 1.0], dtype=torch.float64)).tolist()
     return model.s_min or first, model.s_max or last, path
 
