@@ -431,21 +431,17 @@ def test_a_saved_pipeline_loads_in_another_program(case, tmp_path):
     assert done.stdout == "[5]\n", done.stderr
 
 
-@pytest.mark.parametrize("attached", [False, True])
-def test_a_scheduler_can_be_sent_to_another_process(case, attached):
+def test_a_scheduler_can_be_sent_to_another_process(case):
     case = case("stable_diffusion")
     scheduler = scheduler_for(case, made("unipc", case.model))
     for again in (pickle.loads(pickle.dumps(scheduler)), copy.deepcopy(scheduler)):
         assert ran_twice(case, scheduler, again)
 
 
-@pytest.mark.parametrize(
-    "theirs",
-    ["LCMScheduler", "TCDScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "UnCLIPScheduler", "PNDMScheduler"],
-)
+@pytest.mark.parametrize("theirs", ["LCM", "TCD", "HeunDiscrete", "KDPM2Discrete", "UnCLIP", "PNDM"])
 def test_what_a_scheduler_leaves_to_its_defaults_is_taken_over(theirs):
-    own = getattr(diffusers, theirs)()
-    for config in (own.config, {"_class_name": theirs}):
+    own = getattr(diffusers, f"{theirs}Scheduler")()
+    for config in (own.config, {"_class_name": type(own).__name__}):
         coordinates = S4SScheduler.from_tableau(s4s.solver("ddim", torch.tensor([2.0, 1.0])), config).coordinates
         alphas = own.alphas_cumprod.double()
         times = torch.tensor([1.0, 500.0, 999.0]).long()
@@ -715,11 +711,8 @@ def test_noise_is_added_on_the_path(case, kind):
         for add in (scheduler.add_noise, lambda clean, noise, time: scheduler.scale_noise(clean, time, noise)):
             assert difference(add(clean, noise, times), rows) < 1e-4
             assert difference(add(clean, noise, times[:1]), expected[0]) < 1e-4
-    assert (
-        difference(scheduler.add_noise(clean[:1], noise, times)[1:], scheduler.add_noise(clean[:1], noise[1:], times[1:]))
-        < 1e-6
-    )
-    assert difference(scheduler.add_noise(clean[:1], noise[:1], times)[:1], expected[0][:1]) < 1e-4
+    several = scheduler.add_noise(clean[:1], noise[:1], times)
+    assert len(several) == 2 and difference(several[:1], expected[0][:1]) < 1e-4
     start = scheduler.add_noise(clean, noise, scheduler.timesteps[:1])
     own = (clean + noise * tableau.levels[0].float()) * first_scale(case.model, tableau)
     assert difference(start, own) < 1e-6
@@ -842,7 +835,8 @@ def test_a_controlnet_is_attached_too(case, monkeypatch):
 def test_attached_networks_must_be_those_that_run_on_the_sample_alone(case):
     case = case("stable_diffusion")
     scheduler, noise = scheduler_for(case, made("kappa", case.model)), unit_noise(case.model)
-    handle = scheduler.attach(nn.Identity())
+    other = nn.Identity()
+    handle = scheduler.attach(other)
     with pytest.raises(S4SError, match="attach was given a network that this pipeline did not run; call remove"):
         run(case, scheduler, noise)
     handle.remove()
@@ -959,7 +953,7 @@ def test_wrong_files_are_refused(case, tmp_path):
         with pytest.raises(S4SError, match=message):
             S4SScheduler.from_tableau(source, own)
     for wrong in ([tableau], tableau.as_json()):
-        with pytest.raises(S4SError, match="^tableaux must be a list of solvers in their JSON form; from_tableau takes"):
+        with pytest.raises(S4SError, match=r"^tableaux must be a list of solvers in their JSON form; from_tableau takes"):
             S4SScheduler.from_config(own.config, tableaux=wrong)
 
 
