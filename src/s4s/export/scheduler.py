@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from s4s.errors import S4SError
 from s4s.export.collection import Source, pick, read_tableaux, restarted
 from s4s.export.coordinates import on_path, preconditioned
 from s4s.export.foreign_config import config_of_tableau, path_of_betas, translated
+from s4s.export.given_levels import check_given
 from s4s.export.network_run import NetworkRun
 from s4s.export.starting_noise import Attachment, StartingNoise
 from s4s.models.paths import FlowMatching
@@ -172,17 +172,13 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         self.timesteps = torch.tensor(self._run.times, dtype=torch.float32, device=device)
         levels = torch.cat([tableau.eval_levels, tableau.levels[-1:]])
         self.sigmas = (FlowMatching().t_of_s(levels) if self.path_type == "flow" else levels).float()
-        if given is None:
-            return
-        values, own = np.asarray(given, dtype=np.float64), (self.timesteps if timesteps is not None else self.sigmas[:-1])
-        whole = {"vp": 1.0, "flow": 1e-3 * self.num_train_timesteps, "edm": 0.0}[self.path_type]  # cut to whole numbers
-        rounded = 0.0 if timesteps is None else whole
-        first, last = (1, 1 / len(values)) if timesteps is None else (self.num_train_timesteps, 1)
-        even = np.linspace(first, last, len(values))
-        unasked = self.path_type == "flow" and np.allclose(values, even, atol=max(rounded, 1e-8))
-        if not unasked and not np.allclose(values, own.tolist(), rtol=1e-3, atol=rounded):
-            what, shown = "sigmas" if timesteps is None else "timesteps", ", ".join(f"{value:.6g}" for value in own.tolist())
-            raise S4SError(f"{what} must be the solver's own, {shown}, for it is fitted to them; leave out {what}")
+        flow = self.path_type == "flow"
+        if timesteps is not None:  # pipelines may cut them to whole numbers
+            rounding = 1e-3 * self.num_train_timesteps if flow else 1.0 if self.path_type == "vp" else 0.0
+            first = float(self.num_train_timesteps) if flow else None
+            check_given("timesteps", timesteps, self.timesteps.tolist(), rounding, first, 1.0)
+        elif sigmas is not None:
+            check_given("sigmas", sigmas, self.sigmas[:-1].tolist(), 0.0, 1.0 if flow else None, 1 / len(sigmas))
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Begin the run in the middle, as pipelines from image to image do.
