@@ -1,5 +1,6 @@
 """The command s4s: what it prints, what it writes, how it refuses."""
 
+import json
 import os
 import re
 import shutil
@@ -12,11 +13,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 import s4s
 import s4s.teacher
 from s4s.cli import app, main
+from s4s.cli.show import tables
 from s4s.export import S4SScheduler
 from s4s.figures import one_solver
 from s4s.fitting.loop import Loop
@@ -31,6 +34,9 @@ from tests.builders import pipelines as builder
 from diffusers import DDIMScheduler, DiffusionPipeline, PNDMScheduler  # isort: skip
 
 LEVELS = torch.tensor([80.0, 5.0, 0.6, 0.002], dtype=torch.float64)
+TO = ("--model", "digits", "--out", "out")
+DIFFUSERS = ("export", "diffusers", "ddim.json", "--out", "out")
+COMFYUI = ("export", "comfyui", "ddim.json", "--out", "ComfyUI")
 AYS = "[999, 850, 736, 645, 545, 455, 343, 233, 124, 24]"
 
 
@@ -59,7 +65,24 @@ def test_show_prints_levels_and_weights(files, options):
     tableau = s4s.Tableau.load(files / "ddim.json")
     numbers = tableau.reduced().b[3] if options else tableau.B[2]
     assert {"80", "0.002", "digits", "ddim", tableau.digest(), "y_3", "D_2"} <= words
-    assert {f"{number:.4f}" for number in numbers.tolist() if number} <= words
+    assert {f"{number:.4f}" for number in numbers.tolist() if number > 1e-3} <= words
+
+
+def test_show_keeps_its_numbers_at_any_width(tmp_path, capsys):
+    """In a narrow terminal weights go into further tables; a pipe has no width."""
+    solver = s4s.solver("ipndm", s4s.levels("time_quadratic", 12, load_outline("digits")), order=4)
+    solver.save(tmp_path / "nfe~12.json")
+    wide, console = run("show", tmp_path / "nfe~12.json").output, Console(width=60)
+    for table in tables(solver, False, 60):
+        console.print(table)
+    narrow = capsys.readouterr().out
+    for output in (wide, narrow):
+        words = re.findall(r"[\w.-]+", output)
+        numbers = [number for table in (solver.A, solver.B) for number in table.flatten().tolist() if abs(number) > 1e-3]
+        assert {f"{number:.4f}" for number in numbers} <= {*words} and "…" not in output
+        assert {f"{level:.5g}" for level in solver.levels.tolist()} <= {*words}
+    assert max(map(len, narrow.splitlines())) <= 60 < max(map(len, wide.splitlines()))
+    assert narrow.count("weights of outputs") == 4 and wide.count("weights of outputs") == 1
 
 
 def test_compare_knows_the_same_solver_written_otherwise(files):
@@ -454,6 +477,42 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
         (("fit", "digits", "--nfe", "3", "--out", "out", "--config", "two.txt"), "two.txt: cannot be read: expected"),
         (("fit", "digits", "--nfe", "3", "--out", "out", "--config", "list.yaml"), "list.yaml: must hold keys and values"),
         (("fit", "digits", "--nfe", "3", "--out", "out", "--distance", "l3"), "distance: Input should be"),
+        (("show", "overflow.json"), "overflow.json: its numbers, or the weights .* are beyond what a state can hold"),
+        (("show", "two.txt"), r"two.txt: cannot read this tableau: .*Invalid JSON: .{1,60}; make the file again"),
+        (("show", "empty.json"), r"empty.json: cannot read .* format: Field required \(and 7 other problems\); make"),
+        (
+            ("convert", "far.txt", *TO),
+            "far.txt: the list starts at noise level 160, but model d.*80",
+        ),
+        (
+            ("convert", "low.txt", *TO),
+            "over noise levels 80 to 1e-06, but model digits covers 80 to",
+        ),
+        (
+            ("convert", "rise.txt", *TO),
+            "rise.txt: list 1: rises from 0.002 to 80; .* turn it round",
+        ),
+        (
+            ("convert", "two.txt", "--form", "ld3", *TO),
+            "two.txt: not a file of torch, as LD3's are",
+        ),
+        (
+            (*DIFFUSERS, "--like", "sigma_data"),
+            "sigma_data must be a positive number, got 'x'",
+        ),
+        (
+            (*DIFFUSERS, "--like", "negative"),
+            "num_train_timesteps must be a positive number",
+        ),
+        ((*DIFFUSERS, "--like", "deep"), "deep/scheduler_config.json: not JSON"),
+        (
+            (*COMFYUI, "--scores", "cut.csv"),
+            "cut.csv: not a table .*a row is cut off",
+        ),
+        (
+            (*COMFYUI, "--scores", "no.csv"),
+            "no.csv: no such file; the workflow writes",
+        ),
     ],
 )
 def test_wrong_input_is_one_line(files, arguments, message, monkeypatch, capsys):
@@ -461,8 +520,20 @@ def test_wrong_input_is_one_line(files, arguments, message, monkeypatch, capsys)
     (files / "two.txt").write_text("# one\n80 5 0.6 0.002\n# two\n80 6 0.7 0.002\n")
     (files / "list.yaml").write_text("- digits\n")
     (files / "latin.yaml").write_bytes("name: é".encode("latin-1"))
-    for folder in ("betas", "folder.png", "ComfyUI/custom_nodes", "ComfyUI/models"):
+    for name, levels in (("far", "160 5 2 0.6"), ("low", "80 5 1 0.000001"), ("rise", "0.002 1 2 80")):
+        (files / f"{name}.txt").write_text(levels)
+    large = s4s.Tableau(LEVELS, 1e30 * torch.eye(3), torch.eye(3))
+    (files / "overflow.json").write_text(json.dumps(large.as_json()))
+    (files / "empty.json").write_text("{}")
+    (files / "cut.csv").write_text(SCORES.splitlines()[0] + "\ndigits,ddim,joint,x,y,3,3,256\n")
+    for folder in ("betas", "folder.png", "ComfyUI/custom_nodes", "ComfyUI/models", "sigma_data", "negative", "deep"):
         (files / folder).mkdir(parents=True)
+    for folder, config in (
+        ("sigma_data", '{"_class_name": "EDMEulerScheduler", "sigma_data": "x"}'),
+        ("negative", '{"_class_name": "DDIMScheduler", "num_train_timesteps": -5}'),
+        ("deep", "[" * 100_000),
+    ):
+        (files / folder / "scheduler_config.json").write_text(config)
     (files / "folder.png/scheduler_config.json").write_text("[1]")
     (files / "betas/scheduler_config.json").write_text(
         '{"_class_name": "DDIMScheduler", "beta_schedule": 7, "beta_start": "a"}'
@@ -546,6 +617,9 @@ def test_nothing_that_is_there_is_lost(files):
     before = (files / "out/nfe~3.json").read_bytes()
     refused = run("convert", files / "ays.txt", "--model", "digits", "--solver", "ddim", "--out", files / "out")
     assert "is there and another solver" in str(refused.exception) and (files / "out/nfe~3.json").read_bytes() == before
+    convert = ("convert", files / "ays.txt", "--solver", "ddim", "--out", files / "twice", "--model")
+    assert [run(*convert, "mixture").exit_code for _ in range(2)] == [0, 0]
+    assert "is there and another solver" in str(run(*convert, "tabular").exception)  # the same numbers, for another model
     s4s.solver("ddim", LEVELS[1:]).with_meta(token="ddim", model="digits").save(files / "short.json")
     (files / "comfyui/custom_nodes").mkdir(parents=True)
     (files / "comfyui/models").mkdir()
@@ -554,6 +628,17 @@ def test_nothing_that_is_there_is_lost(files):
     folder = files / "comfyui/models/s4s/digits/ddim"
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "nfe~2.json", "nfe~3.json"]
     assert "in 2 and 3 steps" in (folder / "README.md").read_text()
+
+
+def test_an_interruption_says_that_the_command_goes_on(files, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(s4s.Tableau, "load", interrupt)
+    monkeypatch.setattr(sys, "argv", ["s4s", "show", str(files / "ddim.json")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130 and "interrupted; nothing finished is lost" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["fit", "sample", "show", "compare", "convert", "export diffusers", "export comfyui"])

@@ -166,7 +166,7 @@ def edited(**changes):
         ({"definitions": {"s4s_alt": {**ALT, "order": 7}}}, "order 7 is larger than nfe"),
         ({"solvers": ["gs_adam"]}, r"gs_adam: its fit needs train_pairs 1400, but teacher.train is 512; raise teacher"),
         ({"fit": {"val_pairs": 129}}, "its fit needs val_pairs 129, but teacher.val is 128"),
-        ({"fit": {"batch": 513}}, "batch of 513, but 512 training pairs"),
+        ({"fit": {"batch": 513}}, "batch of 513, but there are 512 training pairs"),
         ({"fit": {"trajectory": 1}}, r"fit.trajectory needs teacher: \{trajectory: true\}"),
         (
             {"fit": {"trajectory": 1}, "teacher": {"trajectory": True, "solver": "heun"}, "solvers": ["s4s_alt"]},

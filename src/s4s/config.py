@@ -190,7 +190,8 @@ class Config(Strict):
         pairs = settings.train_pairs or teacher.train
         if settings.batch > pairs:
             raise ValueError(
-                f"definitions.{token}: its fit has a batch of {settings.batch}, but {pairs} training pairs; lower it"
+                f"definitions.{token}: its fit has a batch of {settings.batch}, but there are {pairs} training pairs; lower "
+                "its batch, or make more pairs"
             )
         if settings.trajectory and not (teacher.trajectory and teacher.solver in EXPONENTIAL):
             raise ValueError(

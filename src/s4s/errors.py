@@ -14,16 +14,21 @@ def one_line(error: Exception, length: int = 300) -> str:
     return " ".join(str(error).split())[:length]
 
 
+def shortened(text: str, length: int = 80) -> str:
+    """Its beginning and its end."""
+    return text if len(text) <= length else f"{text[: length // 2]} ... {text[-length // 2 + 5 :]}"
+
+
 def explain(error: ValidationError, where: str) -> str:
     """One line for each problem that pydantic found in `where` (a file or the name of a config)."""
     lines = []
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"]) or "(top level)"
         if problem["type"] == "extra_forbidden":
-            message = "unknown key; check its spelling against the comments in config/config.yaml"
+            message = "unknown key; check its spelling"
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            if not isinstance(problem["input"], dict) and problem["type"] != "missing":
-                message += f" (given: {problem['input']!r})"
+            if not isinstance(problem["input"], dict) and problem["type"] not in ("missing", "json_invalid"):
+                message += f" (given: {shortened(repr(problem['input']))})"
         lines.append(f"{where}: {key}: {message}")
     return "\n".join(lines)

@@ -29,10 +29,12 @@ class JsonFile(BaseModel):
             S4SError: if the file is missing, is not JSON, or a key is wrong.
         """
         try:
-            return cls.model_validate_json(Path(path).read_text())
+            return cls.model_validate_json(Path(path).read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise S4SError(f"{path}: cannot read {cls.what}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise S4SError(f"{path}: cannot read {cls.what}: the file is not text; make it again or restore it") from error
         except ValidationError as error:
-            raise S4SError(f"cannot read {cls.what}; make the file again or restore it\n{explain(error, str(path))}") from error
+            first, *others = explain(error, f"{path}: cannot read {cls.what}").splitlines()
+            more = f" (and {len(others)} other problems)" if others else ""
+            raise S4SError(f"{first}{more}; make the file again or restore it") from error

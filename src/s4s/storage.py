@@ -12,8 +12,8 @@ from pathlib import Path
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "your disk quota is used up; free some space",
-    errno.EROFS: "this folder is read-only; mount it for writing, or choose another with --directory or --out",
-    errno.EACCES: "no permission; change it, or choose another folder with --directory or --out",
+    errno.EROFS: "this folder is read-only; mount it for writing, or choose another one (snakemake --directory, s4s --out)",
+    errno.EACCES: "no permission; change it, or choose another folder (snakemake --directory, s4s --out)",
     errno.EIO: "the disk gave an input/output error; check it",
 }
 
@@ -46,5 +46,5 @@ def probe(folder: str | Path, size: int = 1 << 20) -> str | None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return remedy(error)
+        return remedy(error) or error.strerror
     return None

@@ -170,6 +170,7 @@ def check_levels(levels: Tensor) -> None:
         raise S4SError(f"noise levels must decrease strictly and end at or above 0, got {values}")
 
 
+LARGEST = torch.finfo(torch.float32).max
 Level = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -201,4 +202,8 @@ class TableauFile(JsonFile):
             tables[name] = torch.tensor([row + [0.0] * (self.nfe - len(row)) for row in rows], dtype=torch.float64)
         levels = torch.tensor(self.levels, dtype=torch.float64)
         eval_levels = torch.tensor(self.eval_levels, dtype=torch.float64)
-        return Tableau(levels, **tables, eval_levels=eval_levels, kappa=self.kappa, meta=self.meta)
+        made = Tableau(levels, **tables, eval_levels=eval_levels, kappa=self.kappa, meta=self.meta)
+        numbers = [levels, eval_levels, made.A, made.B, *made.reduced(), torch.as_tensor(made.kappa)]
+        if not all(bool((table.abs() < LARGEST).all()) for table in numbers):
+            raise S4SError("its numbers, or the weights of all steps together, are beyond what a state can hold (float32)")
+        return made

@@ -32,6 +32,10 @@ def main() -> None:
     """Run the command; what a user can mend is one message and exit code 2."""
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == 130:  # Ctrl-C
+            print("interrupted; nothing finished is lost, and the same command goes on", file=sys.stderr)
+        raise
     except (S4SError, OSError, RuntimeError) as error:
         message = plain(error)
         if message is None and getattr(error, "filename", None):

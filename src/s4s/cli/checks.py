@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from s4s.errors import S4SError
-from s4s.storage import probe
+from s4s.storage import probe, remedy
 
 
 def check_folder(option: str, path: Path) -> None:
     """Raise S4SError where a folder is a file, lies below one, or cannot be written; nothing is made."""
-    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    try:
+        existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    except OSError as error:  # a folder on the way may not be looked into
+        raise S4SError(f"{option} {path}: {remedy(error) or error}") from error
     if not existing.is_dir():
         raise S4SError(f"{option} {path}: {existing} is a file, but must be a folder")
     if (words := probe(existing)) is not None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def compare(
     first: Annotated[Path, typer.Argument(help="A solver's file.")],
     second: Annotated[Path, typer.Argument(help="Another's.")],
-    tolerance: Annotated[float, typer.Option(help="Relative difference up to which numbers are equal.")] = 1e-10,
+    tolerance: Annotated[float, typer.Option(help="Difference, relative or absolute, up to which numbers are equal.")] = 1e-10,
 ) -> None:
     """Say whether two files are the same solver; the exit code is 0 if so, 1 if not, 2 if one cannot be read.
 

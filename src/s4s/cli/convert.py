@@ -31,7 +31,7 @@ def convert(
     """
     from s4s.levels.imported import read_schedule
     from s4s.models.load import load_outline
-    from s4s.provenance import made_for
+    from s4s.provenance import check, made_for
     from s4s.solvers import solver as make
     from s4s.tableau import Tableau
 
@@ -44,16 +44,22 @@ def convert(
         raise S4SError(f"{schedule}: no list named {pick!r}; there are {', '.join(entry.name for entry in found)}")
     tableaux = {}
     for entry in chosen:
+        if (first := float(entry.levels[0])) > outline.s_max * (1 + 1e-4):
+            raise S4SError(
+                f"{schedule}: {entry.name or 'the list'} starts at noise level {first:.6g}, but model {outline.name} covers "
+                f"{outline.s_max:.6g} to {outline.s_min:.6g}; take a schedule for it, or set s_max in the model's YAML file"
+            )
         tableau = make(solver, entry.levels, start=outline.s_max, path=outline.path, **options)
         if entry.told is not None:
             tableau = replace(tableau, eval_levels=entry.told)
         if tableau.nfe in tableaux:
             names = ", ".join(repr(entry.name) for entry in found)
             raise S4SError(f"{schedule}: several lists with {tableau.nfe} evaluations; --pick one of {names}")
+        check(tableau, outline, f"model {outline.name}")
         tableaux[tableau.nfe] = tableau.with_meta(**made_for(outline), token=f"{solver}-{schedule.stem}")
     for nfe, tableau in tableaux.items():
         path = out / f"nfe~{nfe}.json"
-        if path.exists() and Tableau.load(path).digest() != tableau.digest():
+        if path.exists() and Tableau.load(path).as_json() != tableau.as_json():
             raise S4SError(f"{path} is there and another solver; give another --out, or remove it")
     for nfe, tableau in tableaux.items():
         tableau.save(out / f"nfe~{nfe}.json")

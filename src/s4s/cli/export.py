@@ -77,6 +77,7 @@ def comfyui(
     for needed in ("custom_nodes", "models"):
         if not (out / needed).is_dir():
             raise S4SError(f"{out}: has no folder {needed}; --out is the folder that ComfyUI was installed in")
+        check_folder("--out", out / needed)
     first = next(iter(found.values()))
     folder = out.joinpath("models", "s4s", first.meta["model"], first.meta["token"])
     there = read_tableaux(folder) if any(folder.glob("*.json")) else {}
@@ -94,7 +95,9 @@ def _config(folder: Path) -> dict[str, object]:
         if path.is_file():
             try:
                 values = json.loads(path.read_text())
-            except ValueError as error:
+            except OSError as error:
+                raise S4SError(f"{path}: cannot be read: {error.strerror}") from error
+            except (ValueError, RecursionError) as error:
                 raise S4SError(f"{path}: not JSON ({error})") from error
             if not isinstance(values, dict) or not isinstance(values.get("_class_name", ""), str):
                 raise S4SError(f"{path}: not the config of a scheduler of diffusers")

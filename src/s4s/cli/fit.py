@@ -25,7 +25,10 @@ SHIPPED = Path(__file__).parents[3] / "config" / "config.yaml"
 
 def fit(
     model: Annotated[str, typer.Argument(help="The model: a name in config/models, or a path of its YAML file.")],
-    nfe: Annotated[list[int], typer.Option(help="Number of network evaluations; give it again for further solvers.", min=1)],
+    nfe: Annotated[
+        list[int],
+        typer.Option(help="Number of network evaluations, at least the order; give it again for more.", min=1),
+    ],
     out: Annotated[
         Path, typer.Option(help="Folder for the solvers, nfe~N.json each; fits and pairs in it keep what they came from.")
     ],
@@ -44,8 +47,8 @@ def fit(
     """Learn a solver for one model: make the teacher's pairs, then fit, on the GPUs of this machine or its CPU.
 
     What is learned and how stands in config/config.yaml, as for the workflow: joint learns noise levels and coefficients at
-    once, s4s_alt in turns as the paper does, ld3 levels alone. An interrupted command goes on where it was; pairs are made
-    once for all solvers that share **--pairs**.
+    once, s4s_alt in turns as the paper does, ld3 levels alone. An interrupted command, given again, goes on where it was, but
+    for the last minute of pairs; these are made once for all solvers that share **--pairs**.
 
     Examples:
 
@@ -58,7 +61,7 @@ def fit(
     counts = {name: count for name, count in (("train", train), ("val", val)) if count is not None}
     study, definition, file = _study(model, solver, config, sorted(nfe), counts)
     spec, store = definition.spec(_settings(study, solver, distance)), pairs or out / "pairs"
-    for option, folder in (("--out", out), ("--pairs", store)):
+    for option, folder in (("--out", out), ("--out", out / "fits"), ("--pairs", store)):
         check_folder(option, folder)
     device = use_device(threads or os.cpu_count() or 1)
     from s4s.atomic import write_json

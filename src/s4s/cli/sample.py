@@ -23,7 +23,10 @@ TILE, GAP = 64, 2  # pixels that a small image is enlarged to, and between image
 def sample(
     model: Annotated[str, typer.Argument(help="The model: a name in config/models, or a path of its YAML file.")],
     tableau: Annotated[Path, typer.Argument(help="The solver's file, such as my-solver/nfe~5.json.")],
-    out: Annotated[Path, typer.Option(help="A .png with all images, an .npy array, or an .h5 file as the workflow's.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="A .png with all images, an .npy array, or an .h5 file; what is there is replaced."),
+    ],
     count: Annotated[int, typer.Option(help="Number of samples.", min=1)] = 16,
     seed: Annotated[int, typer.Option(help="Another seed is other noise.", min=0)] = 0,
     threads: Annotated[int, typer.Option(help="Of the CPU; 0 for all.", min=0)] = 0,

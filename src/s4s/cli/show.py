@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from s4s.cli.checks import check_file_name, extra
 if TYPE_CHECKING:
     from s4s.tableau import Tableau
 
+COLUMN = 13  # characters of a column of weights, with its borders
 PLOTS = (".pdf", ".png", ".svg")
 
 
@@ -26,8 +28,8 @@ def show(
 ) -> None:
     """Print a solver: what it was made for, its noise levels, and its weights.
 
-    A row is a network evaluation: the state's noise level, the level that the network is told, and the weights of all states
-    y and outputs D so far in the next state. With **--reduced** earlier states are eliminated; two solvers with the same
+    A row is a state: its noise level and the one that the network is told there, and, made of what, the weights of all states
+    y and outputs D before it. With **--reduced** earlier states are eliminated; two solvers with the same
     levels and reduced form compute the same thing.
 
     Example: `s4s show results/tableaux/digits/joint/nfe~5.json --reduced --plot joint5.pdf`
@@ -37,10 +39,10 @@ def show(
     if plot is not None:
         check_file_name("--plot", plot, PLOTS)
     solver = Tableau.load(tableau)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 10_000)  # a file or pipe has no width
     for key, value in facts(solver).items():
         console.print(f"[bold]{key}[/bold]  {escape(value)}", highlight=False)
-    for table in reduced_form(solver) if reduced else rows(solver):
+    for table in tables(solver, reduced, console.width):
         console.print(table)
     if plot is not None:
         with extra("plots"):
@@ -71,29 +73,43 @@ def facts(solver: Tableau) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def rows(solver: Tableau) -> list[Table]:
-    """The weights of states, with the levels, and those of outputs; row n makes state n."""
-    return [
-        _table(solver, "weights of earlier states", "y", [[0.0] * solver.nfe, *solver.A.tolist()], levels=True),
-        _table(solver, "weights of outputs", "D", [[0.0] * solver.nfe, *solver.B.tolist()]),
-    ]
+def tables(solver: Tableau, reduced: bool, width: int) -> list[Table]:
+    """The levels, and the weights of earlier states (reduced: of the start) and of outputs; row n makes state n.
 
-
-def reduced_form(solver: Tableau) -> list[Table]:
-    """The weights of the start and of the outputs in every state."""
-    a, b = solver.reduced()
-    return [
-        _table(solver, "weight of the start", "y", a[:, None].tolist(), levels=True),
-        _table(solver, "weights of outputs", "D", b.tolist()),
-    ]
-
-
-def _table(solver: Tableau, title: str, letter: str, numbers: list[list[float]], levels: bool = False) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for name in ["state", *(["level", "told"] if levels else []), *(f"{letter}_{j}" for j in range(len(numbers[0])))]:
-        table.add_column(name, justify="right", no_wrap=True)
+    Weights that do not fit into `width` characters beside each other go into further tables.
+    """
+    if reduced:
+        a, b = solver.reduced()
+        blocks = [("weight of the start", "y", a[:, None].tolist()), ("weights of outputs", "D", b.tolist())]
+    else:
+        empty = [[0.0] * solver.nfe]
+        blocks = [
+            ("weights of earlier states", "y", empty + solver.A.tolist()),
+            ("weights of outputs", "D", empty + solver.B.tolist()),
+        ]
+    states = [f"y_{n}" for n in range(solver.nfe + 1)]
     told = [f"{level:.5g}" for level in solver.eval_levels.tolist()] + ["-"]
-    for n, level in enumerate(solver.levels.tolist()):
-        about = [f"{level:.5g}", told[n]] if levels else []
-        table.add_row(f"y_{n}", *about, *(f"{number:.4f}" if number else "." for number in numbers[n]))
+    named = {"state": states, "level": [f"{level:.5g}" for level in solver.levels.tolist()], "told": told}
+    made = [_table("noise levels", named)]
+    for title, letter, numbers in blocks:
+        weights = {f"{letter}_{j}": [_weight(row[j]) for row in numbers] for j in range(len(numbers[0]))}
+        at_once = max(1, (width - COLUMN) // COLUMN)
+        for begin in range(0, len(weights), at_once):
+            some = dict(list(weights.items())[begin : begin + at_once])
+            made.append(_table(title, {"state": states, **some}))
+    return made
+
+
+def _weight(number: float) -> str:
+    if not number:
+        return "."
+    return f"{number:.4f}" if 1e-3 <= abs(number) < 1e4 else f"{number:.3g}"
+
+
+def _table(title: str, columns: dict[str, list[str]]) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     return table

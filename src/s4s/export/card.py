@@ -78,12 +78,16 @@ def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau])
     try:
         with file.open(newline="") as stream:
             rows = [row for row in csv.DictReader(stream) if (row.get("model"), row.get("solver")) == (model, token)]
+        if any(value is None for row in rows for value in row.values()):
+            raise ValueError("a row is cut off")
         rows = [row for row in rows if int(row["nfe"]) in tableaux]
         found = [
             [row["nfe"], *(f"{float(row[mean]):.4g} ± {float(row[std]):.2g}" if row[mean] else "-" for mean, std in _COLUMNS)]
             for row in rows
         ]
         about = [{key: row[key] for key in ("n_seeds", "n_samples", "features")} for row in rows]
+    except FileNotFoundError:
+        raise S4SError(f"{file}: no such file; the workflow writes results/tables/scores.csv") from None
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise S4SError(f"{file}: not a table of scores that the workflow wrote ({error})") from error
     if not rows:

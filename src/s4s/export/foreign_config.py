@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from s4s.errors import S4SError, one_line
+from s4s.errors import S4SError, one_line, shortened
 from s4s.models.paths import VPDiscrete
 from s4s.models.scheduler_config import understood
 from s4s.provenance import describes, part
@@ -38,8 +38,9 @@ def path_of_betas(*schedule: Any, **named: Any) -> VPDiscrete:
     """
     try:
         betas = DDPMScheduler(*schedule, **named).betas  # type: ignore[attr-defined]
-    except (NotImplementedError, TypeError, ValueError) as error:  # no such name, or, from a file, values of a wrong type
-        raise S4SError(f"the noise schedule is not supported: {one_line(error)}") from error
+    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:  # no such name, or values of a wrong type
+        given = ", ".join(map(str, (*schedule, *named.values())))
+        raise S4SError(f"the noise schedule is not supported: {one_line(error, 80)} ({shortened(given)})") from error
     return VPDiscrete(betas)
 
 
@@ -79,5 +80,6 @@ def config_of_tableau(tableau: Tableau, given: Mapping[str, Any]) -> dict[str, A
         return {}
     known = f"a path {about.get('path')} that is none of the usual ones" if about else "nothing of its network"
     raise S4SError(
-        f"the tableau says {known}; pass the scheduler that the pipeline has: from_tableau(file, like=pipe.scheduler)"
+        f"the tableau says {known}; pass the scheduler that the pipeline has: from_tableau(file, like=pipe.scheduler), or "
+        "s4s export diffusers --like FOLDER"
     )

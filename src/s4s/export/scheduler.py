@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -66,6 +67,9 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         sigma_data: float = 0.5,
         use_flow_sigmas: bool = False,
     ):
+        for name, number in (("num_train_timesteps", num_train_timesteps), ("sigma_data", sigma_data)):
+            if not isinstance(number, int | float) or not 0 < number < math.inf:
+                raise S4SError(f"{name} must be a positive number, got {number!r}")
         if path_type == "flow":
             self.coordinates = on_path(FlowMatching(), prediction_type, num_train_timesteps)
         elif path_type == "edm":

@@ -110,7 +110,7 @@ def make_distance(name: str, network: LayeredNetwork | None = None) -> Distance:
     """
     if name in ("perceptual", "features"):
         if network is None:
-            raise S4SError(f"distance {name!r} needs a perceptual network: name one in the model's file or pass one to fit")
+            raise S4SError(f"distance {name!r} needs a perceptual network: give the model's file one, or take l2 or l1")
         return perceptual(network) if name == "perceptual" else features(network)
     simple = {"l2": l2, "l1": l1}
     if name not in simple:

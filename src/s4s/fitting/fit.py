@@ -35,7 +35,7 @@ from s4s.solvers import solver
 from s4s.tableau import Tableau
 from s4s.teacher import TeacherPairs
 
-STATE_SECONDS = 20.0
+STATE_SECONDS = 2.0  # between states that are saved; longer where saving takes more than 2 % of it
 
 
 def fit(
@@ -119,6 +119,7 @@ def fit(
     )  # fmt: skip
     saved = load_state(state_path, name)
     started = last_saved = time.perf_counter()
+    cost = 0.0  # seconds that saving the state took
     loop = Loop(parameters, learning, Objective(places, val, rows, counter), driver, settings, radius)
     if saved is not None and not loop.same_start(saved):
         saved = None
@@ -135,9 +136,11 @@ def fit(
             loop.step()
             bar.update()
             bar.set_postfix(val=f"{loop.best_val:.5f}", refresh=False)
-            if state_path and (loop.finished() or time.perf_counter() - last_saved > STATE_SECONDS):
+            if state_path and (loop.finished() or time.perf_counter() - last_saved > STATE_SECONDS * max(1.0, 25 * cost)):
+                begun = time.perf_counter()
                 save_state(state_path, {"identity": name, "seconds": seconds(), **loop.state()})
                 last_saved = time.perf_counter()
+                cost = last_saved - begun
     about = {**made_for(denoiser), "start": base.meta, "evaluations": loop.evaluations * denoiser.passes,
              "teacher": pairs.teacher, "pairs": {"train": len(train), "val": len(val)},
              "validation": {"distance": settings.distance, "start": loop.history[0]["val"], "learned": loop.best_val},

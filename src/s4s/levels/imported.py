@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from s4s.errors import S4SError, one_line
+from s4s.errors import S4SError, one_line, shortened
 from s4s.models.checkpoint import refusal
 from s4s.models.paths import VE, VPDiscrete
 from s4s.models.paths import Path as GaussianPath
@@ -72,10 +72,12 @@ def read_schedule(file: str | Path, form: str | None, path: GaussianPath) -> lis
     if len(content) > LIMIT:
         raise S4SError(f"{file}: not a schedule: larger than {LIMIT} bytes; name the file that holds the schedule alone")
     of_torch = content[:2] in (b"PK", b"\x80\x02")  # what torch.save writes, and wrote before torch 1.6
+    if form == "ld3" and not of_torch:
+        raise S4SError(f"{file}: not a file of torch, as LD3's are; leave out the form")
     if form == "ld3" or (form is None and of_torch):
         return [_from_ld3(content, path, str(file))]
     try:
-        rows = list(_rows(content.decode(), str(file)))
+        rows = list(_rows(content.decode("utf-8-sig"), str(file)))
     except UnicodeDecodeError as error:
         raise S4SError(f"{file}: not text; LD3's files of torch have the form ld3, others are not known") from error
     if not rows:
@@ -104,6 +106,8 @@ def _from_list(name: str, row: list[float], form: str | None, path: GaussianPath
     if len(row) < 2:
         raise S4SError(f"{where}: a schedule has at least 2 numbers, got {len(row)}; write all of a list on one line")
     values = torch.tensor(row, dtype=torch.float64)
+    if row[0] < row[-1]:
+        raise S4SError(f"{where}: rises from {row[0]:g} to {row[-1]:g}; a schedule goes from noise to data: turn it round")
     if (form or _guess(name, row, path, where)) == "times":
         if isinstance(path, VPDiscrete) and values[-1] > 0:
             values = torch.cat([values, torch.zeros(1, dtype=torch.float64)])
@@ -143,7 +147,10 @@ def _levels_at(times: Tensor, path: GaussianPath, where: str) -> Tensor:
 def _checked(levels: Tensor, told: Tensor | None, name: str, where: str) -> Imported:
     for values in (levels, levels if told is None else told):
         if not bool(torch.isfinite(values).all()):
-            raise S4SError(f"{where}: a noise level, or that of a time, is not a finite number: {values.tolist()}")
+            raise S4SError(
+                f"{where}: a noise level, or that of a time, is not a finite number (time 1 of rectified flow has none): "
+                f"{shortened(str(values.tolist()))}"
+            )
     try:
         check_levels(levels)
     except S4SError as error:
