@@ -28,9 +28,9 @@ def show(
 ) -> None:
     """Print a solver: what it was made for, its noise levels, and its weights.
 
-    A row is a state: its noise level and the one that the network is told there, and, made of what, the weights of all states
-    y and outputs D before it. With **--reduced** earlier states are eliminated; two solvers with the same
-    levels and reduced form compute the same thing.
+    A row is a state: its noise level, the level that the network is told there, and the weights of the states y and outputs D
+    that it is made of. With **--reduced** earlier states are eliminated; two solvers with the same levels and reduced form
+    compute the same thing.
 
     Example: `s4s show results/tableaux/digits/joint/nfe~5.json --reduced --plot joint5.pdf`
     """
