@@ -656,6 +656,25 @@ def test_at_full_strength_the_whole_solver_runs(case, kind, name, attached, capl
     assert not [record for record in caplog.records if record.name.startswith("s4s")]
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+def test_image_to_image_with_packed_latents(case, strength):
+    case = case("flux")
+    tableau = made("told", case.model)
+    pipe = quiet(diffusers.FluxImg2ImgPipeline(**{**case.pipe.components, "scheduler": scheduler_for(case, tableau)}))
+    clean, noise = (torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (7, 0))
+    found = pipe(
+        builder.CAPTIONS[:2], image=clean, strength=strength, num_inference_steps=NFE, height=16, width=16,
+        max_sequence_length=12, output_type="latent", generator=torch.Generator().manual_seed(0),
+    ).images  # fmt: skip
+    packed = pipe._pack_latents
+    clean, noise = (packed(rows, 2, 4, 8, 8) for rows in (clean, noise))
+    if strength < 1:
+        remaining = torch.cat([tableau.eval_levels[2:], tableau.levels[-1:]])
+        tableau = restarted(remaining)
+    y = clean + noise * tableau.levels[0].float()
+    assert difference(found, s4s.sample(case.model, y, tableau, case.condition)) < TOLERANCE
+
+
 @pytest.mark.parametrize("name", ["unipc", "pc_told"])
 def test_base_and_refiner_share_a_run(case, name):
     """SDXL's base ends after two of five steps, and the refiner goes on from its state with DPM-Solver++ on the rest."""

@@ -14,6 +14,7 @@ from s4s import S4SError
 from s4s.models import pipeline, stable_diffusion
 from s4s.models.files import WeightFile, read_model_file
 from s4s.models.load import load_outline
+from s4s.models.paths import VPDiscrete
 from s4s.models.prompts import prompt_numbers, read_prompts, store_embeddings
 from s4s.seeds import sample_seeds
 from tests.builders import pipelines as builder
@@ -229,6 +230,20 @@ def test_wrong_folders_are_refused(tmp_path, damage, message):
 
 def edit(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "path"),
+    [
+        ("stable_diffusion_3", {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}, {"path": "flow"}),
+        ("stable_diffusion", {"_class_name": "LCMScheduler"}, VPDiscrete.scaled_linear().description()),
+    ],
+)
+def test_a_scheduler_says_what_its_class_has_by_default(tmp_path, kind, config, path):
+    values = builder.write(kind, tmp_path / "folder")
+    (tmp_path / "folder/scheduler/scheduler_config.json").write_text(json.dumps(config))
+    prediction = "flow" if path["path"] == "flow" else "epsilon"
+    assert s4s.load_model(described(tmp_path, values)).parametrisation == {**path, "prediction": prediction}
 
 
 @pytest.mark.parametrize(
