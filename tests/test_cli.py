@@ -477,6 +477,7 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
         (("fit", "digits", "--nfe", "3", "--out", "out", "--config", "two.txt"), "two.txt: cannot be read: expected"),
         (("fit", "digits", "--nfe", "3", "--out", "out", "--config", "list.yaml"), "list.yaml: must hold keys and values"),
         (("fit", "digits", "--nfe", "3", "--out", "out", "--distance", "l3"), "distance: Input should be"),
+        (("fit", "tabular", "--nfe", "3", "--out", "out", "--distance", "lpips"), r"lpips needs images .*, not \[1, 30\]"),
         (("show", "overflow.json"), "overflow.json: its numbers, or the weights .* are beyond what a state can hold"),
         (("show", "two.txt"), r"two.txt: cannot read this tableau: .*Invalid JSON: .{1,60}; make the file again"),
         (("show", "empty.json"), r"empty.json: cannot read .* format: Field required \(and 7 other problems\); make"),

@@ -153,10 +153,11 @@ def distance_of(settings: FitSettings, network: LayeredNetwork | None, denoiser:
     """The distance that the settings name, where the denoiser is.
 
     Raises:
-        S4SError: if its network is missing.
+        S4SError: if its network is missing, or it is one of images and the denoiser's samples are none.
     """
     if settings.distance != "lpips":
         return make_distance(settings.distance, network)
-    from s4s.fitting.lpips_distance import load_lpips
+    from s4s.fitting.lpips_distance import check_images, load_lpips
 
+    check_images(denoiser.decode(torch.zeros(1, *denoiser.shape, dtype=denoiser.dtype, device=denoiser.device)))
     return load_lpips(settings.lpips_network, settings.lpips_weights, device=denoiser.device)

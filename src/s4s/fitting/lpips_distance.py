@@ -64,10 +64,15 @@ def load_lpips(
     return Distance(blocks, "square")
 
 
-def _large_and_coloured(images: Tensor) -> Tensor:
-    """[B, 1 or 3, H, W] -> [B, 3, at least 32, at least 32], float32."""
+def check_images(images: Tensor) -> None:
+    """Raise S4SError where these are no images [B, 1 or 3, H, W]."""
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise S4SError(f"the distance lpips needs images [B, 1 or 3, H, W], not {list(images.shape)}; take l2 for other states")
+
+
+def _large_and_coloured(images: Tensor) -> Tensor:
+    """[B, 1 or 3, H, W] -> [B, 3, at least 32, at least 32], float32."""
+    check_images(images)
     images = images.float()
     size = [max(side, SMALLEST) for side in images.shape[2:]]
     if size != list(images.shape[2:]):
