@@ -31,6 +31,12 @@ def part(tableau: Tableau, key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def guidance(tableau: Tableau) -> float | None:
+    """The scale of classifier-free guidance that a learned tableau's meta says it was fitted with; None if it says none."""
+    found = tableau.meta.get("guidance")
+    return found if isinstance(found, int | float) else None
+
+
 def validated(tableau: Tableau) -> str:
     """What a learned tableau's meta says of its distance from the teacher on the validation pairs; "" if it says nothing."""
     words = "{start:.4g} at the start, {learned:.4g} learned ({distance} distance)"

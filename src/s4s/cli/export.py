@@ -37,14 +37,14 @@ def diffusers(
     then `pipe.scheduler = S4SScheduler.from_pretrained("s4s-sd15")`
     """
     from s4s.atomic import write_text
-    from s4s.export.card import DIFFUSERS, card
+    from s4s.export.card import card, use_in_diffusers
     from s4s.export.collection import read_tableaux
     from s4s.export.scheduler import S4SScheduler
 
     check_folder("--out", out)
     found = read_tableaux(tableaux)
     scheduler = S4SScheduler.from_tableau(list(found.values()), like=None if like is None else _config(like))
-    page = card(found, DIFFUSERS.format(folder=out, steps=next(iter(found))), licence, scores)
+    page = card(found, use_in_diffusers(out, found), licence, scores)
     scheduler.save_pretrained(out)
     write_text(out / "README.md", page)
     print(f"{out}: {', '.join(map(str, found))} steps")

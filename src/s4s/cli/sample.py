@@ -49,7 +49,7 @@ def sample(
     from s4s.atomic import atomic_path
     from s4s.models.files import identity
     from s4s.models.load import load_model
-    from s4s.provenance import check
+    from s4s.provenance import check, guidance
     from s4s.samples import draw_samples
     from s4s.seeds import sample_seeds
     from s4s.tableau import Tableau
@@ -58,6 +58,8 @@ def sample(
     check(solver, denoiser, f"model {denoiser.name}")
     if (fitted := solver.meta.get("model", denoiser.name)) != denoiser.name:
         print(f"note: this solver was made for model {fitted}, not for {denoiser.name}", file=sys.stderr)
+    if (scale := guidance(solver)) not in (None, denoiser.guidance):
+        print(f"note: this solver was fitted with guidance {scale:g}, but the model has {denoiser.guidance:g}", file=sys.stderr)
     seeds, form = sample_seeds("test", count, seed), out.suffix.lower()
     if form == ".h5":
         draw_samples(denoiser, solver, {f"test~{seed}": seeds}, denoiser.block, out, identity(model))

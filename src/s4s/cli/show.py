@@ -53,7 +53,7 @@ def show(
 
 def facts(solver: Tableau) -> dict[str, str]:
     """What a person wants to know first."""
-    from s4s.provenance import part, validated
+    from s4s.provenance import guidance, part, validated
 
     meta: dict[str, Any] = solver.meta
     network = ", ".join(f"{key} {value}" for key, value in part(solver, "parametrisation").items())
@@ -64,6 +64,7 @@ def facts(solver: Tableau) -> dict[str, str]:
         "solver": str(meta.get("token", meta.get("solver", ""))),
         "model": str(meta.get("model", "")),
         "network": network,
+        "guidance": "" if (scale := guidance(solver)) is None else f"{scale:g}",
         "teacher": str(meta.get("teacher") or ""),
         "pairs": " and ".join(f"{count} for {split}" for split, count in part(solver, "pairs").items()),
         "validation": validated(solver),

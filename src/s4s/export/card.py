@@ -11,14 +11,14 @@ import yaml
 
 from s4s.errors import S4SError
 from s4s.export.collection import listed
-from s4s.provenance import part, validated
+from s4s.provenance import guidance, part, validated
 from s4s.tableau import Tableau
 
 DIFFUSERS = """```python
 from s4s.export import S4SScheduler
 
 pipe.scheduler = S4SScheduler.from_pretrained("{folder}")
-images = pipe(..., num_inference_steps={steps}).images
+images = pipe(..., {options}).images
 ```"""
 COMFYUI = """In ComfyUI, with the node S4S Solver, which `s4s export comfyui` puts there: choose the model and one of these
 files in the node, and connect its SAMPLER and SIGMAS to SamplerCustom or SamplerCustomAdvanced."""
@@ -29,7 +29,7 @@ def card(tableaux: Mapping[int, Tableau], use: str, licence: str, scores: str | 
 
     Args:
         tableaux: one solver at several numbers of evaluations, as `read_tableaux` gives them.
-        use: how it is used: DIFFUSERS, with the folder or hub's name that it is loaded from and a number of steps, or COMFYUI.
+        use: how it is used: `use_in_diffusers(...)` or COMFYUI.
         licence: identifier of the licence, as the hub spells it.
         scores: results/tables/scores.csv, whose rows on this model and solver are shown.
     Raises:
@@ -40,7 +40,8 @@ def card(tableaux: Mapping[int, Tableau], use: str, licence: str, scores: str | 
     parts = [
         f"---\n{head}---\n\n# {token}: a solver for {model} in {listed(tableaux)} steps",
         "A solver for a pre-trained diffusion model: coefficients and noise levels with which it samples in few evaluations of "
-        f"its network. It was made for {model} and belongs to no other model, whose weights are not part of it.",
+        f"its network. It was made for {model}{_guided(tableaux)} and belongs to no other model, whose weights are not part of "
+        "it.",
         _table(
             [
                 "evaluations",
@@ -57,6 +58,19 @@ def card(tableaux: Mapping[int, Tableau], use: str, licence: str, scores: str | 
         parts += ["## Scores", *_scores(Path(scores), model, token, tableaux)]
     parts += ["## Use", use]
     return "\n\n".join(parts) + "\n"
+
+
+def use_in_diffusers(folder: str | Path, tableaux: Mapping[int, Tableau]) -> str:
+    """How it is used in diffusers, loaded from a folder or a hub's name."""
+    nfe, tableau = next(iter(tableaux.items()))
+    scale = guidance(tableau)
+    options = f"num_inference_steps={nfe}" + ("" if scale is None else f", guidance_scale={scale:g}")
+    return DIFFUSERS.format(folder=folder, options=options)
+
+
+def _guided(tableaux: Mapping[int, Tableau]) -> str:
+    scales = sorted({f"{scale:g}" for tableau in tableaux.values() if (scale := guidance(tableau)) is not None})
+    return f" with guidance {' and '.join(scales)}" if scales else ""
 
 
 def _common(tableaux: Mapping[int, Tableau], key: str) -> str:

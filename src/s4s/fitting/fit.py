@@ -145,6 +145,8 @@ def fit(
              "teacher": pairs.teacher, "pairs": {"train": len(train), "val": len(val)},
              "validation": {"distance": settings.distance, "start": loop.history[0]["val"], "learned": loop.best_val},
              }  # fmt: skip
+    if denoiser.guidance != 1:
+        about["guidance"] = denoiser.guidance
     tableau = replace(parameters.tableau(loop.best).detach(), meta=about)
     return FitResult(tableau, loop.history, loop.evaluations, seconds())
 

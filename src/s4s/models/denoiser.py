@@ -24,6 +24,7 @@ class Denoiser(ABC):
         path: the Gaussian path whose time the time schedules count in; the VP path with linear beta unless it has its own.
         parametrisation: what the network takes and gives, as plain values: its `path`, which need not be the one above, and its
             `prediction`; empty where it is not known. Solvers made for the model carry it along.
+        guidance: scale of classifier-free guidance; 1 for none.
         passes: states through the network for each evaluation: 2 with classifier-free guidance.
         block: rows in one call of the network when samples are drawn for files; the last bits of a row depend on it.
     """
@@ -36,6 +37,7 @@ class Denoiser(ABC):
     dtype: torch.dtype = torch.float32
     path: Path = VPLinear()
     parametrisation: dict[str, Any] = {}  # noqa: RUF012  # replaced, never changed
+    guidance: float = 1.0
     passes: int = 1
     block: int = 64
 
