@@ -484,6 +484,10 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
         (("fit", "digits", "--nfe", "3", "--out", "out", "--config", "list.yaml"), "list.yaml: must hold keys and values"),
         (("fit", "digits", "--nfe", "3", "--out", "out", "--distance", "l3"), "distance: Input should be"),
         (("fit", "tabular", "--nfe", "3", "--out", "out", "--distance", "lpips"), r"lpips needs images .*, not \[1, 30\]"),
+        (
+            ("show", "extra.json"),
+            "extra.json: .* levles: unknown key; check its spelling against docs/tableau.schema.json; make",
+        ),
         (("show", "overflow.json"), "overflow.json: its numbers, or the weights .* are beyond what a state can hold"),
         (("show", "two.txt"), r"two.txt: cannot read this tableau: .*Invalid JSON: .{1,60}; make the file again"),
         (("show", "empty.json"), r"empty.json: cannot read .* format: Field required \(and 7 other problems\); make"),
@@ -531,6 +535,7 @@ def test_wrong_input_is_one_line(files, arguments, message, monkeypatch, capsys)
         (files / f"{name}.txt").write_text(levels)
     large = s4s.Tableau(LEVELS, 1e30 * torch.eye(3), torch.eye(3))
     (files / "overflow.json").write_text(json.dumps(large.as_json()))
+    (files / "extra.json").write_text(json.dumps({**s4s.Tableau.load(files / "ddim.json").as_json(), "levles": [1]}))
     (files / "empty.json").write_text("{}")
     (files / "cut.csv").write_text(SCORES.splitlines()[0] + "\ndigits,ddim,joint,x,y,3,3,256\n")
     for folder in ("betas", "folder.png", "ComfyUI/custom_nodes", "ComfyUI/models", "sigma_data", "negative", "deep"):

@@ -103,7 +103,7 @@ def edited(**changes):
         ({"solvers": ["dpmp3m-edm"]}, "unknown solver 'dpmp3m-edm'; defined: "),
         ({"models": ["digit"]}, "unknown model 'digit'; known: .*digits"),
         ({"models": ["no/such.yaml"]}, "no/such.yaml: no such model file"),
-        ({"seed": [1]}, "config: seed: unknown key"),
+        ({"seed": [1]}, "config: seed: unknown key; check its spelling against the comments in config/config.yaml"),
         ({"seeds": [-1]}, r"seeds\.0"),
         ({"teacher": {"step": 3}}, "teacher.step: unknown key"),
         ({"fit": {"distance": "l3"}}, "fit.distance: .*'perceptual', 'l2', 'l1', 'lpips' or 'features'.*l3"),

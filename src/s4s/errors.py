@@ -19,13 +19,13 @@ def shortened(text: str, length: int = 80) -> str:
     return text if len(text) <= length else f"{text[: length // 2]} ... {text[-length // 2 + 5 :]}"
 
 
-def explain(error: ValidationError, where: str) -> str:
-    """One line for each problem that pydantic found in `where` (a file or the name of a config)."""
+def explain(error: ValidationError, where: str, keys: str = "the comments in config/config.yaml") -> str:
+    """One line for each problem that pydantic found in `where` (a file or the name of a config); `keys` has the known keys."""
     lines = []
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"]) or "(top level)"
         if problem["type"] == "extra_forbidden":
-            message = "unknown key; check its spelling"
+            message = f"unknown key; check its spelling against {keys}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
             if not isinstance(problem["input"], dict) and problem["type"] not in ("missing", "json_invalid"):

@@ -16,6 +16,7 @@ class JsonFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     what: ClassVar[str]
+    keys: ClassVar[str] = "those of files that s4s has written"
 
     def save(self, path: str | Path) -> None:
         """Write the JSON form; floats read back bit for bit."""
@@ -35,6 +36,6 @@ class JsonFile(BaseModel):
         except UnicodeDecodeError as error:
             raise S4SError(f"{path}: cannot read {cls.what}: the file is not text; make it again or restore it") from error
         except ValidationError as error:
-            first, *others = explain(error, f"{path}: cannot read {cls.what}").splitlines()
+            first, *others = explain(error, f"{path}: cannot read {cls.what}", cls.keys).splitlines()
             more = f" (and {len(others)} other problems)" if others else ""
             raise S4SError(f"{first}{more}; make the file again or restore it") from error

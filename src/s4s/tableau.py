@@ -160,7 +160,7 @@ class Tableau:
         try:
             return TableauFile.model_validate(values).tableau()
         except ValidationError as error:
-            raise S4SError(explain(error, where)) from error
+            raise S4SError(explain(error, where, TableauFile.keys)) from error
 
 
 def check_levels(levels: Tensor) -> None:
@@ -180,6 +180,7 @@ class TableauFile(JsonFile):
 
     model_config = ConfigDict(strict=True)
     what = "this tableau"
+    keys = "docs/tableau.schema.json"
     format: Literal["s4s-tableau/1"]
     nfe: int = Field(ge=1, description="number N of network evaluations")
     levels: list[Level] = Field(
