@@ -65,7 +65,7 @@ def test_show_prints_levels_and_weights(files, options):
     tableau = s4s.Tableau.load(files / "ddim.json")
     numbers = tableau.reduced().b[3] if options else tableau.B[2]
     assert {"80", "0.002", "digits", "ddim", tableau.digest(), "y_3", "D_2"} <= words
-    assert {f"{number:.4f}" for number in numbers.tolist() if number > 1e-3} <= words
+    assert {f"{number:.4f}" if abs(number) >= 1e-3 else f"{number:.3g}" for number in numbers.tolist() if number} <= words
 
 
 def test_show_keeps_its_numbers_at_any_width(tmp_path, capsys):

@@ -111,7 +111,7 @@ def test_a_solver_of_another_path_is_refused():
         (
             TABLEAUX["dpmpp"](LEVELS),
             torch.linspace(20, 1, 9),
-            "no solver for 8 steps; there are solvers for 4: take sigmas",
+            "no solver for 8 steps; there are solvers for 4: take sigmas from",
         ),
         (TABLEAUX["dpmpp"](LEVELS), LEVELS[:1], "at least 2 levels"),
     ],

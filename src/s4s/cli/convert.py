@@ -44,7 +44,7 @@ def convert(
         raise S4SError(f"{schedule}: no list named {pick!r}; there are {', '.join(entry.name for entry in found)}")
     tableaux = {}
     for entry in chosen:
-        if (first := float(entry.levels[0])) > outline.s_max * (1 + 1e-4):
+        if (first := float(entry.levels[0])) > outline.s_max:
             raise S4SError(
                 f"{schedule}: {entry.name or 'the list'} starts at noise level {first:.6g}, but model {outline.name} covers "
                 f"{outline.s_max:.6g} to {outline.s_min:.6g}; take a schedule for it, or set s_max in the model's YAML file"

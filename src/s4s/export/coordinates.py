@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from s4s.errors import S4SError
 from s4s.models.edm import EDMPreconditioning
@@ -55,6 +56,11 @@ def on_path(path: VPDiscrete | FlowMatching, prediction: str, flow_times: int = 
     ends = (0.0, math.inf) if flow else (level_of_time(0.0), level_of_time(path.times - 1.0))
     about = {**path.description(), "prediction": "flow" if prediction == "flow_prediction" else prediction}
     return Coordinates(factors, level_of_time, *ends, about)
+
+
+def on_table(sigmas: Tensor, prediction: str) -> Coordinates:
+    """Of a network with a table of times, by their noise levels, rising, [T], as other programs keep them."""
+    return on_path(VPDiscrete(alphas_cumprod=1 / (1 + sigmas.cpu().double() ** 2)), prediction)
 
 
 def _on_path(path: VPDiscrete | FlowMatching, prediction: str, unit: float, s: float) -> Factors:

@@ -38,7 +38,12 @@ def path_of_betas(*schedule: Any, **named: Any) -> VPDiscrete:
     """
     try:
         betas = DDPMScheduler(*schedule, **named).betas  # type: ignore[attr-defined]
-    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:  # no such name, or values of a wrong type
+    except (
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # no such name, wrong values
         given = ", ".join(map(str, (*schedule, *named.values())))
         raise S4SError(f"the noise schedule is not supported: {one_line(error, 80)} ({shortened(given)})") from error
     return VPDiscrete(betas)

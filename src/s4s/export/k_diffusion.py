@@ -10,8 +10,8 @@ from torch import Tensor
 
 from s4s.errors import S4SError
 from s4s.export.collection import Source, pick, read_tableaux, restarted
-from s4s.export.coordinates import Coordinates, on_path, preconditioned
-from s4s.models.paths import FlowMatching, VPDiscrete
+from s4s.export.coordinates import Coordinates, on_table, preconditioned
+from s4s.models.paths import FlowMatching
 from s4s.progress import progress
 from s4s.provenance import check, part
 from s4s.sampling import run
@@ -96,7 +96,7 @@ def coordinates_of(model: Any) -> Coordinates | None:
         names = [kind.__name__ for kind in type(model).__mro__ if kind.__module__.startswith("k_diffusion.")]
         for name in names:
             if name in OF_TABLES:
-                return on_path(VPDiscrete(alphas_cumprod=1 / (1 + model.sigmas.cpu().double() ** 2)), OF_TABLES[name])
+                return on_table(model.sigmas, OF_TABLES[name])
         if "Denoiser" in names:  # of Karras et al. (k_diffusion/layers.py)
             return preconditioned(float(model.sigma_data))
         model = getattr(model, "inner_model", None)

@@ -15,7 +15,7 @@ UNIT = 0.01  # a start within this of unit noise is taken for it, as by diffuser
 
 
 class Attachment:
-    """Undoes what attached networks."""
+    """What `attach` returns: it undoes the attaching."""
 
     def __init__(self, handles: Sequence[RemovableHandle] = ()):
         self.handles = handles

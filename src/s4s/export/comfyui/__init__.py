@@ -21,9 +21,9 @@ from comfy.samplers import KSAMPLER
 from comfy_api.latest import ComfyExtension, io
 
 from s4s.errors import S4SError
-from s4s.export.coordinates import Coordinates, on_path, preconditioned
+from s4s.export.coordinates import Coordinates, on_path, on_table, preconditioned
 from s4s.export.k_diffusion import sample_s4s, sigmas_of
-from s4s.models.paths import FlowMatching, VPDiscrete
+from s4s.models.paths import FlowMatching
 from s4s.provenance import check
 from s4s.tableau import Tableau
 
@@ -100,7 +100,7 @@ def coordinates_of(sampling: Any) -> Coordinates:
     if output in ("CONST", "COSMOS_RFLOW") and getattr(sampling, "noise_scale", 1.0) == 1:  # else noise is not unit normal
         return on_path(FlowMatching(), "flow_prediction")
     if levels == "ModelSamplingDiscrete" and output in PREDICTIONS:
-        return on_path(VPDiscrete(alphas_cumprod=1 / (1 + sampling.sigmas.cpu().double() ** 2)), PREDICTIONS[output])
+        return on_table(sampling.sigmas, PREDICTIONS[output])
     known = preconditioned(float(getattr(sampling, "sigma_data", 1.0)))
     if output != "EDM":
         known = known._replace(parametrisation={"path": f"{levels} with {output}"})
