@@ -114,7 +114,7 @@ stop() {
   for daemon in slurmd slurmctld slurmdbd mariadbd munged; do
     [ ! -f "$base/run/$daemon.pid" ] || kill "$(cat "$base/run/$daemon.pid")" 2> /dev/null || true
     for _ in $(seq 40); do
-      [ -f "$base/run/$daemon.pid" ] && kill -0 "$(cat "$base/run/$daemon.pid")" 2> /dev/null || break
+      [ -f "$base/run/$daemon.pid" ] && kill -0 "$(cat "$base/run/$daemon.pid" 2> /dev/null)" 2> /dev/null || break
       sleep 0.25
     done
   done
