@@ -12,8 +12,8 @@ help:  ## what can be made
 figures: environment  ## run the comparison that config/config.yaml names, and draw its tables and figures
 	$(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS)
 
-test: environment  ## run the tests
-	$(BIN)/python -m pytest
+test: environment  ## run the tests, a file per core at a time
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 report: environment  ## Snakemake's own report, results/snakemake-report.zip, after `make figures`
 	$(BIN)/snakemake --report results/snakemake-report.zip

@@ -504,6 +504,11 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
             "rise.txt: list 1: rises from 0.002 to 80; .* turn it round",
         ),
         (
+            ("convert", "told.pt", "--solver", "heun", *TO),
+            "told.pt has a second list, what the network is told at each level, but heun evaluates between levels too; take",
+        ),
+        (("export", "comfyui", "nan.json", "--out", "nodes"), "nan.json: .*meta.* must hold plain JSON values, all numbers"),
+        (
             ("convert", "two.txt", "--form", "ld3", *TO),
             "two.txt: not a file of torch, as LD3's are",
         ),
@@ -528,6 +533,9 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
 )
 def test_wrong_input_is_one_line(files, arguments, message, monkeypatch, capsys):
     s4s.solver("ddim", LEVELS[:3]).save(files / "short.json")
+    torch.save({"best_t_steps": torch.tensor([80.0, 5.0, 0.5, 0.002, 80.0, 5.1, 0.51, 0.002])}, files / "told.pt")
+    of_nan = {**s4s.solver("ddim", LEVELS).as_json(), "meta": {"model": "m", "token": "t", "loss": float("nan")}}
+    (files / "nan.json").write_text(json.dumps(of_nan))
     (files / "two.txt").write_text("# one\n80 5 0.6 0.002\n# two\n80 6 0.7 0.002\n")
     (files / "list.yaml").write_text("- digits\n")
     (files / "latin.yaml").write_bytes("name: é".encode("latin-1"))
@@ -606,6 +614,8 @@ def test_values_of_a_wrong_type_are_named(config, change):
 @pytest.mark.parametrize("meta", [
     {"validation": 0.1, "pairs": "512", "evaluations": "many", "parametrisation": "edm", "token": "[/a]", "model": "$\\frac$"},
     {"validation": {}, "pairs": {"train": 3}, "parametrisation": {"path": "edm"}, "token": "[bold]", "model": 3},
+    {"parametrisation": {"path": ["vp"], "levels": ["x"]}, "token": "t", "model": "[m]"},
+    {"parametrisation": {"prediction": ["x", 1], "levels": [1, 2.5]}, "token": "t", "model": "[m]"},
 ])  # fmt: skip
 def test_what_others_write_into_the_meta_does_no_harm(tmp_path, meta):
     s4s.solver("ddim", LEVELS).with_meta(**meta).save(tmp_path / "nfe~3.json")
@@ -616,7 +626,7 @@ def test_what_others_write_into_the_meta_does_no_harm(tmp_path, meta):
     (tmp_path / "comfyui/custom_nodes").mkdir(parents=True)
     (tmp_path / "comfyui/models").mkdir()
     like = ("--like", tmp_path / "like")
-    for target, options in (("diffusers", like), ("comfyui", ())):
+    for target, options in (("diffusers", ()), ("diffusers", like), ("comfyui", ())):
         done = run("export", target, tmp_path / "nfe~3.json", *options, "--out", tmp_path / target)
         assert done.exit_code == 0 or isinstance(done.exception, s4s.S4SError), done.exception
     assert "must name its model and itself" in str(done.exception) and not [*(tmp_path / "comfyui/models").iterdir()]

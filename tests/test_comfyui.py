@@ -175,6 +175,7 @@ KINDS = {  # ComfyUI's classes, the parametrisation that a solver is made for, a
     "edm": (ModelSamplingContinuousEDM, EDM, {"path": "edm", "sigma_data": 0.5, "prediction": "edm"}, 80.0, 0.002),
     "flow": (ModelSamplingDiscreteFlow, CONST, FLOW, 500.0, 1e-4),
     "cosmos": (ModelSamplingContinuousEDM, COSMOS_RFLOW, FLOW, 80.0, 0.002),
+    "cosmos from above": (ModelSamplingContinuousEDM, COSMOS_RFLOW, FLOW, 999.0, 0.002),
 }
 
 
@@ -213,13 +214,16 @@ def test_a_run_from_the_middle_begins_from_an_image(node, tmp_path, kind):
 
 
 def test_an_interruption_passes(node, tmp_path):
-    _, model = written(tmp_path, "noise")
+    """And the next run is whole."""
+    tableau, model = written(tmp_path, "noise")
     sampler, sigmas = node.execute(model, "nfe~5.json").args
     arguments = {"model_options": {"transformer_options": {}}, "seed": 7}
     with pytest.raises(KeyboardInterrupt):
         sampler.sample(
             guided(model, []), sigmas, arguments, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt), noise(), noise()
         )
+    found = sampler.sample(guided(model, []), sigmas, arguments, lambda *_: None, noise(), torch.zeros(5, 2))
+    assert torch.allclose(found, s4s.sample(MODEL, noise() * tableau.levels[0], tableau), atol=1e-4)
 
 
 @pytest.mark.parametrize(

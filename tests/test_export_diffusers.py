@@ -431,11 +431,19 @@ def test_a_saved_pipeline_loads_in_another_program(case, tmp_path):
     assert done.stdout == "[5]\n", done.stderr
 
 
-def test_a_scheduler_can_be_sent_to_another_process(case):
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_scheduler_can_be_sent_to_another_process(case, attached):
+    """Where it is attached to nothing."""
     case = case("stable_diffusion")
-    scheduler = scheduler_for(case, made("unipc", case.model))
-    for again in (pickle.loads(pickle.dumps(scheduler)), copy.deepcopy(scheduler)):
-        assert ran_twice(case, scheduler, again)
+    scheduler = scheduler_for(case, made("kappa", case.model))
+    handle = scheduler.attach(case.network) if attached else None
+    again = pickle.loads(pickle.dumps(scheduler))
+    noise = unit_noise(case.model)
+    expected = run(case, scheduler, noise).last
+    if handle is not None:
+        handle.remove()
+    assert difference(run(case, again, noise).last, expected) < TOLERANCE
+    assert ran_twice(case, scheduler, copy.deepcopy(scheduler))
 
 
 @pytest.mark.parametrize("theirs", ["LCM", "TCD", "HeunDiscrete", "KDPM2Discrete", "UnCLIP", "PNDM"])
@@ -446,7 +454,8 @@ def test_what_a_scheduler_leaves_to_its_defaults_is_taken_over(theirs):
         alphas = own.alphas_cumprod.double()
         times = torch.tensor([1.0, 500.0, 999.0]).long()
         expected = ((1 - alphas) / alphas).sqrt()[times].tolist()
-        assert [coordinates.level_of_time(float(time)) for time in times] == pytest.approx(expected, rel=1e-3)
+        of_clean, of_noise = zip(*(coordinates.at_time(float(time)) for time in times), strict=True)
+        assert [noise / clean for clean, noise in zip(of_clean, of_noise, strict=True)] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -501,6 +510,16 @@ def test_a_flow_network_that_predicts_data_is_kept(case):
     made_directly = S4SScheduler(path_type="flow", prediction_type="sample", use_flow_sigmas=True)
     for config in (scheduler.config, {**scheduler.config, "_class_name": "S4SScheduler"}, made_directly.config):
         assert S4SScheduler.from_config(config).coordinates.parametrisation == scheduler.coordinates.parametrisation
+
+
+@pytest.mark.parametrize("theirs", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
+@pytest.mark.parametrize("prediction", ["flow_prediction", "sample"])
+def test_other_schedulers_for_flow_matching_say_what_is_predicted(theirs, prediction):
+    own = getattr(diffusers, theirs)(use_flow_sigmas=True, prediction_type=prediction)
+    tableau = s4s.solver("ddim", torch.tensor([10.0, 1.0]))
+    for like in (own, own.config, {**own.config, "_class_name": theirs}):
+        about = S4SScheduler.from_tableau(tableau, like).coordinates.parametrisation
+        assert about == {"path": "flow", "prediction": prediction.removesuffix("_prediction")}
 
 
 def test_settings_may_stand_in_for_what_a_tableau_does_not_say():
@@ -560,11 +579,19 @@ def test_a_run_needs_set_timesteps_and_has_an_end(case):
         S4SScheduler().set_timesteps(5)
 
 
-def test_views_that_share_a_scheduler(case):
+class Smooth(nn.Module):
+    def forward(self, sample, time):
+        return smooth_network(sample, time)
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_views_that_share_a_scheduler(case, attached):
     """StableDiffusionPanoramaPipeline runs several views with one scheduler, whose attributes it copies and puts back."""
-    case = case("stable_diffusion")
-    scheduler, views = scheduler_for(case, made("pc", case.model)), [unit_noise(case.model), unit_noise(case.model) / 2]
+    case, smooth_network = case("stable_diffusion"), Smooth()
+    scheduler, views = scheduler_for(case, made("kappa", case.model)), [unit_noise(case.model), unit_noise(case.model) / 2]
     expected = [Loop(smooth_network, scheduler)(NFE, view) for view in views]
+    if attached:
+        scheduler.attach(smooth_network)
     scheduler.set_timesteps(NFE)
     found, status = [view * scheduler.init_noise_sigma for view in views], [copy.deepcopy(scheduler.__dict__)] * 2
     for t in scheduler.timesteps:
@@ -573,7 +600,7 @@ def test_views_that_share_a_scheduler(case):
             output = smooth_network(found[n], t.expand(2))
             found[n] = scheduler.step(output, t, found[n]).prev_sample
             status[n] = copy.deepcopy(scheduler.__dict__)
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    assert all(difference(*pair) < 1e-6 for pair in zip(found, expected, strict=True))
 
 
 @torch.no_grad()
@@ -594,6 +621,16 @@ def test_what_ddim_alone_has_is_refused(case):
         scheduler.step(noise, scheduler.timesteps[0], noise, per_token_timesteps=None)
     with pytest.raises(S4SError, match="counts with noise levels itself"):
         scheduler.scale_model_input(torch.tensor(3.0), scheduler.timesteps[0])
+
+
+def test_a_refused_set_timesteps_changes_nothing(case):
+    case = case("stable_diffusion")
+    scheduler, x = scheduler_for(case, made("dpmpp", case.model)), unit_noise(case.model)
+    with pytest.raises(S4SError, match="timesteps must be the solver's own"):
+        scheduler.set_timesteps(timesteps=[5, 4, 3, 2, 1])
+    assert scheduler.num_inference_steps is None
+    with pytest.raises(S4SError, match=r"^the run is over or has not begun"):
+        scheduler.step(x, 999, x)
 
 
 # Runs that start from an image
@@ -741,19 +778,43 @@ def test_noise_is_added_on_the_path(case, kind):
     assert torch.equal(scheduler.add_noise(clean, noise, scheduler.timesteps[2:3]), before)  # the run is over
 
 
-@pytest.mark.parametrize("kind", ["pndm", "runge_kutta"])
+def test_the_beginning_may_be_put_back(case):
+    case, noise = case("stable_diffusion"), unit_noise(case("stable_diffusion").model)
+    scheduler = scheduler_for(case, made("pc", case.model))
+    expected = Loop(smooth_network, scheduler)(NFE, noise)
+    scheduler.set_timesteps(NFE)
+    scheduler.set_begin_index(2)
+    scheduler.set_begin_index(0)
+    x = noise * scheduler.init_noise_sigma
+    for t in scheduler.timesteps:
+        x = scheduler.step(smooth_network(x, t), t, x).prev_sample
+    assert torch.equal(x, expected)
+    with pytest.raises(S4SError, match="begin_index must be from 0 to 4, not -1"):
+        scheduler.set_begin_index(-1)
+
+
+def test_at_the_last_time_of_flow_matching_all_is_noise(case):
+    case = case("stable_diffusion_3")
+    scheduler, (clean, noise) = scheduler_for(case, made("dpmpp", case.model)), clean_and_noise(case.model)
+    assert torch.equal(scheduler.scale_noise(clean, torch.tensor([1000.0]), noise), noise)
+
+
+@pytest.mark.parametrize("kind", ["heun", "pndm", "runge_kutta", "unipc", "told", "pc"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_run_is_given_noise_of_the_next_node(case, kind, dtype):
-    """As inpainting does; these solvers tell the network a time twice, of states at different levels."""
+    """As inpainting does: the run's own state were the image known; some solvers tell the network a time twice."""
     case = case("stable_diffusion")
-    tableau = s4s.solver(kind, levels(case.model, 9 if kind == "pndm" else 8))
-    assert len(tableau.eval_levels.unique()) < tableau.nfe
+    several = {"heun": 8, "pndm": 9, "runge_kutta": 8}
+    tableau = s4s.solver(kind, levels(case.model, several[kind])) if kind in several else made(kind, case.model)
+    assert (len(tableau.eval_levels.unique()) < tableau.nfe) == (kind in several)
     scheduler, (clean, noise) = scheduler_for(case, tableau), clean_and_noise(case.model)
     scheduler.set_timesteps(tableau.nfe)
-    scales = case.model.path.alpha_of_s(tableau.eval_levels).float()
+    scales, states = case.model.path.alpha_of_s(tableau.eval_levels), []
+    y = (clean + noise * tableau.levels[0]).double()
+    s4s.sampling.run(lambda *_: clean.double(), y, tableau, callback=lambda n, y, D: states.append(y))
     for n, t in enumerate(scheduler.timesteps):
         found = scheduler.add_noise(clean.to(dtype), noise.to(dtype), t[None])
-        expected = (clean + noise * tableau.levels[n].float()) * scales[n]
+        expected = (states[n] * scales[n]).float()
         assert found.dtype == dtype and difference(found, expected) < (1e-6 if dtype == torch.float32 else 2e-3)
         scheduler.step(found, t, found)
 
@@ -871,6 +932,33 @@ def test_attached_networks_must_be_those_that_run_on_the_sample_alone(case):
         )  # fmt: skip
 
 
+def test_a_run_from_the_middle_that_attach_takes_for_the_start_is_refused(case):
+    """Of pipelines from video to video, which do not call set_begin_index."""
+    case, network = case("stable_diffusion"), Smooth()
+    scheduler, x = scheduler_for(case, made("kappa", case.model)), unit_noise(case.model)
+    scheduler.attach(network)
+    scheduler.set_timesteps(NFE)
+    t = scheduler.timesteps[2]
+    with pytest.raises(S4SError, match=r"begins a run in the middle and does not say so .*; call remove\(\) on what"):
+        scheduler.step(network(x, t[None]), t, x)
+    scheduler.set_timesteps(NFE)
+    scheduler.set_begin_index(2)
+    assert torch.equal(network(x, t[None]), smooth_network(x, t[None]))
+
+
+def test_the_last_scheduler_that_is_attached_scales(case):
+    case, network = case("stable_diffusion"), Smooth()
+    first, second = (scheduler_for(case, made("kappa", case.model)) for _ in range(2))
+    noise = unit_noise(case.model)
+    expected = Loop(network, second)(NFE, noise)
+    first.attach(network)
+    first.set_timesteps(NFE)
+    second.attach(network)
+    assert difference(Loop(network, second)(NFE, noise), expected) < TOLERANCE
+    with pytest.raises(S4SError, match="this solver starts from"):
+        first.step(noise, first.timesteps[0], noise)
+
+
 def test_attaching_changes_nothing_where_the_pipeline_scales(case):
     case = case("stable_diffusion")
     tableau, noise = made("kappa", case.model), unit_noise(case.model)
@@ -904,6 +992,10 @@ def edm_of_v(case):
     return diffusers.EDMEulerScheduler(prediction_type="v_prediction")
 
 
+def flow_of_noise(case):
+    return diffusers.UniPCMultistepScheduler(use_flow_sigmas=True)
+
+
 def euler_of_video(case):
     return diffusers.EulerDiscreteScheduler(prediction_type="v_prediction", timestep_type="continuous")
 
@@ -921,6 +1013,9 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str | None, str]] = {
     "no_betas": (lambda case: diffusers.KarrasVeScheduler(), "stable_diffusion", r"of a KarrasVeScheduler is not .*: no betas"),
     "own_path": (lambda case: diffusers.IPNDMScheduler(), "stable_diffusion", r"of a IPNDMScheduler is not .*: no betas"),
     "told_levels": (euler_of_video, "stable_diffusion", r"of this EulerDiscreteScheduler is not .* timestep_type continuous"),
+    "flow_of_noise": (flow_of_noise, None, r"a UniPC.* with use_flow_sigmas and prediction_type epsilon is not .*; flow_pred"),
+    "nameless": (lambda case: diffusers.FlowMatchHeunDiscreteScheduler().config, None, r"does not name it \(pass the schedu"),
+    "consistency": (lambda case: diffusers.CMStochasticIterativeScheduler().config, None, r"does not name it .*: no betas"),
     "edm_of_v": (edm_of_v, "edm", r"an EDMEulerScheduler with prediction_type v_prediction is not supported; epsilon is"),
     "wrong": (lambda case: sd(case, prediction_type="wrong"), "stable_diffusion", r"predicts epsilon or .*, not wrong"),
     "schedule": (lambda case: sd(case, beta_schedule="wrong"), "stable_diffusion", r"noise schedule is not supported: wrong"),
@@ -936,7 +1031,9 @@ def test_a_solver_of_another_network_is_refused(case, name):
     with pytest.raises(S4SError, match=message) as error:
         S4SScheduler.from_tableau(tableau, like(case))
     assert len(str(error.value).splitlines()) == 1
-    if " has " in str(error.value) and "was made for" in str(error.value):
+    made_for_another = name in ("vp_on_flow", "flow_on_vp", "edm_on_vp", "vp_on_edm", "prediction", "betas", "times")
+    assert made_for_another == ("was made for" in str(error.value))
+    if made_for_another:
         assert f"(model {case(kind).model.name})" in str(error.value)
 
 

@@ -65,6 +65,23 @@ def test_samples_are_ours(tmp_path, make, flow):
     assert torch.allclose(seen[0]["x"], y * factors[0]) and all("denoised" in info for info in seen)
 
 
+def test_half_precision_holds_states_of_high_levels():
+    """States y = x/alpha of a solver for flow matching may be beyond what half precision can hold."""
+    levels = torch.cat([torch.tensor([5e4]), LEVELS])
+    tableau = s4s.solver("dpmpp", levels, order=2)
+    x = start(tableau) / (1 + levels[0])
+    asked = []
+
+    def model(x, sigma):
+        asked.append((x.dtype, sigma.dtype))
+        return torch.tanh(x)
+
+    arguments = {"sigmas": sigmas_of(tableau, flow=True), "tableau": tableau, "flow": True, "disable": True}
+    found = sample_s4s(model, x.half(), **arguments)
+    assert set(asked) == {(torch.float16, torch.float16)} and found.dtype == torch.float16
+    assert torch.allclose(found.double(), sample_s4s(model, x, **arguments), atol=1e-2)
+
+
 @pytest.mark.parametrize("flow", [False, True])
 def test_single_precision_costs_no_more_than_its_rounding(flow):
     tableau = TABLEAUX["told otherwise"](LEVELS)

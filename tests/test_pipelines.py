@@ -232,18 +232,31 @@ def edit(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+DPM_OF_FLOW = {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}
+OWN_OF_FLOW = {"_class_name": "S4SScheduler", "path_type": "flow", "prediction_type": "flow_prediction"}
+SD_PATH = VPDiscrete.scaled_linear().description()
+
+
 @pytest.mark.parametrize(
-    ("kind", "config", "path"),
+    ("kind", "config", "parametrisation"),
     [
-        ("stable_diffusion_3", {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}, {"path": "flow"}),
-        ("stable_diffusion", {"_class_name": "LCMScheduler"}, VPDiscrete.scaled_linear().description()),
+        ("stable_diffusion_3", {**DPM_OF_FLOW, "prediction_type": "flow_prediction"}, {"path": "flow", "prediction": "flow"}),
+        ("stable_diffusion_3", {**DPM_OF_FLOW, "prediction_type": "sample"}, {"path": "flow", "prediction": "sample"}),
+        ("stable_diffusion_3", OWN_OF_FLOW, {"path": "flow", "prediction": "flow"}),
+        ("stable_diffusion", {"_class_name": "LCMScheduler"}, {**SD_PATH, "prediction": "epsilon"}),
     ],
 )
-def test_a_scheduler_says_what_its_class_has_by_default(tmp_path, kind, config, path):
+def test_a_scheduler_says_what_its_class_has_by_default(tmp_path, kind, config, parametrisation):
     values = builder.write(kind, tmp_path / "folder")
     (tmp_path / "folder/scheduler/scheduler_config.json").write_text(json.dumps(config))
-    prediction = "flow" if path["path"] == "flow" else "epsilon"
-    assert s4s.load_model(described(tmp_path, values)).parametrisation == {**path, "prediction": prediction}
+    assert s4s.load_model(described(tmp_path, values)).parametrisation == parametrisation
+
+
+def test_a_scheduler_of_flow_matching_must_say_what_is_predicted(tmp_path):
+    values = builder.write("stable_diffusion_3", tmp_path / "folder")
+    (tmp_path / "folder/scheduler/scheduler_config.json").write_text(json.dumps(DPM_OF_FLOW))
+    with pytest.raises(S4SError, match="use_flow_sigmas and prediction_type epsilon is not supported; flow_prediction and"):
+        s4s.load_model(described(tmp_path, values))
 
 
 @pytest.mark.parametrize(

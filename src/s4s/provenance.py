@@ -100,4 +100,6 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    return " / ".join(f"{level:.4g}" for level in value) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return " / ".join(map(_text, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 from torch import Tensor
 
 from s4s.atomic import write_json
@@ -191,6 +191,15 @@ class TableauFile(JsonFile):
     A: list[list[FiniteFloat]] = Field(min_length=1, description="row n: weights of y_0 ... y_n in y_{n+1}")
     B: list[list[FiniteFloat]] = Field(min_length=1, description="row n: weights of D_0 ... D_n in y_{n+1}")
     meta: dict[str, Any] = Field(description="where the numbers come from; no sampler needs it")
+
+    @field_validator("meta")
+    @classmethod
+    def _plain(cls, meta: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(meta, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError("must hold plain JSON values, all numbers finite") from error
+        return meta
 
     def tableau(self) -> Tableau:
         if len(self.levels) != self.nfe + 1:

@@ -29,6 +29,8 @@ def convert(
 
     `s4s convert ays.txt --model stable_diffusion --order 2 --out ays`, with a line [999, 850, 736, ...] in ays.txt
     """
+    import torch
+
     from s4s.levels.imported import read_schedule
     from s4s.models.load import load_outline
     from s4s.provenance import check, made_for
@@ -51,6 +53,11 @@ def convert(
             )
         tableau = make(solver, entry.levels, start=outline.s_max, path=outline.path, **options)
         if entry.told is not None:
+            if not torch.allclose(tableau.eval_levels, tableau.levels[:-1], rtol=1e-6):
+                raise S4SError(
+                    f"{schedule} has a second list, what the network is told at each level, but {solver} evaluates between "
+                    "levels too; take a solver with one evaluation a level, such as dpmpp or unipc"
+                )
             tableau = replace(tableau, eval_levels=entry.told)
         if tableau.nfe in tableaux:
             names = ", ".join(repr(entry.name) for entry in found)

@@ -83,11 +83,11 @@ def comfyui(
     there = read_tableaux(folder) if any(folder.glob("*.json")) else {}
     page = card(dict(sorted({**there, **found}.items())), COMFYUI, licence, scores)
     node = Path(__file__).parents[1] / "export" / "comfyui" / "__init__.py"
-    write_text(out / "custom_nodes" / "s4s" / "__init__.py", node.read_text())
-    write_text(folder / "README.md", page)
     for nfe, tableau in found.items():
         tableau.save(folder / f"nfe~{nfe}.json")
         print(folder / f"nfe~{nfe}.json")
+    write_text(folder / "README.md", page)
+    write_text(out / "custom_nodes" / "s4s" / "__init__.py", node.read_text())
 
 
 def _config(folder: Path) -> dict[str, object]:

@@ -29,13 +29,13 @@ class Coordinates(NamedTuple):
 
     Attributes:
         factors: of a noise level.
-        level_of_time: the noise level at a time that the network is told.
+        at_time: what clean samples and unit noise are multiplied by to be fed at a time that the network is told.
         s_min, s_max: the levels of its first and its last time.
         parametrisation: plain values, as in Denoiser.parametrisation.
     """
 
     factors: Callable[[float], Factors]
-    level_of_time: Callable[[float], float]
+    at_time: Callable[[float], tuple[float, float]]
     s_min: float
     s_max: float
     parametrisation: dict[str, Any]
@@ -52,10 +52,12 @@ def on_path(path: VPDiscrete | FlowMatching, prediction: str, flow_times: int = 
     if prediction not in known:
         raise S4SError(f"a network on the path {path.kind} predicts {' or '.join(known)}, not {prediction}")
     unit = flow_times if flow else 1
-    factors, level_of_time = partial(_on_path, path, prediction, unit), partial(_level_of_time, path, unit)
-    ends = (0.0, math.inf) if flow else (level_of_time(0.0), level_of_time(path.times - 1.0))
     about = {**path.description(), "prediction": "flow" if prediction == "flow_prediction" else prediction}
-    return Coordinates(factors, level_of_time, *ends, about)
+    factors = partial(_on_path, path, prediction, unit)
+    if isinstance(path, FlowMatching):
+        return Coordinates(factors, partial(_flow_at_time, unit), 0.0, math.inf, about)
+    first, last = path.s_of_t(_number([0.0, path.times - 1.0])).tolist()
+    return Coordinates(factors, partial(_vp_at_time, path), first, last, about)
 
 
 def on_table(sigmas: Tensor, prediction: str) -> Coordinates:
@@ -64,7 +66,7 @@ def on_table(sigmas: Tensor, prediction: str) -> Coordinates:
 
 
 def _on_path(path: VPDiscrete | FlowMatching, prediction: str, unit: float, s: float) -> Factors:
-    level = torch.tensor(s, dtype=torch.float64)
+    level = _number(s)
     alpha, time = float(path.alpha_of_s(level)), float(path.t_of_s(level))
     of_input, of_output = {
         "epsilon": (1 / alpha, -s),
@@ -75,20 +77,32 @@ def _on_path(path: VPDiscrete | FlowMatching, prediction: str, unit: float, s: f
     return Factors(alpha, unit * time, of_input, of_output)
 
 
-def _level_of_time(path: VPDiscrete | FlowMatching, unit: float, time: float) -> float:
-    return float(path.s_of_t(torch.tensor(time / unit, dtype=torch.float64)))
+def _vp_at_time(path: VPDiscrete, time: float) -> tuple[float, float]:
+    s = path.s_of_t(_number(time))
+    alpha = path.alpha_of_s(s)
+    return float(alpha), float(alpha * s)
+
+
+def _flow_at_time(unit: float, time: float) -> tuple[float, float]:
+    return 1 - time / unit, time / unit
 
 
 def preconditioned(sigma_data: float) -> Coordinates:
     """Of a raw network F with EDM's preconditioning (Karras et al. 2022, arXiv 2206.00364, table 1), told ln(s)/4."""
     scales = EDMPreconditioning(sigma_data)
-    return Coordinates(partial(_preconditioned, scales), _level_told_as_log, 0.0, math.inf, scales.description())
+    factors = partial(_preconditioned, scales)
+    return Coordinates(factors, partial(_preconditioned_at_time, factors), 0.0, math.inf, scales.description())
 
 
 def _preconditioned(scales: EDMPreconditioning, s: float) -> Factors:
-    c_skip, c_out, c_in, c_noise = (float(scale) for scale in scales(torch.tensor(s, dtype=torch.float64)))
+    c_skip, c_out, c_in, c_noise = (float(scale) for scale in scales(_number(s)))
     return Factors(c_in, c_noise, c_skip / c_in, c_out)
 
 
-def _level_told_as_log(time: float) -> float:
-    return math.exp(4 * time)
+def _preconditioned_at_time(factors: Callable[[float], Factors], time: float) -> tuple[float, float]:
+    s = math.exp(4 * time)
+    return (scale := factors(s).scale), scale * s
+
+
+def _number(value: float | list[float]) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)

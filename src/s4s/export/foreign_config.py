@@ -7,7 +7,7 @@ from typing import Any
 
 from s4s.errors import S4SError, one_line, shortened
 from s4s.models.paths import VPDiscrete
-from s4s.models.scheduler_config import understood
+from s4s.models.scheduler_config import ours, understood
 from s4s.provenance import describes, part
 from s4s.tableau import Tableau
 from s4s.torchvision_operators import declare_missing_operators
@@ -15,11 +15,11 @@ from s4s.torchvision_operators import declare_missing_operators
 declare_missing_operators()
 from diffusers import DDPMScheduler  # noqa: E402
 
-FLOW = {"path_type": "flow", "prediction_type": "flow_prediction", "use_flow_sigmas": True}
+FLOW = {"path_type": "flow", "use_flow_sigmas": True}
 OF_KIND: dict[str, dict[str, Any]] = {"vp": {}, "flow": FLOW, "edm": {"path_type": "edm"}}
 TAKEN = {
     "vp": ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type"),
-    "flow": ("num_train_timesteps",),
+    "flow": ("num_train_timesteps", "prediction_type"),
     "edm": ("sigma_data",),
 }
 KNOWN_BETAS: tuple[dict[str, Any], ...] = (
@@ -55,8 +55,7 @@ def translated(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         S4SError: if its noise schedule is not supported.
     """
-    name = str(config.get("_class_name", ""))
-    if name == "S4SScheduler" or not config or (not name and "path_type" in config):
+    if ours(config) or not config:
         return {}
     kind, config = understood(config)
     taken = {key: config[key] for key in TAKEN[kind] if key in config}
@@ -71,19 +70,20 @@ def config_of_tableau(tableau: Tableau, given: Mapping[str, Any]) -> dict[str, A
     """
     about = part(tableau, "parametrisation")
     named = {"flow": ("prediction",), "edm": ("sigma_data",), "vp_discrete": ("prediction", "times")}
-    whole = about.get("path") in named and all(key in about for key in named[about["path"]])
-    if whole and about["path"] == "flow":
+    path = str(about.get("path"))
+    whole = path in named and all(key in about for key in named[path])
+    if whole and path == "flow":
         return {**FLOW, "prediction_type": "flow_prediction" if about["prediction"] == "flow" else about["prediction"]}
-    if whole and about["path"] == "edm":
+    if whole and path == "edm":
         return {"path_type": "edm", "sigma_data": about["sigma_data"]}
-    if whole and about["path"] == "vp_discrete":
+    if whole and path == "vp_discrete":
         for betas in KNOWN_BETAS:
-            path = path_of_betas(about["times"], **betas)
-            if describes(about, {**path.description(), "prediction": about["prediction"]}):
+            known_path = path_of_betas(about["times"], **betas)
+            if describes(about, {**known_path.description(), "prediction": about["prediction"]}):
                 return {**betas, "num_train_timesteps": about["times"], "prediction_type": about["prediction"]}
     if given:
         return {}
-    known = f"a path {about.get('path')} that is none of the usual ones" if about else "nothing of its network"
+    known = f"a path {path} that is none of the usual ones" if about else "nothing of its network"
     raise S4SError(
         f"the tableau says {known}; pass the scheduler that the pipeline has: from_tableau(file, like=pipe.scheduler), or "
         "s4s export diffusers --like FOLDER"

@@ -65,11 +65,14 @@ def sample_s4s(
     def alpha(s: Any) -> Any:  # x = alpha y; k-diffusion's own models have alpha = 1
         return FLOW.alpha_of_s(s) if flow else 1.0
 
+    dtype, ends = x.dtype, solver.levels.tolist()
+    x = x.to(torch.promote_types(dtype, torch.float32))  # y = x/alpha may be beyond what half precision holds
+
     def denoiser(y: Tensor, s: Any, condition: None) -> Tensor:
         told: Any = FLOW.t_of_s(s) if flow else s
-        return model(y * alpha(s), x.new_full((len(y),), told), **extra)
+        denoised = model((y * alpha(s)).to(dtype), y.new_full((len(y),), told, dtype=dtype), **extra)
+        return denoised.to(torch.promote_types(denoised.dtype, y.dtype))
 
-    ends = solver.levels.tolist()
     if not begin:  # noise of the solver's own level, of which sigmas may be a rounding
         x = x * (float(sigmas_of(whole, flow)[0]) / float(sigmas[0]))
     with progress(total=solver.nfe, desc="sample", unit="evaluation", disable=bool(disable)) as bar:
@@ -77,10 +80,11 @@ def sample_s4s(
         def step(i: int, y: Tensor, denoised: Tensor) -> None:
             bar.update()
             if callback is not None:
-                callback({"x": y * alpha(ends[i]), "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
+                shown = (y * alpha(ends[i])).to(dtype)
+                callback({"x": shown, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
 
         y = run(denoiser, x / alpha(ends[0]), solver, None, step)  # type: ignore[arg-type]
-    return y * alpha(ends[-1])
+    return (y * alpha(ends[-1])).to(dtype)
 
 
 def _check(tableau: Tableau, model: Any, flow: bool) -> None:

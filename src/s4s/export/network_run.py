@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from torch import Tensor
 
 from s4s.export.coordinates import Coordinates
 from s4s.sampling import Steps
-from s4s.tableau import Tableau
+from s4s.tableau import ReducedForm, Tableau
 
 
 class NetworkRun:
@@ -41,5 +43,10 @@ class NetworkRun:
         return y.mul_(self.scales[n + 1]) if n + 1 < len(self.nodes) else y
 
     def noised(self, clean: Tensor, noise: Tensor, n: int) -> Tensor:
-        """The input of node n of a run that ends at `clean`: clean y plus noise of that node's level."""
-        return (clean + noise * self.levels[n]) * self.scales[n]
+        """The input of node n of a run from `noise` on a network whose denoised state is `clean` at every node."""
+        start, outputs = self._reduced.a[n].item(), self._reduced.b[n].sum().item()
+        return (clean * (start + outputs) + noise * (start * self.levels[0])) * self.scales[n]
+
+    @cached_property
+    def _reduced(self) -> ReducedForm:
+        return self.tableau.reduced()

@@ -169,20 +169,20 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         given = timesteps if timesteps is not None else sigmas
         steps = num_inference_steps if given is None else len(given)
         tableau = self._solver(steps or 0)
-        self._run, self._skipped = NetworkRun(tableau, self.coordinates), 0
-        self._noise.begin()
-        self._begin_index = self._step_index = None
-        self.num_inference_steps = steps
-        self.timesteps = torch.tensor(self._run.times, dtype=torch.float32, device=device)
+        run, flow = NetworkRun(tableau, self.coordinates), self.path_type == "flow"
         levels = torch.cat([tableau.eval_levels, tableau.levels[-1:]])
-        self.sigmas = (FlowMatching().t_of_s(levels) if self.path_type == "flow" else levels).float()
-        flow = self.path_type == "flow"
+        own_sigmas = (FlowMatching().t_of_s(levels) if flow else levels).float()
+        own_times = torch.tensor(run.times, dtype=torch.float32)
         if timesteps is not None:  # pipelines may cut them to whole numbers
             rounding = 1e-3 * self.num_train_timesteps if flow else 1.0 if self.path_type == "vp" else 0.0
             first = float(self.num_train_timesteps) if flow else None
-            check_given("timesteps", timesteps, self.timesteps.tolist(), rounding, first, 1.0)
+            check_given("timesteps", timesteps, own_times.tolist(), rounding, first, 1.0)
         elif sigmas is not None:
-            check_given("sigmas", sigmas, self.sigmas[:-1].tolist(), 0.0, 1.0 if flow else None, 1 / len(sigmas))
+            check_given("sigmas", sigmas, own_sigmas[:-1].tolist(), 0.0, 1.0 if flow else None, 1 / len(sigmas))
+        self._run, self._skipped = run, 0
+        self._noise.begin()
+        self._begin_index = self._step_index = None
+        self.num_inference_steps, self.sigmas, self.timesteps = steps, own_sigmas, own_times.to(device)
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Begin the run in the middle, as pipelines from image to image do.
@@ -191,12 +191,17 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         solver's weights of a step weigh the outputs of all steps before it, which such a run does not have.
 
         Raises:
-            S4SError: if the told levels do not decrease from there on.
+            S4SError: if there is no such step, or the told levels do not decrease from there on.
         """
-        self._begin_index = begin_index
-        if not begin_index:
+        if begin_index == self._skipped:
+            self._begin_index = begin_index
             return
         full = self._solver(len(self.timesteps))
+        if begin_index == 0:
+            self._begin_index, self._run, self._skipped = 0, NetworkRun(full, self.coordinates), 0
+            return
+        if begin_index < 0:
+            raise S4SError(f"begin_index must be from 0 to {full.nfe - 1}, not {begin_index}")
         if begin_index >= full.nfe:
             raise S4SError(f"none of the {full.nfe} steps is left to be made from this image; use more strength")
         levels = torch.cat([full.eval_levels[begin_index:], full.levels[-1:]])
@@ -209,7 +214,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             "The run begins at step %d of %d. A learned solver's weights are for whole runs: DPM-Solver++ runs on its levels.",
             begin_index + 1, full.nfe,
         )  # fmt: skip
-        self._run, self._skipped = NetworkRun(restarted(levels), self.coordinates), begin_index
+        self._begin_index, self._skipped = begin_index, begin_index
+        self._run = NetworkRun(restarted(levels), self.coordinates)
 
     def index_for_timestep(self, timestep: float | Tensor) -> int:
         """The step whose entry of `timesteps` is nearest; of several, the one that comes next if it is among them."""
@@ -259,6 +265,11 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         if self._step_index is None:
             if self._begin_index is None:
                 self.set_begin_index(self.index_for_timestep(timestep) if len(self.timesteps) else 0)
+                if self._skipped and self._noise.fed:
+                    raise S4SError(
+                        "this pipeline begins a run in the middle and does not say so before its network runs, which attach "
+                        "took for the start; call remove() on what attach returned"
+                    )
             self._step_index = self._begin_index or 0
             if self._run is not None:
                 self._run.restart()
@@ -282,12 +293,16 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             networks: the pipeline's UNet or transformer, and its ControlNet where there is one: all that are called with the
                 sample, as their first argument or by the name `sample` or `hidden_states`.
         Returns:
-            An object whose `remove` undoes it. Another call of `attach` takes the place of the one before.
+            An object whose `remove` undoes it; call it before another scheduler runs the networks. Another call of `attach`, of
+            any of these schedulers, takes the place of the one before.
         """
-        return self._noise.attach(networks, self._start_of_run)
+        return self._noise.attach(networks, self._scaled)
 
-    def _start_of_run(self) -> float | None:
-        return None if self._run is None or self._skipped or self._step_index else self._run.start
+    def _scaled(self, which: int, x: Tensor) -> Tensor | None:
+        if self._run is None or self._skipped or self._step_index:
+            return None
+        self._noise.fed[which] = x.shape
+        return x * self._run.start
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the network is fed of clean samples with noise at given times.
@@ -314,8 +329,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             if running and n >= self._skipped and abs(float(self.timesteps[n]) - time) < 1e-4 * (1 + abs(time)):
                 x = self._run.noised(clean, noise, n - self._skipped)
                 return x if n else x * (self._noise.tell(self._run.start) / self._run.start)
-        s = self.coordinates.level_of_time(time)
-        return (clean + noise * s) * self.coordinates.factors(s).scale
+        of_clean, of_noise = self.coordinates.at_time(time)
+        return clean * of_clean + noise * of_noise
 
     def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
         """`add_noise` as pipelines of flow matching call it."""

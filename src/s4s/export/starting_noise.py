@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,12 @@ class Attachment:
     def __init__(self, handles: Sequence[RemovableHandle] = ()):
         self.handles = handles
 
+    def __deepcopy__(self, memo: object) -> Attachment:
+        return self  # pipelines that make several views at a time keep a copy of their scheduler's state for each
+
+    def __reduce__(self) -> tuple[type[Attachment], tuple[()]]:
+        return Attachment, ()  # what is read from a file is attached to nothing
+
     def remove(self) -> None:
         """Leave the networks' inputs as they are from now on."""
         for handle in self.handles:
@@ -29,6 +36,9 @@ class Attachment:
     def there(self) -> bool:
         """Whether it has not been undone."""
         return bool(self.handles) and all(handle.id in (handle.hooks_dict_ref() or {}) for handle in self.handles)
+
+
+ATTACHED: WeakKeyDictionary[nn.Module, Attachment] = WeakKeyDictionary()
 
 
 class StartingNoise:
@@ -58,8 +68,7 @@ class StartingNoise:
             S4SError: if the pipeline did not start from `start` times unit noise, or the networks that scale it were not run on
                 the sample alone.
         """
-        told, fed = self.told, list(self.fed.values())
-        self.begin()
+        fed = list(self.fed.values())
         if self.attachment.there:
             if len(fed) < len(self.attachment.handles):
                 raise S4SError(
@@ -72,8 +81,8 @@ class StartingNoise:
                     "attach cannot scale alone; call remove() on what it returned, and use a solver that starts from unit noise"
                 )
             return x * start
-        found = told or 1.0
-        if abs(found / start - 1) > (UNIT if told is None else 1e-6):
+        found = self.told or 1.0
+        if abs(found / start - 1) > (UNIT if self.told is None else 1e-6):
             raise S4SError(
                 f"this solver starts from {start:.4g} times unit noise, but the pipeline started from {found:.4g} times; "
                 "call pipe.scheduler.attach(pipe.transformer), or pipe.unet, once, or set_timesteps before taking "
@@ -81,23 +90,23 @@ class StartingNoise:
             )
         return x
 
-    def attach(self, networks: Sequence[nn.Module], start: Callable[[], float | None]) -> Attachment:
-        """Scale the networks' inputs by `start()`, which is None for all but the first of a run."""
+    def attach(self, networks: Sequence[nn.Module], scaled: Callable[[int, Tensor], Tensor | None]) -> Attachment:
+        """Let network n be fed `scaled(n, x)` instead of x, but where it is None, as it is for all but the first of a run."""
         self.attachment.remove()
 
         def scaling(which: int) -> Callable[..., Any]:
             def scale(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-                if (factor := start()) is None:
+                name = None if args else next(name for name in ("sample", "hidden_states") if name in kwargs)
+                if (x := scaled(which, args[0] if name is None else kwargs[name])) is None:
                     return None
-                if args:
-                    self.fed[which] = args[0].shape
-                    return (args[0] * factor, *args[1:]), kwargs
-                name = next(name for name in ("sample", "hidden_states") if name in kwargs)
-                self.fed[which] = kwargs[name].shape
-                return args, {**kwargs, name: kwargs[name] * factor}
+                return ((x, *args[1:]), kwargs) if name is None else (args, {**kwargs, name: x})
 
             return scale
 
         handles = [network.register_forward_pre_hook(scaling(n), with_kwargs=True) for n, network in enumerate(networks)]
         self.attachment = Attachment(handles)
+        for network in networks:
+            if (before := ATTACHED.get(network)) is not None:
+                before.remove()
+            ATTACHED[network] = self.attachment
         return self.attachment

@@ -64,12 +64,14 @@ def outline_of(
 ) -> tuple[float, float, GaussianPath, dict[str, Any]]:
     """The same, from a scheduler's configuration."""
     s_min, s_max, path = range_of(model, scheduler)
-    return s_min, s_max, path, {**path.description(), "prediction": prediction_of(prediction, path, scheduler)}
+    return s_min, s_max, path, {**path.description(), "prediction": prediction_of(prediction, scheduler)}
 
 
-def prediction_of(given: Prediction | None, path: GaussianPath, scheduler: dict[str, Any]) -> Prediction:
+def prediction_of(given: Prediction | None, scheduler: dict[str, Any]) -> Prediction:
     """What a network predicts: what the model's file says, or a scheduler's configuration."""
-    return given or ("flow" if isinstance(path, FlowMatching) else scheduler.get("prediction_type", "epsilon"))
+    _, config = understood(scheduler)
+    named = config.get("prediction_type", "epsilon")
+    return given or ("flow" if named == "flow_prediction" else named)
 
 
 def assemble(
@@ -86,7 +88,7 @@ def assemble(
     _check(model, parts.network)
     nn.Module.to(parts.network, device, dtype).eval().requires_grad_(False)  # diffusers' own `to` warns
     s_min, s_max, path = range_of(model, scheduler)
-    kind = prediction_of(prediction, path, scheduler)
+    kind = prediction_of(prediction, scheduler)
     size, channels = config.sample_size, config.in_channels
     times = FLOW_TIMES if isinstance(path, FlowMatching) else 1
     sizes = _sizes(parts)
@@ -232,7 +234,9 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
         content = json.loads((folder / name).read_text())
     except FileNotFoundError:
         raise S4SError(f"{folder}: has no {name}") from None
-    except ValueError as error:
+    except OSError as error:
+        raise S4SError(f"{folder / name}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise S4SError(f"{folder / name}: not JSON: {error}") from error
     if not isinstance(content, dict) or "_class_name" not in content:
         raise S4SError(f"{folder / name}: names no class; was it written by save_pretrained?")

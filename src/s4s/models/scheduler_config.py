@@ -23,6 +23,10 @@ def understood(config: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
     Raises:
         S4SError: if the noise schedule is not supported.
     """
+    if ours(config):
+        if (kind := config.get("path_type", "vp")) not in ("vp", "flow", "edm"):
+            raise S4SError(f"path_type must be vp, flow or edm, got {kind!r}")
+        return kind, dict(config)
     name = str(config.get("_class_name", ""))
     config = {**_defaults(name), **config}
     unsupported = [key for key in ("rescale_betas_zero_snr", "invert_sigmas") if config.get(key)]
@@ -33,21 +37,30 @@ def understood(config: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
     if unsupported:
         raise S4SError(f"the noise schedule of this {name} is not supported: it has {' and '.join(unsupported)}")
     betas = "beta_schedule" in config or config.get("trained_betas") is not None
-    if (
-        name.startswith("FlowMatch")
-        or (not name and "shift" in config and not betas)
-        or config.get("use_flow_sigmas")
-        or config.get("prediction_type") == "flow_prediction"
-    ):
+    if name.startswith("FlowMatch") or (not name and "base_shift" in config):
+        return "flow", {**config, "prediction_type": "flow_prediction"}
+    if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
+        if (prediction := config.get("prediction_type")) not in ("flow_prediction", "sample"):
+            raise S4SError(
+                f"a {name or 'scheduler'} with use_flow_sigmas and prediction_type {prediction} is not supported; "
+                "flow_prediction and sample are"
+            )
         return "flow", config
-    if name.startswith("EDM") or (not name and "sigma_data" in config and not betas):
+    if name.startswith("EDM") or (not name and "sigma_schedule" in config):
         if config.get("prediction_type", "epsilon") != "epsilon":
             what = f"an {name or 'EDM scheduler'} with prediction_type {config['prediction_type']}"
             raise S4SError(f"{what} is not supported; epsilon is")
         return "edm", config
     if not betas:
-        raise S4SError(f"the noise schedule of a {name or 'scheduler without a name'} is not supported: no betas")
+        whose = f"a {name}" if name else "a scheduler whose config does not name it (pass the scheduler, or its file)"
+        raise S4SError(f"the noise schedule of {whose} is not supported: no betas")
     return "vp", config
+
+
+def ours(config: Mapping[str, Any]) -> bool:
+    """Whether a config is of S4SScheduler. Another one's that was made from it keeps its path_type, but has a name."""
+    name = config.get("_class_name", "")
+    return bool(name == "S4SScheduler" or (not name and "path_type" in config))
 
 
 def _defaults(name: str) -> dict[str, Any]:
