@@ -329,6 +329,34 @@ def make(name, device, files, scale):
 """
 
 
+NETWORK = """
+import torch
+
+class UNet(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, x, t):
+        return torch.tanh(x) * t.reshape(-1, 1, 1, 1) * self.scale
+"""
+
+
+def test_the_docs_example_of_a_model_of_ones_own_is_fitted(config, tmp_path, monkeypatch):
+    page = (SHIPPED.parents[1] / "docs/models.md").read_text().split("## `kind: python`")[1]
+    about, module = (block.split("```")[0] for block in re.split(r"```(?:yaml|python)\n", page)[1:3])
+    (tmp_path / "mine.yaml").write_text(about)
+    (tmp_path / "my_model.py").write_text(module)
+    (tmp_path / "my_network.py").write_text(NETWORK)
+    torch.save({"scale": torch.tensor(1e-3)}, tmp_path / "network.pt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    done = run("fit", "mine.yaml", "--nfe", 3, "--train", 8, "--val", 4, "--threads", 1, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    learned = s4s.Tableau.load(tmp_path / "out/nfe~3.json")
+    assert learned.meta["model"] == "mine" and learned.meta["parametrisation"]["prediction"] == "epsilon"
+
+
 def test_a_model_of_ones_own_is_fitted_and_sampled(config, tmp_path, monkeypatch):
     (tmp_path / "own_module.py").write_text(MODULE)
     features = yaml.safe_load((SHIPPED / "digits.yaml").read_text())["features"]
@@ -509,6 +537,13 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
         ),
         (("export", "comfyui", "nan.json", "--out", "nodes"), "nan.json: .*meta.* must hold plain JSON values, all numbers"),
         (
+            ("convert", "unnamed.txt", *TO),
+            "several lists with 3 evaluations; keep one of them, or write a name on the line before each and --pick one",
+        ),
+        (("convert", "unnamed.txt", "--pick", "a", *TO), "no list named 'a'; there are only lists without a name"),
+        (("convert", "two.txt", *TO), "several lists with 3 evaluations; --pick one of one, two"),
+        (("convert", "times.txt", *TO), r"covers 80 to 0.002 \(times of a table, if .*, are not this model's\); take a"),
+        (
             ("convert", "two.txt", "--form", "ld3", *TO),
             "two.txt: not a file of torch, as LD3's are",
         ),
@@ -537,6 +572,8 @@ def test_wrong_input_is_one_line(files, arguments, message, monkeypatch, capsys)
     of_nan = {**s4s.solver("ddim", LEVELS).as_json(), "meta": {"model": "m", "token": "t", "loss": float("nan")}}
     (files / "nan.json").write_text(json.dumps(of_nan))
     (files / "two.txt").write_text("# one\n80 5 0.6 0.002\n# two\n80 6 0.7 0.002\n")
+    (files / "unnamed.txt").write_text("80 5 0.6 0.002\n80 6 0.7 0.002\n")
+    (files / "times.txt").write_text("999 850 400 20\n")
     (files / "list.yaml").write_text("- digits\n")
     (files / "latin.yaml").write_bytes("name: é".encode("latin-1"))
     for name, levels in (("far", "160 5 2 0.6"), ("low", "80 5 1 0.000001"), ("rise", "0.002 1 2 80")):

@@ -164,6 +164,10 @@ def edited(**changes):
         ({"definitions": {"s4s_alt": {**ALT, "family": "s4s_lms", "decoupled": True}}}, "decoupled levels belong to"),
         ({"definitions": {"s4s_alt": {**ALT, "fit": {"iters": 3}}}}, "s4s_alt.fit: iters: unknown key"),
         ({"definitions": {"s4s_alt": {**ALT, "order": 7}}}, "order 7 is larger than nfe"),
+        (
+            {"nfe": [2], "solvers": ["joint"]},
+            "definitions.joint: order 3 of its base ipndm3-time_quadratic is larger than nfe .2.",
+        ),
         ({"solvers": ["gs_adam"]}, r"gs_adam: its fit needs train_pairs 1400, but teacher.train is 512; raise teacher"),
         ({"fit": {"val_pairs": 129}}, "its fit needs val_pairs 129, but teacher.val is 128"),
         ({"fit": {"batch": 513}}, "batch of 513, but there are 512 training pairs"),

@@ -20,6 +20,11 @@ def test_rows_of_noise_depend_on_their_own_seed_alone(digits):
     assert abs(many.mean().item()) < 0.01 and abs(many.std().item() - 1) < 0.01
 
 
+def test_a_number_of_samples_is_no_list_of_seeds(digits):
+    with pytest.raises(S4SError, match=r"seeds must be a list of whole numbers, .* such as range\(16\), not 16"):
+        s4s.initial_noise(digits, 16)
+
+
 def test_seeds_that_differ_only_above_bit_31_give_different_noise(digits):
     """torch's own CPU generator would not tell them apart."""
     a, b = s4s.initial_noise(digits, [5, 5 + 2**32])

@@ -152,8 +152,11 @@ class Config(Strict):
         order = max(self._orders(definition, compared))
         bad = [n for n in self.nfe_of(token) if n < order]
         if bad:
+            whose = ""
+            if isinstance(definition, Learned) and order > max(self._orders(definition)):
+                whose = f" of its base {definition.base}"
             raise ValueError(
-                f"definitions.{token}: order {order} is larger than nfe {bad}; "
+                f"definitions.{token}: order {order}{whose} is larger than nfe {bad}; "
                 f"lower the order, raise the nfe, or set min_nfe: {order} to leave these cells out"
             )
         if any(compared.steps(n) < 1 for n in self.nfe_of(token)):

@@ -27,7 +27,12 @@ def initial_noise(denoiser: Denoiser, seeds: Sequence[int] | np.ndarray, level: 
 
     Each row has a counter-based generator (Philox) keyed by its whole 64-bit seed. torch's CPU generator
     would use the low 32 bits only, so that seeds of different splits could collide.
+
+    Raises:
+        S4SError: if `seeds` is a number instead of a list.
     """
+    if np.ndim(seeds) != 1:
+        raise S4SError(f"seeds must be a list of whole numbers, one for each sample, such as range(16), not {seeds!r}")
     noise = np.empty((len(seeds), *denoiser.shape), dtype=np.float32)
     for row, seed in zip(noise, seeds, strict=True):
         np.random.Generator(np.random.Philox(key=int(seed))).standard_normal(out=row, dtype=np.float32)

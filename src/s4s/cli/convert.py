@@ -11,13 +11,15 @@ import typer
 from s4s.cli.checks import check_folder
 from s4s.errors import S4SError
 
+NAMED = "write a name on the line before each"
+
 
 def convert(
     schedule: Annotated[Path, typer.Argument(help="LD3's .pt file, or a text or JSON file with lists of levels or times.")],
     model: Annotated[str, typer.Option(help="The model: a name in config/models, or a path of its YAML file.")],
     out: Annotated[Path, typer.Option(help="Folder for the tableaux, nfe~N.json each.")],
     solver: Annotated[str, typer.Option(help="Classical solver to run on the levels; docs/solvers.md has them.")] = "dpmpp",
-    order: Annotated[int | None, typer.Option(help="Its order, where it has one.")] = None,
+    order: Annotated[int | None, typer.Option(help="Its order, where it has one; by default the solver's own, 3 or 4.")] = None,
     form: Annotated[str | None, typer.Option(help="ld3, levels or times; by default what the file looks like.")] = None,
     pick: Annotated[str | None, typer.Option(help="Of several named lists, the one with this name.")] = None,
 ) -> None:
@@ -27,7 +29,7 @@ def convert(
 
     `s4s convert best_v2.pt --model cifar10 --solver unipc --order 3 --out ld3`
 
-    `s4s convert ays.txt --model stable_diffusion --order 2 --out ays`, with a line [999, 850, 736, ...] in ays.txt
+    `s4s convert ays.txt --model sd15 --order 2 --out ays`, with a line [999, 850, 736, ...] in ays.txt
     """
     import torch
 
@@ -43,13 +45,16 @@ def convert(
     found = read_schedule(schedule, form, outline.path)
     chosen = [entry for entry in found if pick in (None, entry.name)]
     if not chosen:
-        raise S4SError(f"{schedule}: no list named {pick!r}; there are {', '.join(entry.name for entry in found)}")
+        names = ", ".join(entry.name for entry in found if entry.name) or f"only lists without a name ({NAMED})"
+        raise S4SError(f"{schedule}: no list named {pick!r}; there are {names}")
     tableaux = {}
     for entry in chosen:
         if (first := float(entry.levels[0])) > outline.s_max:
+            whole = bool((entry.levels == entry.levels.round()).all())
+            times = " (times of a table, if these are some, are not this model's)" if whole else ""
             raise S4SError(
                 f"{schedule}: {entry.name or 'the list'} starts at noise level {first:.6g}, but model {outline.name} covers "
-                f"{outline.s_max:.6g} to {outline.s_min:.6g}; take a schedule for it, or set s_max in the model's YAML file"
+                f"{outline.s_max:.6g} to {outline.s_min:.6g}{times}; take a schedule for it, or set s_max in its YAML file"
             )
         tableau = make(solver, entry.levels, start=outline.s_max, path=outline.path, **options)
         if entry.told is not None:
@@ -60,8 +65,9 @@ def convert(
                 )
             tableau = replace(tableau, eval_levels=entry.told)
         if tableau.nfe in tableaux:
-            names = ", ".join(repr(entry.name) for entry in found)
-            raise S4SError(f"{schedule}: several lists with {tableau.nfe} evaluations; --pick one of {names}")
+            names = ", ".join(entry.name for entry in found if entry.name)
+            choose = f"--pick one of {names}" if names else f"keep one of them, or {NAMED} and --pick one"
+            raise S4SError(f"{schedule}: several lists with {tableau.nfe} evaluations; {choose}")
         check(tableau, outline, f"model {outline.name}")
         tableaux[tableau.nfe] = tableau.with_meta(**made_for(outline), token=f"{solver}-{schedule.stem}")
     for nfe, tableau in tableaux.items():

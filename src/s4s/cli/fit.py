@@ -27,7 +27,9 @@ def fit(
     model: Annotated[str, typer.Argument(help="The model: a name in config/models, or a path of its YAML file.")],
     nfe: Annotated[
         list[int],
-        typer.Option(help="Number of network evaluations, at least the order; give it again for more.", min=1),
+        typer.Option(
+            help="Number of network evaluations, at least the order of the start, 3 for joint; give it again for more.", min=1
+        ),
     ],
     out: Annotated[
         Path, typer.Option(help="Folder for the solvers, nfe~N.json each; fits and pairs in it keep what they came from.")
