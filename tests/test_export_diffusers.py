@@ -919,6 +919,10 @@ def test_attached_networks_must_be_those_that_run_on_the_sample_alone(case):
     with pytest.raises(S4SError, match="attach was given a network that this pipeline did not run; call remove"):
         run(case, scheduler, noise)
     handle.remove()
+    handle = scheduler.attach(other)
+    with pytest.raises(S4SError, match="cannot tell which argument of a Identity is the sample"):
+        other(input=noise)
+    handle.remove()
     network = fill(diffusers.UNet2DConditionModel(**{**dict(case.network.config), "in_channels": 9}))
     parts = {**case.pipe.components, "unet": network, "scheduler": scheduler}
     pipe = quiet(diffusers.StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -91,17 +90,11 @@ def comfyui(
 
 
 def _config(folder: Path) -> dict[str, object]:
-    for path in (folder / "scheduler_config.json", folder / "scheduler" / "scheduler_config.json"):
-        if path.is_file():
-            try:
-                values = json.loads(path.read_text())
-            except OSError as error:
-                raise S4SError(f"{path}: cannot be read: {error.strerror}") from error
-            except (ValueError, RecursionError) as error:
-                raise S4SError(f"{path}: not JSON ({error})") from error
-            if not isinstance(values, dict) or not isinstance(values.get("_class_name", ""), str):
-                raise S4SError(f"{path}: not the config of a scheduler of diffusers")
-            return values
+    from s4s.models.pipeline import read_scheduler
+
+    for place in (folder, folder / "scheduler"):
+        if (place / "scheduler_config.json").is_file():
+            return read_scheduler(place)
     raise S4SError(
         f"{folder}: no scheduler_config.json there, nor in its folder scheduler; give a scheduler's or a pipeline's folder"
     )

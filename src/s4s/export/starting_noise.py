@@ -96,10 +96,15 @@ class StartingNoise:
 
         def scaling(which: int) -> Callable[..., Any]:
             def scale(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-                name = None if args else next(name for name in ("sample", "hidden_states") if name in kwargs)
-                if (x := scaled(which, args[0] if name is None else kwargs[name])) is None:
+                names = [name for name in ("sample", "hidden_states") if name in kwargs]
+                if not (args or names):
+                    kind = type(module).__name__
+                    raise S4SError(
+                        f"attach cannot tell which argument of a {kind} is the sample; call remove() on what it returned"
+                    )
+                if (x := scaled(which, args[0] if args else kwargs[names[0]])) is None:
                     return None
-                return ((x, *args[1:]), kwargs) if name is None else (args, {**kwargs, name: x})
+                return ((x, *args[1:]), kwargs) if args else (args, {**kwargs, names[0]: x})
 
             return scale
 

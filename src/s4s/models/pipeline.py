@@ -238,6 +238,6 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
         raise S4SError(f"{folder / name}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise S4SError(f"{folder / name}: not JSON: {error}") from error
-    if not isinstance(content, dict) or "_class_name" not in content:
+    if not isinstance(content, dict) or not isinstance(content.get("_class_name"), str):
         raise S4SError(f"{folder / name}: names no class; was it written by save_pretrained?")
     return content
