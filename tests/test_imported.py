@@ -360,7 +360,6 @@ def test_a_form_that_cannot_be_told_is_asked_for(tmp_path, row):
         ([2.0, 0.5], "times", VPLinear(), "the time 2 is beyond the path, whose times go from 0 to 1"),
         ([1.0, 0.5, 0.0], "times", FlowMatching(), "that of a time, is not a finite number"),
     ],
-    ids=str,
 )
 def test_impossible_lists_are_refused(tmp_path, row, form, path, message):
     file = written(tmp_path, [[5.0, 1.0], row] if form == "levels" else [[0.5, 0.1], row], "schedule.json")

@@ -187,7 +187,7 @@ EXACT = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "options", "order", "clock", "kernel"), EXACT, ids=str)
+@pytest.mark.parametrize(("kind", "options", "order", "clock", "kernel"), EXACT)
 def test_a_step_integrates_polynomials_exactly(kind, options, order, clock, kernel):
     """Against adaptive quadrature, to 1e-10: outputs that are polynomials of degree < order in the solver's clock.
 
