@@ -44,9 +44,10 @@ def convert(
     options: dict[str, Any] = {} if order is None else {"order": order}
     found = read_schedule(schedule, form, outline.path)
     chosen = [entry for entry in found if pick in (None, entry.name)]
+    names = ", ".join(entry.name for entry in found if entry.name)
     if not chosen:
-        names = ", ".join(entry.name for entry in found if entry.name) or f"only lists without a name ({NAMED})"
-        raise S4SError(f"{schedule}: no list named {pick!r}; there are {names}")
+        there = names or f"only lists without a name ({NAMED})"
+        raise S4SError(f"{schedule}: no list named {pick!r}; there are {there}")
     tableaux = {}
     for entry in chosen:
         if (first := float(entry.levels[0])) > outline.s_max:
@@ -65,7 +66,6 @@ def convert(
                 )
             tableau = replace(tableau, eval_levels=entry.told)
         if tableau.nfe in tableaux:
-            names = ", ".join(entry.name for entry in found if entry.name)
             choose = f"--pick one of {names}" if names else f"keep one of them, or {NAMED} and --pick one"
             raise S4SError(f"{schedule}: several lists with {tableau.nfe} evaluations; {choose}")
         check(tableau, outline, f"model {outline.name}")

@@ -38,12 +38,8 @@ def path_of_betas(*schedule: Any, **named: Any) -> VPDiscrete:
     """
     try:
         betas = DDPMScheduler(*schedule, **named).betas  # type: ignore[attr-defined]
-    except (
-        NotImplementedError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # no such name, wrong values
+    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        # diffusers raises the first for a beta_schedule that it does not know; the others are for values that make no betas
         given = ", ".join(map(str, (*schedule, *named.values())))
         raise S4SError(f"the noise schedule is not supported: {one_line(error, 80)} ({shortened(given)})") from error
     return VPDiscrete(betas)

@@ -18,6 +18,7 @@ from s4s.export.given_levels import check_given
 from s4s.export.network_run import NetworkRun
 from s4s.export.starting_noise import Attachment, StartingNoise
 from s4s.models.paths import FlowMatching
+from s4s.models.scheduler_config import known_kind
 from s4s.provenance import check
 from s4s.tableau import Tableau
 from s4s.torchvision_operators import declare_missing_operators
@@ -70,15 +71,13 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         for name, number in (("num_train_timesteps", num_train_timesteps), ("sigma_data", sigma_data)):
             if not isinstance(number, int | float) or not 0 < number < math.inf:
                 raise S4SError(f"{name} must be a positive number, got {number!r}")
-        if path_type == "flow":
+        if known_kind(path_type) == "flow":
             self.coordinates = on_path(FlowMatching(), prediction_type, num_train_timesteps)
         elif path_type == "edm":
             self.coordinates = preconditioned(sigma_data)
-        elif path_type == "vp":
+        else:
             path = path_of_betas(num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas)
             self.coordinates = on_path(path, prediction_type)
-        else:
-            raise S4SError(f"path_type must be vp, flow or edm, got {path_type!r}")
         self.path_type, self.num_train_timesteps = path_type, num_train_timesteps
         if isinstance(tableaux, Mapping) or not all(isinstance(values, Mapping) for values in tableaux):
             raise S4SError("tableaux must be a list of solvers in their JSON form; from_tableau takes files and Tableaux")
@@ -89,7 +88,6 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         self.num_inference_steps: int | None = None
         self.timesteps = self.sigmas = torch.zeros(0)
         self._run: NetworkRun | None = None
-        self._skipped = 0  # steps before the first that is made
         self._begin_index: int | None = None
         self._step_index: int | None = None
         self._noise = StartingNoise()
@@ -145,6 +143,11 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         """The step that comes next; None before the first."""
         return self._step_index
 
+    @property
+    def _skipped(self) -> int:
+        """Steps before the first that is made."""
+        return self._begin_index or 0
+
     def _solver(self, steps: int) -> Tableau:
         if not self.tableaux:
             raise S4SError("this scheduler holds no solver; make it with S4SScheduler.from_tableau(file, like=pipe.scheduler)")
@@ -179,7 +182,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             check_given("timesteps", timesteps, own_times.tolist(), rounding, first, 1.0)
         elif sigmas is not None:
             check_given("sigmas", sigmas, own_sigmas[:-1].tolist(), 0.0, 1.0 if flow else None, 1 / len(sigmas))
-        self._run, self._skipped = run, 0
+        self._run = run
         self._noise.begin()
         self._begin_index = self._step_index = None
         self.num_inference_steps, self.sigmas, self.timesteps = steps, own_sigmas, own_times.to(device)
@@ -193,13 +196,14 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             S4SError: if there is no such step, or the told levels do not decrease from there on.
         """
-        if begin_index == self._skipped:
-            self._begin_index = begin_index
-            return
+        if begin_index != self._skipped:
+            self._run = NetworkRun(self._solver_from(begin_index), self.coordinates)
+        self._begin_index = begin_index
+
+    def _solver_from(self, begin_index: int) -> Tableau:
         full = self._solver(len(self.timesteps))
         if begin_index == 0:
-            self._begin_index, self._run, self._skipped = 0, NetworkRun(full, self.coordinates), 0
-            return
+            return full
         if begin_index < 0:
             raise S4SError(f"begin_index must be from 0 to {full.nfe - 1}, not {begin_index}")
         if begin_index >= full.nfe:
@@ -214,8 +218,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             "The run begins at step %d of %d. A learned solver's weights are for whole runs: DPM-Solver++ runs on its levels.",
             begin_index + 1, full.nfe,
         )  # fmt: skip
-        self._begin_index, self._skipped = begin_index, begin_index
-        self._run = NetworkRun(restarted(levels), self.coordinates)
+        return restarted(levels)
 
     def index_for_timestep(self, timestep: float | Tensor) -> int:
         """The step whose entry of `timesteps` is nearest; of several, the one that comes next if it is among them."""
@@ -270,7 +273,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
                         "this pipeline begins a run in the middle and does not say so before its network runs, which attach "
                         "took for the start; call remove() on what attach returned"
                     )
-            self._step_index = self._begin_index or 0
+            self._step_index = self._skipped
             if self._run is not None:
                 self._run.restart()
         if self._run is None or self._step_index >= len(self.timesteps):
@@ -301,8 +304,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
     def _scaled(self, which: int, x: Tensor) -> Tensor | None:
         if self._run is None or self._skipped or self._step_index:
             return None
-        self._noise.fed[which] = x.shape
-        return x * self._run.start
+        return self._noise.scaled(which, x, self._run.start)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the network is fed of clean samples with noise at given times.

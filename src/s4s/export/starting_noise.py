@@ -61,6 +61,11 @@ class StartingNoise:
         self.told = start
         return start
 
+    def scaled(self, which: int, x: Tensor, start: float) -> Tensor:
+        """The first input of attached network `which`, of the sample that the pipeline had."""
+        self.fed[which] = x.shape
+        return x * start
+
     def first_input(self, x: Tensor, start: float) -> Tensor:
         """What the network was fed first, from the sample that the pipeline had.
 

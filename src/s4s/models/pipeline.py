@@ -63,15 +63,8 @@ def outline_of(
     model: PipelineModel | StableDiffusionModel, scheduler: dict[str, Any], prediction: Prediction | None
 ) -> tuple[float, float, GaussianPath, dict[str, Any]]:
     """The same, from a scheduler's configuration."""
-    s_min, s_max, path = range_of(model, scheduler)
-    return s_min, s_max, path, {**path.description(), "prediction": prediction_of(prediction, scheduler)}
-
-
-def prediction_of(given: Prediction | None, scheduler: dict[str, Any]) -> Prediction:
-    """What a network predicts: what the model's file says, or a scheduler's configuration."""
-    _, config = understood(scheduler)
-    named = config.get("prediction_type", "epsilon")
-    return given or ("flow" if named == "flow_prediction" else named)
+    s_min, s_max, path, kind = _noise_of(model, scheduler, prediction)
+    return s_min, s_max, path, {**path.description(), "prediction": kind}
 
 
 def assemble(
@@ -87,8 +80,7 @@ def assemble(
     dtype, config = getattr(torch, model.precision), parts.network.config
     _check(model, parts.network)
     nn.Module.to(parts.network, device, dtype).eval().requires_grad_(False)  # diffusers' own `to` warns
-    s_min, s_max, path = range_of(model, scheduler)
-    kind = prediction_of(prediction, scheduler)
+    s_min, s_max, path, kind = _noise_of(model, scheduler, prediction)
     size, channels = config.sample_size, config.in_channels
     times = FLOW_TIMES if isinstance(path, FlowMatching) else 1
     sizes = _sizes(parts)
@@ -110,19 +102,26 @@ def assemble(
     )  # fmt: skip
 
 
-def range_of(model: PipelineModel | StableDiffusionModel, scheduler: dict[str, Any]) -> tuple[float, float, GaussianPath]:
-    """s_min, s_max and the path of a scheduler's configuration; flow matching reaches s = 0 and infinity, so s needs bounds."""
+def _noise_of(
+    model: PipelineModel | StableDiffusionModel, scheduler: dict[str, Any], prediction: Prediction | None
+) -> tuple[float, float, GaussianPath, Prediction]:
+    """s_min, s_max, the path and what is predicted, of a scheduler's configuration and what the model's file says instead.
+
+    Flow matching reaches s = 0 and infinity, so s needs bounds.
+    """
     try:
         kind, config = understood(scheduler)
     except S4SError as error:
         raise S4SError(f"model {model.name}: {error}") from error
+    named = config.get("prediction_type", "epsilon")
+    predicted = prediction or ("flow" if named == "flow_prediction" else named)
     if kind == "flow":
-        return model.s_min or 0.002, model.s_max or 999.0, FlowMatching()
+        return model.s_min or 0.002, model.s_max or 999.0, FlowMatching(), predicted
     if kind != "vp":
         raise S4SError(f"model {model.name}: the noise schedule of its {scheduler['_class_name']} is not supported: no betas")
     path = VPDiscrete(diffusers.DDPMScheduler.from_config(config).betas)
     first, last = path.s_of_t(torch.tensor([0.0, path.times - 1.0], dtype=torch.float64)).tolist()
-    return model.s_min or first, model.s_max or last, path
+    return model.s_min or first, model.s_max or last, path, predicted
 
 
 def _decoder(autoencoder: Any, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

@@ -24,9 +24,7 @@ def understood(config: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
         S4SError: if the noise schedule is not supported.
     """
     if ours(config):
-        if (kind := config.get("path_type", "vp")) not in ("vp", "flow", "edm"):
-            raise S4SError(f"path_type must be vp, flow or edm, got {kind!r}")
-        return kind, dict(config)
+        return known_kind(config.get("path_type", "vp")), dict(config)
     name = str(config.get("_class_name", ""))
     config = {**_defaults(name), **config}
     unsupported = [key for key in ("rescale_betas_zero_snr", "invert_sigmas") if config.get(key)]
@@ -55,6 +53,17 @@ def understood(config: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
         whose = f"a {name}" if name else "a scheduler whose config does not name it (pass the scheduler, or its file)"
         raise S4SError(f"the noise schedule of {whose} is not supported: no betas")
     return "vp", config
+
+
+def known_kind(path_type: Any) -> Kind:
+    """What S4SScheduler's path_type may be.
+
+    Raises:
+        S4SError: if it is none of these.
+    """
+    if path_type not in ("vp", "flow", "edm"):
+        raise S4SError(f"path_type must be vp, flow or edm, got {path_type!r}")
+    return path_type  # type: ignore[no-any-return]
 
 
 def ours(config: Mapping[str, Any]) -> bool:
