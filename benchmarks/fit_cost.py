@@ -19,13 +19,13 @@ import torch
 
 import s4s
 from s4s import FitSettings, TeacherPairs
-from s4s.fitting.parameters import Linearised
-from s4s.fitting.tangents import Counter, run_with_tangents
+from s4s.files.rows import Split, read_split, write_splits
+from s4s.learning.parameters import Linearised
+from s4s.learning.tangents import Counter, run_with_tangents
+from s4s.learning.teacher import make_pairs
 from s4s.metrics.global_error import global_error
 from s4s.models.load import load_perceptual
-from s4s.seeds import sample_seeds
-from s4s.store import Split, read_split, write_splits
-from s4s.teacher import make_pairs
+from s4s.models.seeds import sample_seeds
 
 TEACHER_STEPS = 64
 DPMPP = ("dpmpp", {"order": 3}, "time_uniform")

@@ -11,17 +11,17 @@ import time
 import torch
 
 import s4s
+from benchmarks.peak_memory import PeakMemory
 from s4s import FitSettings, TeacherPairs
-from s4s.families import make_family
-from s4s.fitting.distances import make_distance
-from s4s.fitting.loop import Loop
-from s4s.fitting.objective import Objective, Place
-from s4s.fitting.parameters import Parameters
-from s4s.fitting.tangents import Counter
+from s4s.learning.families import make_family
+from s4s.learning.loop import Loop
+from s4s.learning.losses import make_distance
+from s4s.learning.objective import Objective, Place
+from s4s.learning.parameters import Parameters
+from s4s.learning.tangents import Counter
+from s4s.learning.teacher import make_pairs
 from s4s.models.load import load_perceptual
-from s4s.peak_memory import PeakMemory
-from s4s.seeds import sample_seeds
-from s4s.teacher import make_pairs
+from s4s.models.seeds import sample_seeds
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--nfe", type=int, nargs="+", default=[4, 6, 8, 10])

@@ -14,11 +14,11 @@ import torch
 
 import s4s
 from s4s import FitSettings, TeacherPairs
+from s4s.files.rows import Split
+from s4s.learning.teacher import make_pairs
 from s4s.metrics.global_error import global_error
 from s4s.models.load import load_perceptual
-from s4s.seeds import sample_seeds
-from s4s.store import Split
-from s4s.teacher import make_pairs
+from s4s.models.seeds import sample_seeds
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--pairs", type=int, nargs="+", default=[16, 32, 64, 128, 256, 512, 1024, 4096])

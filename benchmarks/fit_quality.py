@@ -14,7 +14,7 @@ import argparse
 
 import pandas as pd
 
-from s4s.tables import METRICS, NOT_LEARNED, read_scores
+from s4s.reporting.tables import METRICS, NOT_LEARNED, read_scores
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("scores", nargs="+", help="scores.csv of a run for each fit seed")

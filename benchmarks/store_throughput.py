@@ -16,7 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from s4s import store
+from s4s.files import rows as store
 
 
 def flushed(path, write):

@@ -12,9 +12,9 @@ import argparse
 import heapq
 import itertools
 
-from s4s.fitting.settings import FitSettings
-from s4s.models.files import read_model_file
-from s4s.plan import fit_evaluations, passes
+from s4s.learning.settings import FitSettings
+from s4s.models.description import read_model_file
+from s4s.study.plan import fit_evaluations, passes
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--models", nargs="+", default=["cifar10", "ffhq", "afhqv2", "lsun_bedrooms", "imagenet256", "sd14"])

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from s4s.usage import read_usage
+from s4s.jobs.costs import read_usage
 
 ROOT = Path(__file__).parents[1]
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

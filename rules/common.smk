@@ -6,15 +6,15 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from s4s.config import read_config, resolve_models
-from s4s.definitions import Learned
+from s4s.study.config import read_config, resolve_models
+from s4s.study.definitions import Learned
 from s4s.errors import S4SError
-from s4s.families import FAMILIES
-from s4s.levels import GRIDS
-from s4s.models.files import read_model_file
-from s4s.models.recipes import EMBEDDED_FILES
-from s4s.published import PUBLISHED, datasets
-from s4s.questions import QUESTIONS
+from s4s.learning.families import FAMILIES
+from s4s.schedules import GRIDS
+from s4s.models.description import read_model_file
+from s4s.models.embedded.recipes import EMBEDDED_FILES
+from s4s.models.published import PUBLISHED, datasets
+from s4s.study.questions import QUESTIONS
 from s4s.solvers import SOLVERS
 
 try:

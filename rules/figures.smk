@@ -75,7 +75,7 @@ rule figure:
         ),
         stem=lambda wildcards, output: os.path.splitext(output.pdf)[0],
     shell:
-        "python -m s4s.warm {params.script} {params.figure} {params.named:q} {params.scores} {params.model} --out {params.stem} 2> {log}"
+        "python -m s4s.jobs.fork_server {params.script} {params.figure} {params.named:q} {params.scores} {params.model} --out {params.stem} 2> {log}"
 
 
 rule html_report:
@@ -101,5 +101,5 @@ rule html_report:
         models=report_models,
         comparison=f"--further {' '.join(CONFIG.comparisons)}",
     shell:
-        "python -m s4s.warm {params.script} --scores {input.scores} --figures {input.figures} --models {params.models:q} "
+        "python -m s4s.jobs.fork_server {params.script} --scores {input.scores} --figures {input.figures} --models {params.models:q} "
         "--logs results/logs --config {params.config:q} {params.comparison} --out {output} 2> {log}"

@@ -38,6 +38,6 @@ rule fit:
         ),
         state="results/fits/{model}/{solver}/nfe~{nfe}.state",
     shell:
-        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --token {wildcards.solver} --spec {params.spec:q} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --token {wildcards.solver} --spec {params.spec:q} "
         "--base {input.base} {params.warm} --train {input.train} --val {input.val} "
         "--state {params.state} --threads {threads} --out {output.tableau} --history {output.history} 2> {log}"

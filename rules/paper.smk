@@ -30,7 +30,7 @@ rule paper_table:
             if WEIGHTS[model].published
         ],
     shell:
-        "python -m s4s.warm {params.script} {wildcards.name} --scores {input.scores} --published {input.published} "
+        "python -m s4s.jobs.fork_server {params.script} {wildcards.name} --scores {input.scores} --published {input.published} "
         "{params.dataset} --models {params.models} --out {output} 2> {log}"
 
 
@@ -72,7 +72,7 @@ rule paper_figure:
         width=lambda wildcards: PAPER_WIDTHS[wildcards.name.partition("-")[0]],
         stem=lambda wildcards, output: os.path.splitext(output[0])[0],
     shell:
-        "python -m s4s.warm {params.script} {params.figure} {params.named:q} {params.scores} {params.model} "
+        "python -m s4s.jobs.fork_server {params.script} {params.figure} {params.named:q} {params.scores} {params.model} "
         "--width {params.width} --out {params.stem} 2> {log}"
 
 
@@ -94,7 +94,7 @@ rule paper_document:
         tables=[f"{name}.tex" for name in PAPER_TABLES],
         figures=[f"{name}.pdf" for name in PAPER_FIGURES],
     shell:
-        "python -m s4s.warm {params.script} paper --tables {params.tables} --figures {params.figures} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server {params.script} paper --tables {params.tables} --figures {params.figures} --out {output} 2> {log}"
 
 
 rule paper_figures:

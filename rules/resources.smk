@@ -1,7 +1,7 @@
 # Memory and time that jobs ask a cluster for, from the work that they do.
 import functools
 
-from s4s.plan import fit_evaluations, passes
+from s4s.study.plan import fit_evaluations, passes
 
 
 @functools.cache

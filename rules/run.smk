@@ -6,11 +6,11 @@ import logging
 import socket
 import time
 
-from s4s.folder_lock import lock_folder, remove_stale_locks
-from s4s.plan import summary
-from s4s.run_progress import watch
-from s4s.storage import probe
-from s4s.warm import has_server, start_server
+from s4s.jobs.folder_lock import lock_folder, remove_stale_locks
+from s4s.study.plan import summary
+from s4s.jobs.workflow_progress import watch
+from s4s.files.disk_errors import probe
+from s4s.jobs.fork_server import has_server, start_server
 
 DRY_RUN = "--dry-?run|-[npqFk]*n[npqFk]*"
 if workflow.is_main_process and any(re.fullmatch(DRY_RUN, word) for word in sys.argv):
@@ -68,15 +68,22 @@ TARGETS = (
     else []
 )
 TARGETS = [*itertools.takewhile(lambda name: not name.startswith("--"), TARGETS)]
+# what takes seconds to import
+PRELOADED = ["s4s.metrics.score", "s4s.metrics.features", "s4s.learning.fit"]
+PRELOADED += [
+    "s4s.reporting.figures",
+    "s4s.reporting.report",
+    "sklearn.model_selection",
+]
 WARM = []  # keeps a server's standard input open
 
-# A group of jobs on another machine has a warm server (s4s/warm.py) of its own, which groups within it share.
+# A group of jobs on another machine has a warm server (s4s/jobs/fork_server.py) of its own, which groups within it share.
 if (
     not workflow.is_main_process
     and sum(":" in name for name in TARGETS) > 1
     and not has_server()
 ):
-    WARM.append(start_server())
+    WARM.append(start_server(*PRELOADED))
 
 
 def begin_run():
@@ -86,7 +93,7 @@ def begin_run():
         S4S_STARTED=str(time.time()),
     )
     if not workflow.deployment_settings.deployment_method:
-        WARM.append(start_server())  # conda's jobs need their own interpreter
+        WARM.append(start_server(*PRELOADED))  # conda's jobs need their own interpreter
     if workflow.local_exec:
         # The limit of submissions wakes Snakemake 9.27's scheduler once a second more for every job that has ended, until it
         # takes a core; on this machine nothing needs that limit.

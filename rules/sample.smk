@@ -33,7 +33,7 @@ rule sample:
         samples=lambda wildcards: study(wildcards).samples,
         batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
-        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --tableau {input.tableau} --seeds {params.seeds} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --tableau {input.tableau} --seeds {params.seeds} "
         "--count {params.samples} --batch-size {params.batch_size} --code {input.code} --threads {threads} --out {output} 2> {log}"
 
 
@@ -68,7 +68,7 @@ rule sample_shard:
         shard_size=shard_size,
         batch_size=lambda wildcards: study(wildcards).batch_size,
     shell:
-        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --tableau {input.tableau} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --tableau {input.tableau} "
         "--seeds {wildcards.seed} --count {params.samples} --shard {wildcards.shard} --shard-size {params.shard_size} "
         "--batch-size {params.batch_size} --code {input.code} --threads {threads} --out {output} 2> {log}"
 
@@ -95,7 +95,7 @@ rule join_samples:
     params:
         script=program("join_shards"),
     shell:
-        "python -m s4s.warm {params.script} {input.shards} --kind samples --keys seeds y_0 condition --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server {params.script} {input.shards} --kind samples --keys seeds y_0 condition --out {output} 2> {log}"
 
 
 ruleorder: sample > join_samples

@@ -23,7 +23,7 @@ rule reference_moments:
         script=program("reference_moments"),
         model=lambda wildcards, input: input.model[0],
     shell:
-        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} --threads {threads} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} --threads {threads} --out {output} 2> {log}"
 
 
 rule score:
@@ -59,7 +59,7 @@ rule score:
         model=lambda wildcards, input: input.model[0],
         reference=reference_option,
     shell:
-        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.reference} --samples {input.samples} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.reference} --samples {input.samples} "
         "--pairs {input.pairs} --threads {threads} --out {output} 2> {log}"
 
 
@@ -93,7 +93,7 @@ rule score_shard:
         model=lambda wildcards, input: input.model[0],
         reference=reference_option,
     shell:
-        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.reference} --samples {input.samples} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.reference} --samples {input.samples} "
         "--pairs {input.pairs} --only-statistics --threads {threads} --out {output} 2> {log}"
 
 
@@ -126,5 +126,5 @@ rule join_scores:
         model=lambda wildcards, input: input.model[0],
         reference=reference_option,
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} {params.reference} --statistics {input.statistics} "
+        "python -m s4s.jobs.fork_server {params.script} --model {params.model} {params.reference} --statistics {input.statistics} "
         "--threads {threads} --out {output} 2> {log}"

@@ -27,7 +27,7 @@ rule teacher_trajectories:
         steps=lambda wildcards: study(wildcards).search.steps,
         samples=lambda wildcards: study(wildcards).search.trajectories,
     shell:
-        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
         "--count {params.samples} --threads {threads} --out {output} 2> {log}"
 
 
@@ -50,7 +50,7 @@ rule gits_costs:
     params:
         script=program("gits_costs"),
     shell:
-        "python -m s4s.warm {params.script} --trajectories {input.trajectories} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server {params.script} --trajectories {input.trajectories} --out {output} 2> {log}"
 
 
 rule model_statistics:
@@ -77,5 +77,5 @@ rule model_statistics:
         model=lambda wildcards, input: input.model[0],
         embeddings=embedding_option,
     shell:
-        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --trajectories {input.trajectories} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --trajectories {input.trajectories} "
         "--threads {threads} --out {output} 2> {log}"

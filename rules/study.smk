@@ -38,7 +38,7 @@ rule analysis:
         script=program("analysis"),
         out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
-        "python -m s4s.warm {params.script} --scores {input.scores} --metrics {input.metrics} --out {params.out} 2> {log}"
+        "python -m s4s.jobs.fork_server {params.script} --scores {input.scores} --metrics {input.metrics} --out {params.out} 2> {log}"
 
 
 rule study_figure:
@@ -69,7 +69,7 @@ rule study_figure:
         script=program("figure"),
         stem=lambda wildcards, output: os.path.splitext(output.pdf)[0],
     shell:
-        "python -m s4s.warm {params.script} {wildcards.name} --scores {input.scores} --metrics {input.metrics} --out {params.stem} 2> {log}"
+        "python -m s4s.jobs.fork_server {params.script} {wildcards.name} --scores {input.scores} --metrics {input.metrics} --out {params.stem} 2> {log}"
 
 
 rule question:
@@ -113,7 +113,7 @@ rule question:
         ),
         fits=lambda wildcards, input: named_cells(question_fits(wildcards), input.fits),
     shell:
-        "python -m s4s.warm --gpus {resources.gpu} {params.script} {wildcards.question} --model {params.model} {params.reference} {params.embeddings} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} {wildcards.question} --model {params.model} {params.reference} {params.embeddings} "
         "--cells {params.cells} --fits {params.fits} --pairs {input.pairs} --threads {threads} --out {output} 2> {log}"
 
 
@@ -156,7 +156,7 @@ rule answer:
         ),
         stem=lambda wildcards, output: os.path.splitext(output.csv)[0],
     shell:
-        "python -m s4s.warm {params.script} {wildcards.question} --rows {input.rows} --scores {input.scores} --metrics {input.metrics} "
+        "python -m s4s.jobs.fork_server {params.script} {wildcards.question} --rows {input.rows} --scores {input.scores} --metrics {input.metrics} "
         "--groups {params.groups:q} --out {params.stem} 2> {log}"
 
 

@@ -29,5 +29,5 @@ rule tableau:
             for option in sorted(searched_files(wildcards))
         ),
     shell:
-        "python -m s4s.warm {params.script} --model {params.model} --token {wildcards.solver} --nfe {wildcards.nfe} "
+        "python -m s4s.jobs.fork_server {params.script} --model {params.model} --token {wildcards.solver} --nfe {wildcards.nfe} "
         "--family {params.family} --spec {params.spec:q} {params.searched} --out {output} 2> {log}"

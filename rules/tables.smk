@@ -93,4 +93,4 @@ rule comparison_table:
     params:
         script=program("comparison_table"),
     shell:
-        "python -m s4s.warm {params.script} --scores {input.scores} --metric {wildcards.metric} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server {params.script} --scores {input.scores} --metric {wildcards.metric} --out {output} 2> {log}"

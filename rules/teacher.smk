@@ -1,5 +1,5 @@
 # `--cache teacher_shard` shares shards between folders, so these rules have no benchmark; logs say what each cost.
-# Teacher pairs in shards, joined by a virtual dataset. Splits never share noise (s4s/seeds.py).
+# Teacher pairs in shards, joined by a virtual dataset. Splits never share noise (s4s/models/seeds.py).
 
 
 rule text_embeddings:
@@ -26,7 +26,7 @@ rule text_embeddings:
         val=lambda wildcards: study(wildcards).teacher.val,
         search=lambda wildcards: study(wildcards).search.trajectories,
     shell:
-        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} --test {params.samples} --train {params.train} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} --test {params.samples} --train {params.train} "
         "--val {params.val} --search {params.search} --threads {threads} --out {output} 2> {log}"
 
 
@@ -60,7 +60,7 @@ rule teacher_shard:
             "--trajectory" if study(wildcards).teacher.trajectory else ""
         ),
     shell:
-        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --teacher {input.teacher} --split {wildcards.split} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --teacher {input.teacher} --split {wildcards.split} "
         "--count {params.samples} --sampling-seed {params.seed} --shard {wildcards.shard} --shard-size {params.shard_size} "
         "--batch-size {params.batch_size} {params.trajectory} --code {input.code} --threads {threads} --out {output} 2> {log}"
 
@@ -101,7 +101,7 @@ rule teacher_pairs:
     params:
         script=program("join_shards"),
     shell:
-        "python -m s4s.warm {params.script} {input.shards} --kind teacher-pairs --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server {params.script} {input.shards} --kind teacher-pairs --out {output} 2> {log}"
 
 
 rule teacher_convergence:
@@ -130,5 +130,5 @@ rule teacher_convergence:
         steps=lambda wildcards: study(wildcards).teacher.steps,
         samples=lambda wildcards: min(study(wildcards).teacher.val, 128),
     shell:
-        "python -m s4s.warm --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
         "--count {params.samples} --threads {threads} --out {output} 2> {log}"

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import s4s
+from s4s.learning.teacher import TeacherPairs, make_pairs
 from s4s.models.denoiser import Denoiser
-from s4s.models.mixture import MixtureDenoiser
-from s4s.seeds import sample_seeds
-from s4s.teacher import TeacherPairs, make_pairs
+from s4s.models.embedded.mixture import MixtureDenoiser
+from s4s.models.seeds import sample_seeds
 
 
 class CountingDenoiser(Denoiser):

@@ -24,7 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from s4s.lease import lease_gpus, release
+from s4s.jobs.gpu_lease import lease_gpus, release
 
 ROOT = Path(__file__).parents[1]
 MARK = "S4S_KILL_TEST"  # in the environment of every process of a run
@@ -69,7 +69,7 @@ def kind(command: str, main: bool) -> str:
         return "snakemake"
     if "--serve" in command:
         return "warm server or a job in it"
-    return "job's caller" if "s4s.warm" in command else "shell or other"
+    return "job's caller" if "s4s.jobs.fork_server" in command else "shell or other"
 
 
 def disturb(folder: Path, kills: int, jobs_only: bool, longest: float) -> collections.Counter:

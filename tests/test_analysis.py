@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from s4s.analysis import needed_evaluations, nfe_saved, paired_tests, ranks, with_families
-from s4s.analysis_figures import _groups, critical_difference, evaluations_saved
-from s4s.tables import saved_markdown
+from s4s.reporting.comparison_figures import _groups, critical_difference, evaluations_saved
+from s4s.reporting.comparisons import needed_evaluations, nfe_saved, paired_tests, ranks, with_families
+from s4s.reporting.tables import saved_markdown
 
 NFE = np.array([3.0, 4.0, 6.0, 8.0, 12.0])
 

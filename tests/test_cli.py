@@ -17,18 +17,18 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import s4s
-import s4s.teacher
+import s4s.learning.teacher
 from s4s.cli import app, main
 from s4s.cli.show import tables
 from s4s.export import S4SScheduler
-from s4s.figures import one_solver
-from s4s.fitting.loop import Loop
-from s4s.models.files import SHIPPED, identity
+from s4s.files.rows import read_split
+from s4s.learning.loop import Loop
+from s4s.models.description import SHIPPED, identity
 from s4s.models.load import load_outline, load_perceptual
 from s4s.models.paths import VPDiscrete
-from s4s.provenance import made_for
-from s4s.seeds import sample_seeds
-from s4s.store import read_split
+from s4s.models.provenance import made_for
+from s4s.models.seeds import sample_seeds
+from s4s.reporting.figures import one_solver
 from tests.builders import pipelines as builder
 
 from diffusers import DDIMScheduler, DiffusionPipeline, PNDMScheduler  # isort: skip
@@ -178,7 +178,9 @@ def test_fit_makes_pairs_and_learns_on_them(config, digits):
     result = fitted(config, "--solver", "alt", "--nfe", 4, "--nfe", 3, "--out", out)
     assert result.exit_code == 0, result.output
     teacher = s4s.solver("unipc", s4s.levels("logsnr", 12, digits), order=2)  # the order is that of per_model
-    made = [s4s.teacher.make_pairs(digits, teacher, sample_seeds(split, n)) for split, n in (("train", 32), ("val", 24))]
+    made = [
+        s4s.learning.teacher.make_pairs(digits, teacher, sample_seeds(split, n)) for split, n in (("train", 32), ("val", 24))
+    ]
     settings = s4s.FitSettings(**CONFIG["fit"])
     base = s4s.solver("ipndm", s4s.levels("time_quadratic", 3, digits), order=2)
     options = {"driver": "alternate", "decoupled": True, "settings": settings, "perceptual_network": load_perceptual("digits")}
@@ -199,7 +201,7 @@ def test_fit_goes_on_where_it_was(config, monkeypatch):
     out, pairs = config.parent / "out", ("--pairs", config.parent / "pairs")
     assert fitted(config, "--solver", "alt", "--nfe", 3, "--out", out, *pairs).exit_code == 0
     first = (out / "nfe~3.json").read_bytes()
-    monkeypatch.setattr(s4s.teacher, "write_pairs", lambda *_: pytest.fail("pairs are made again"))
+    monkeypatch.setattr(s4s.learning.teacher, "write_pairs", lambda *_: pytest.fail("pairs are made again"))
     steps, step = [], Loop.step
 
     def cut_off(loop):
@@ -208,7 +210,7 @@ def test_fit_goes_on_where_it_was(config, monkeypatch):
         steps.append(loop.iteration)
         step(loop)
 
-    monkeypatch.setattr("s4s.fitting.fit.STATE_SECONDS", 0.0)
+    monkeypatch.setattr("s4s.learning.fit.STATE_SECONDS", 0.0)
     monkeypatch.setattr(Loop, "step", cut_off)
     assert fitted(config, "--solver", "alt", "--nfe", 3, "--nfe", 4, "--out", out, *pairs).exit_code != 0
     assert not (out / "nfe~4.json").exists() and (out / "fits/nfe~4.state").exists()
@@ -319,7 +321,7 @@ def test_options_go_before_the_config(config):
 
 MODULE = """
 import torch
-from s4s.models.mixture import MixtureDenoiser
+from s4s.models.embedded.mixture import MixtureDenoiser
 
 def make(name, device, files, scale):
     means = torch.tensor([[-1.0, 0.3], [0.8, -0.5]], dtype=torch.float64) * scale

@@ -13,7 +13,7 @@ import torch
 import s4s
 from s4s import S4SError
 from s4s.export.collection import restarted
-from s4s.models.mixture import MixtureDenoiser
+from s4s.models.embedded.mixture import MixtureDenoiser
 from s4s.models.paths import VPDiscrete
 
 PATH = VPDiscrete.scaled_linear()

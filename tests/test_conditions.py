@@ -7,13 +7,13 @@ import yaml
 
 import s4s
 from s4s import S4SError
+from s4s.files.rows import TEACHER_PAIRS, read_split, write_splits
+from s4s.learning.draw import draw_samples
+from s4s.learning.teacher import TeacherPairs, attributes, make_pairs
 from s4s.models.conditions import ClassLabels
 from s4s.models.paths import FlowMatching, VPDiscrete
 from s4s.models.predicting import PredictingDenoiser
-from s4s.samples import draw_samples
-from s4s.seeds import index_of, sample_seeds
-from s4s.store import read_split, write_splits
-from s4s.teacher import KIND, TeacherPairs, attributes, make_pairs
+from s4s.models.seeds import index_of, sample_seeds
 
 STD = 0.5
 CENTRES = torch.tensor([[1.0, -1.0], [-1.0, 0.5], [0.3, 2.0], [0.0, 0.0]])  # the last one is the unconditional one's
@@ -129,7 +129,7 @@ def test_conditions_are_kept_with_samples_and_pairs(tmp_path, pairs):
     draw_samples(denoiser, tableau, {"test~0": sample_seeds("test", 5)}, 2, tmp_path / "samples.h5")
     kept = read_split(tmp_path / "samples.h5", "samples", "test~0")
     assert kept.condition.tolist() == denoiser.conditions(kept.seeds).tolist()
-    write_splits(tmp_path / "pairs.h5", KIND, {"train": pairs.train, "val": pairs.val}, attributes(denoiser, tableau))
+    write_splits(tmp_path / "pairs.h5", TEACHER_PAIRS, {"train": pairs.train, "val": pairs.val}, attributes(denoiser, tableau))
     assert TeacherPairs.load(tmp_path / "pairs.h5").val.condition.tolist() == pairs.val.condition.tolist()
     with h5py.File(tmp_path / "pairs.h5") as file:
         assert file["train/condition"].shape == (24,)

@@ -12,14 +12,14 @@ import pytest
 import yaml
 
 import s4s
-from s4s.config import EXPONENTIAL, memory, read_config, schema
-from s4s.definitions import FILES, RECIPES, Classical
 from s4s.errors import S4SError
-from s4s.families import FAMILIES, make_family
-from s4s.fitting.drivers import DRIVERS
-from s4s.fitting.settings import PRESETS, FitSettings
-from s4s.levels import GRIDS, grid_function
+from s4s.learning.drivers import DRIVERS
+from s4s.learning.families import FAMILIES, make_family
+from s4s.learning.settings import PRESETS, FitSettings
+from s4s.schedules import GRIDS, grid_function
 from s4s.solvers import SOLVERS, make_function
+from s4s.study.config import EXPONENTIAL, memory, read_config, schema
+from s4s.study.definitions import FILES, RECIPES, Classical
 
 ROOT = Path(__file__).parents[1]
 ZERO = {"solver": "ddim", "levels": "edm"}
@@ -51,7 +51,7 @@ def test_a_preset_alone_changes_the_default_config(preset):
 
 def test_the_schema_file_is_the_one_that_the_model_generates():
     text = (ROOT / "workflow/schemas/config.schema.json").read_text()
-    assert text == schema(), "run: python -m s4s.config > workflow/schemas/config.schema.json"
+    assert text == schema(), "run: python -m s4s.study.config > workflow/schemas/config.schema.json"
     assert '"additionalProperties": false' in text
 
 
@@ -80,7 +80,7 @@ def test_every_defined_solver_has_cells():
 
 
 def test_the_config_needs_no_torch():
-    code = "import sys, s4s.cli, s4s.config, s4s.models.files; sys.exit('torch' in sys.modules)"
+    code = "import sys, s4s.cli, s4s.study.config, s4s.models.description; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

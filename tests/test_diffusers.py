@@ -26,7 +26,7 @@ from diffusers import (
 from torch import Tensor
 
 import s4s
-from s4s.models.mixture import MixtureDenoiser
+from s4s.models.embedded.mixture import MixtureDenoiser
 
 # diffusers means to drop noise prediction from its DPM-Solvers, which we keep, and reads tensors in NumPy's old way
 pytestmark = pytest.mark.filterwarnings("ignore:.*algorithm_type", "ignore:__array_:DeprecationWarning")

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from s4s import S4SError
-from s4s.download import fetch
-from s4s.models.files import WeightFile
+from s4s.models.description import WeightFile
+from s4s.models.download import fetch
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -153,7 +153,7 @@ def test_a_folder_takes_its_place_when_it_is_whole(tmp_path, monkeypatch):
 def test_two_studies_that_want_the_same_file_fetch_it_once(server, tmp_path):
     """The second waits for the first; nothing of the way is left."""
     file = WeightFile(path=tmp_path / "m.pkl", url=f"{server}/model.pkl")
-    program = "import sys; from s4s.download import fetch; from s4s.models.files import WeightFile; "
+    program = "import sys; from s4s.models.download import fetch; from s4s.models.description import WeightFile; "
     program += "fetch(WeightFile.model_validate_json(sys.argv[1]))"
     both = [subprocess.Popen([sys.executable, "-c", program, file.model_dump_json()]) for _ in range(2)]
     assert [one.wait(60) for one in both] == [0, 0]

@@ -15,7 +15,7 @@ import yaml
 
 import s4s
 from s4s import S4SError
-from s4s.models.files import EDMModel
+from s4s.models.description import EDMModel
 from s4s.models.load import load_outline
 from tests.builders import edm
 from tests.builders.weights import fill, fingerprint
@@ -71,7 +71,7 @@ def test_a_full_size_forward_pass(name):
 def test_classes_are_the_samples_own_and_absent_ones_are_zero(tmp_path):
     model = s4s.load_model(described(edm.write("edm-adm", tmp_path / "tiny.pkl")))
     y, s, _ = inputs(edm.TINY["edm-adm"][2])
-    assert sorted(model.conditions(s4s.seeds.sample_seeds("test", 4)).tolist()) == [0, 1, 2, 3]
+    assert sorted(model.conditions(s4s.models.seeds.sample_seeds("test", 4)).tolist()) == [0, 1, 2, 3]
     assert not torch.allclose(model(y, s), model(y, s, torch.zeros(4, dtype=torch.long)))
     with pytest.raises(S4SError, match="between 0 and 3"):
         model(y, s, torch.full((4,), 9))

@@ -21,13 +21,13 @@ import s4s
 from s4s import S4SError, Tableau
 from s4s.export import S4SScheduler
 from s4s.export.collection import restarted
-from s4s.families import make_family
+from s4s.learning.families import make_family
 from s4s.models.denoiser import Denoiser
-from s4s.models.edm import EDMDenoiser, EDMPreconditioning
+from s4s.models.edm.denoiser import EDMDenoiser, EDMPreconditioning
 from s4s.models.paths import FlowMatching
 from s4s.models.predicting import PredictingDenoiser
-from s4s.provenance import made_for
-from s4s.seeds import sample_seeds
+from s4s.models.provenance import made_for
+from s4s.models.seeds import sample_seeds
 from tests.builders import pipelines as builder
 from tests.builders.weights import fill
 

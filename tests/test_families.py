@@ -9,8 +9,8 @@ import torch
 
 import s4s
 from s4s import S4SError
-from s4s.families import FAMILIES, make_family
-from s4s.fitting.parameters import Parameters
+from s4s.learning.families import FAMILIES, make_family
+from s4s.learning.parameters import Parameters
 from s4s.sampling import run
 from s4s.solvers import SOLVERS
 
@@ -88,7 +88,7 @@ def name(value):
 
 @pytest.mark.parametrize("entry", FAMILIES)
 def test_every_entry_names_its_class_and_all_of_its_options(entry):
-    cls = getattr(import_module(f"s4s.families.{entry}"), FAMILIES[entry].cls)
+    cls = getattr(import_module(f"s4s.learning.families.{entry}"), FAMILIES[entry].cls)
     assert set(inspect.signature(cls).parameters) - {"base", "path"} == set(FAMILIES[entry].options)
     assert ("path" in inspect.signature(cls).parameters) == FAMILIES[entry].follows_levels
 

@@ -13,23 +13,23 @@ from pydantic import ValidationError
 
 import s4s
 from s4s import FitSettings, S4SError, TeacherPairs
-from s4s.families import FAMILIES, make_family
-from s4s.fitting import fit as fit_module
-from s4s.fitting.distances import l2
-from s4s.fitting.drivers import DRIVERS
-from s4s.fitting.first_order import PATIENCE
-from s4s.fitting.fit import fit
-from s4s.fitting.loop import RECOVERIES, Loop
-from s4s.fitting.objective import Objective, Place
-from s4s.fitting.parameters import Parameters
-from s4s.fitting.settings import PRESETS
-from s4s.fitting.tangents import Counter
-from s4s.fitting.warm_start import resampled
+from s4s.learning import fit as fit_module
+from s4s.learning.drivers import DRIVERS
+from s4s.learning.families import FAMILIES, make_family
+from s4s.learning.first_order import PATIENCE
+from s4s.learning.fit import fit
+from s4s.learning.loop import RECOVERIES, Loop
+from s4s.learning.losses import l2
+from s4s.learning.objective import Objective, Place
+from s4s.learning.parameters import Parameters
+from s4s.learning.settings import PRESETS
+from s4s.learning.tangents import Counter
+from s4s.learning.teacher import make_pairs
+from s4s.learning.warm_start import resampled
 from s4s.metrics.global_error import global_error
 from s4s.models.accelerated import accelerated
 from s4s.models.load import load_perceptual
-from s4s.seeds import sample_seeds
-from s4s.teacher import make_pairs
+from s4s.models.seeds import sample_seeds
 from tests.conftest import CountingDenoiser
 
 FAST = FitSettings(iterations=8, validate_every=4, distance="l2")
@@ -174,7 +174,7 @@ def test_a_weight_of_the_path_brings_inner_nodes_closer_to_the_teacher(mixture, 
     y_T = torch.from_numpy(mixture_paths.train.y_T)
 
     def inner(tableau):
-        from s4s.fitting.path import TeacherPath
+        from s4s.learning.teacher_path import TeacherPath
         from s4s.sampling import run
 
         path, found = TeacherPath(mixture_paths.train, mixture_paths.levels), []

@@ -12,9 +12,9 @@ from diffusers.schedulers import AysSchedules
 
 import s4s
 from s4s import S4SError
-from s4s.levels.imported import FORMS, LIMIT, read_schedule
-from s4s.levels.published import ALIGN_YOUR_STEPS
 from s4s.models.paths import PATHS, VE, FlowMatching, VPCosine, VPDiscrete, VPLinear
+from s4s.schedules.ays import ALIGN_YOUR_STEPS
+from s4s.schedules.imported import FORMS, LIMIT, read_schedule
 
 STABLE = VPDiscrete.scaled_linear()
 ALPHAS_CUMPROD = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)

@@ -9,7 +9,7 @@ import s4s
 from s4s import S4SError
 from s4s.export import sample_s4s, sigmas_of
 from s4s.export.collection import restarted
-from s4s.models.mixture import MixtureDenoiser
+from s4s.models.embedded.mixture import MixtureDenoiser
 
 LEVELS = torch.tensor([20.0, 6.0, 2.0, 0.7, 0.05], dtype=torch.float64)
 MODEL = MixtureDenoiser(torch.tensor([[1.0, -1.0], [-0.5, 2.0]]).double(), torch.tensor([0.4, 0.6]).double(), std=0.3)

@@ -11,7 +11,7 @@ import yaml
 
 import s4s
 from s4s import S4SError
-from s4s.models.files import read_model_file
+from s4s.models.description import read_model_file
 from s4s.models.latent_diffusion import empty_first_stage, empty_unet, first_stage_weights, unet_weights
 from s4s.models.load import load_outline
 from tests.builders import latent_diffusion as builder
@@ -50,7 +50,7 @@ def test_guidance_and_classes(tmp_path):
     y, labels = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 2])
     null = plain(y, 1.0, torch.full((3,), builder.CLASSES))
     assert torch.allclose(guided(y, 1.0, labels), null + 2.0 * (plain(y, 1.0, labels) - null), atol=1e-4)
-    assert guided.passes == 2 and sorted(guided.conditions(s4s.seeds.sample_seeds("test", 4)).tolist()) == [0, 1, 2, 3]
+    assert guided.passes == 2 and sorted(guided.conditions(s4s.models.seeds.sample_seeds("test", 4)).tolist()) == [0, 1, 2, 3]
 
 
 def test_decoding_in_chunks_changes_nothing(tmp_path):

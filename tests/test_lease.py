@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from s4s.lease import lease_gpus, release, visible_gpus
+from s4s.jobs.gpu_lease import lease_gpus, release, visible_gpus
 
 JOB = """
 import os, sys, time
-from s4s.lease import lease_gpus
+from s4s.jobs.gpu_lease import lease_gpus
 def lives(pid):
     try:
         return "State:\\tZ" not in open(f"/proc/{pid}/status").read()

@@ -14,15 +14,15 @@ from scipy.integrate import quad
 
 import s4s
 from s4s import Denoiser, S4SError
-from s4s.lagrange import step_weights
-from s4s.levels import GRIDS
-from s4s.levels.dmn import bound
-from s4s.levels.gits import Costs, step_costs
+from s4s.learning.teacher import make_pairs
 from s4s.metrics.global_error import global_error
 from s4s.models.paths import VE, FlowMatching, VPCosine, VPDiscrete, VPLinear
+from s4s.models.seeds import sample_seeds
 from s4s.sampling import run
-from s4s.seeds import sample_seeds
-from s4s.teacher import make_pairs
+from s4s.schedules import GRIDS
+from s4s.schedules.dmn import bound
+from s4s.schedules.gits import Costs, step_costs
+from s4s.schedules.lagrange import step_weights
 
 # diffusers reads tensors in NumPy's old way
 pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")

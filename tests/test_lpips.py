@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from s4s import S4SError
-from s4s.fitting import lpips_distance
-from s4s.fitting.lpips_distance import load_lpips
-from s4s.torchvision_operators import declare_missing_operators
+from s4s.learning import lpips_distance
+from s4s.learning.lpips_loss import load_lpips
+from s4s.models.torchvision_operators import declare_missing_operators
 
 declare_missing_operators()
 lpips = pytest.importorskip("lpips")

@@ -8,20 +8,20 @@ import pytest
 import torch
 
 import s4s
+from benchmarks.peak_memory import PeakMemory
 from s4s import FitSettings, S4SError, fit
-from s4s.families import FAMILIES, make_family
-from s4s.fitting.distances import l1, l2, make_distance
-from s4s.fitting.objective import Objective, Place
-from s4s.fitting.parameters import Parameters
-from s4s.fitting.path import TeacherPath
-from s4s.fitting.relaxed import RelaxedNoise
-from s4s.fitting.tangents import FORWARD_COST, Counter, run_with_tangents
-from s4s.fitting.warm_start import resampled
+from s4s.learning.families import FAMILIES, make_family
+from s4s.learning.losses import l1, l2, make_distance
+from s4s.learning.objective import Objective, Place
+from s4s.learning.parameters import Parameters
+from s4s.learning.relaxed import RelaxedNoise
+from s4s.learning.tangents import FORWARD_COST, Counter, run_with_tangents
+from s4s.learning.teacher_path import TeacherPath
+from s4s.learning.warm_start import resampled
 from s4s.models.accelerated import accelerated
 from s4s.models.load import load_perceptual
-from s4s.peak_memory import PeakMemory
+from s4s.models.seeds import sample_seeds
 from s4s.sampling import initial_noise, run
-from s4s.seeds import sample_seeds
 from tests.conftest import CountingDenoiser
 
 DOUBLE = torch.float64

@@ -9,12 +9,21 @@ import pandas as pd
 import pytest
 
 from s4s import S4SError
-from s4s.models.files import read_model_file
-from s4s.paper import COUNTERPARTS, document, fid_table, fit_time_table, latex, markdown, published_table, read_published
-from s4s.paper_figures import COLUMN, curves, save_at_width
-from s4s.published import PUBLISHED, datasets
-from s4s.solver_styles import FAMILIES, VARIANTS, learned_style
-from s4s.tables import COLUMNS
+from s4s.models.description import read_model_file
+from s4s.models.published import PUBLISHED, datasets
+from s4s.reporting.paper_figures import COLUMN, curves, save_at_width
+from s4s.reporting.paper_tables import (
+    COUNTERPARTS,
+    document,
+    fid_table,
+    fit_time_table,
+    latex,
+    markdown,
+    published_table,
+    read_published,
+)
+from s4s.reporting.solver_styles import FAMILIES, VARIANTS, learned_style
+from s4s.reporting.tables import COLUMNS
 
 SOLVERS = {"teacher": "teacher", "ddim-edm": "classical", "unipc3-edm": "classical", "unipc3-gits": "searched",
            "ld3": "ld3", "s4s_alt": "s4s_alt", "s4s_lms-edm": "s4s_lms"}  # fmt: skip

@@ -5,16 +5,16 @@ import pytest
 import torch
 
 import s4s
-import s4s.parts
+import s4s.files.resumable_rows
 from s4s import S4SError
+from s4s.files.resumable_rows import write_resumable
+from s4s.files.rows import Split, read_split
+from s4s.learning.draw import draw_samples
+from s4s.learning.teacher import write_pairs
 from s4s.metrics.features import load_features
 from s4s.metrics.fid import RunningMoments, moments
 from s4s.metrics.score import describe, join_statistics, save_statistics, score, score_samples, statistics_of
-from s4s.parts import write_resumable
-from s4s.samples import draw_samples
-from s4s.seeds import sample_seeds, shard_of
-from s4s.store import Split, read_split
-from s4s.teacher import write_pairs
+from s4s.models.seeds import sample_seeds, shard_of
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("change", ["nothing", "identity", "damaged", "seeds"])
 def test_an_interrupted_file_goes_on_where_it_was(tmp_path, monkeypatch, change):
     """Killed after 5 pieces of 10 rows, 4 of them kept; a changed identity, noise or a damaged part means making them again."""
-    monkeypatch.setattr(s4s.parts, "SAVE_SECONDS", -1.0)  # keep every piece
+    monkeypatch.setattr(s4s.files.resumable_rows, "SAVE_SECONDS", -1.0)  # keep every piece
     seeds, calls = np.arange(95, dtype=np.uint64), []
 
     def make(rows, limit=99):

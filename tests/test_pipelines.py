@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 import s4s
 from s4s import S4SError
 from s4s.models import pipeline, stable_diffusion
-from s4s.models.files import WeightFile, read_model_file
+from s4s.models.description import WeightFile, read_model_file
 from s4s.models.load import load_outline
 from s4s.models.paths import VPDiscrete
-from s4s.models.prompts import prompt_numbers, read_prompts, store_embeddings
-from s4s.seeds import sample_seeds
+from s4s.models.pipelines.prompts import prompt_numbers, read_prompts, store_embeddings
+from s4s.models.seeds import sample_seeds
 from tests.builders import pipelines as builder
 from tests.latent_diffusion_golden import sd_inputs
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from s4s.config import OWN, Config, read_config, resolve_models
 from s4s.errors import S4SError
-from s4s.models.files import read_model_file
-from s4s.plan import evaluations, fit_evaluations, summary
+from s4s.models.description import read_model_file
+from s4s.study.config import OWN, Config, read_config, resolve_models
+from s4s.study.plan import evaluations, fit_evaluations, summary
 
 ROOT = Path(__file__).parents[1]
 PAPER = yaml.safe_load((ROOT / "config/paper.yaml").read_text())

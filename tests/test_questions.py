@@ -9,14 +9,14 @@ import torch
 import yaml
 
 import s4s
-from s4s.config import read_config
 from s4s.errors import S4SError
-from s4s.questions import ablation, cost, generalisation, teacher_gap, tracking
-from s4s.questions.job import Job, Key, carried, rms
-from s4s.questions.shown import markdown
-from s4s.samples import draw_samples
-from s4s.seeds import sample_seeds
-from s4s.teacher import write_pairs
+from s4s.learning.draw import draw_samples
+from s4s.learning.teacher import write_pairs
+from s4s.models.seeds import sample_seeds
+from s4s.reporting.questions import ablation, cost, generalisation, teacher_gap, tracking
+from s4s.reporting.questions.job import Job, Key, carried, rms
+from s4s.reporting.questions.markdown import markdown
+from s4s.study.config import read_config
 
 ROOT = Path(__file__).parents[1]
 

@@ -24,11 +24,11 @@ from s4s import S4SError
 from s4s.cli import app
 from s4s.export import sample_s4s, sigmas_of
 from s4s.export.collection import restarted
-from s4s.models.edm import EDMDenoiser, EDMPreconditioning
+from s4s.models.edm.denoiser import EDMDenoiser, EDMPreconditioning
 from s4s.models.paths import FlowMatching, VPDiscrete
 from s4s.models.predicting import PredictingDenoiser
-from s4s.provenance import made_for
-from s4s.torchvision_operators import declare_missing_operators
+from s4s.models.provenance import made_for
+from s4s.models.torchvision_operators import declare_missing_operators
 from tests.builders.small_network import SmallNetwork
 from tests.test_k_diffusion import TABLEAUX
 

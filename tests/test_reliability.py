@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from s4s.store import read_split
+from s4s.files.rows import read_split
 from tests import kill
 
 ROOT = Path(__file__).parents[1]
@@ -222,7 +222,7 @@ import sys, torch
 from s4s.metrics.features import load_features
 from s4s.metrics.score import score_samples
 from s4s.models.load import load_model
-from s4s.script import peak_memory_mb
+from s4s.jobs.script import peak_memory_mb
 torch.set_num_threads(2)
 model = load_model("digits")
 features = load_features(sys.argv[1])
@@ -232,7 +232,7 @@ print(score_samples(model, features, sys.argv[2], sys.argv[3])["n_samples"], pea
 
 def test_50_000_samples_are_scored_within_a_gibibyte(tmp_path):
     """3 x 32 x 32 in float32, 614 MB a file, libraries included."""
-    from s4s.store import Split, write_rows
+    from s4s.files.rows import Split, write_rows
     from tests.builders import features
 
     model = {"name": "other", "kind": "embedded", "path": str(ROOT / "resources/digits/denoiser.safetensors")}

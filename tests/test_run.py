@@ -13,17 +13,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from s4s import S4SError, run_progress, storage
-from s4s.atomic import atomic_path, write_text
-from s4s.folder_lock import lock_folder, remove_stale_locks
-from s4s.run_progress import RunProgress
-from s4s.script import run_script
-from s4s.store import OVERHEAD, Split, write_splits
-from s4s.usage import by_job, read_usage
+from s4s import S4SError
+from s4s.files import disk_errors as storage
+from s4s.files.atomic import atomic_path, write_text
+from s4s.files.rows import OVERHEAD, Split, write_splits
+from s4s.jobs import workflow_progress as run_progress
+from s4s.jobs.costs import by_job, read_usage
+from s4s.jobs.folder_lock import lock_folder, remove_stale_locks
+from s4s.jobs.script import run_script
+from s4s.jobs.workflow_progress import RunProgress
 
 HOLD = """
 import sys, time
-from s4s.folder_lock import lock_folder
+from s4s.jobs.folder_lock import lock_folder
 lock_folder(sys.argv[1])
 print("held", flush=True)
 time.sleep(60)
@@ -47,7 +49,7 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_is_gone(tmp_path):
 
 WRITE = """
 import sys, time
-from s4s.atomic import atomic_path
+from s4s.files.atomic import atomic_path
 with atomic_path(sys.argv[1]) as temporary:
     temporary.write_text("half")
     print(temporary, flush=True)

@@ -6,8 +6,8 @@ import torch
 
 import s4s
 from s4s import S4SError, Tableau
+from s4s.models.seeds import SPLITS, sample_seeds
 from s4s.sampling import run
-from s4s.seeds import SPLITS, sample_seeds
 from tests.test_tableau import random_tableau
 
 

@@ -8,13 +8,13 @@ import torch
 
 import s4s
 from s4s import S4SError
+from s4s.learning.teacher import make_pairs
 from s4s.metrics.global_error import global_error
-from s4s.models.mixture import MixtureDenoiser
+from s4s.models.embedded.mixture import MixtureDenoiser
+from s4s.models.seeds import sample_seeds
 from s4s.sampling import run
-from s4s.seeds import sample_seeds
 from s4s.solvers.dpm_v3 import Statistics
-from s4s.statistics import model_statistics
-from s4s.teacher import make_pairs
+from s4s.solvers.dpm_v3_statistics import model_statistics
 
 TRAJECTORIES, STEPS = 200, 40
 

@@ -4,8 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
-from s4s import S4SError, store
-from s4s.store import Split, joined, merge, read_attributes, read_rows, read_split, split_sizes, write_rows, write_splits
+from s4s import S4SError
+from s4s.files import rows as store
+from s4s.files.rows import Split, joined, merge, read_attributes, read_rows, read_split, split_sizes, write_rows, write_splits
 
 
 def a_split(seed=0, n=50):

@@ -12,7 +12,7 @@ import torch
 
 import s4s
 from s4s.export.schema import schema
-from s4s.models.mixture import MixtureDenoiser
+from s4s.models.embedded.mixture import MixtureDenoiser
 
 DOCS = Path(__file__).parents[1] / "docs"
 LEVELS = torch.tensor([20.0, 6.0, 2.0, 0.7, 0.05], dtype=torch.float64)

@@ -6,13 +6,13 @@ import torch
 
 import s4s
 from s4s import S4SError
+from s4s.files.rows import TEACHER_PAIRS, write_splits
+from s4s.learning.draw import draw_samples
+from s4s.learning.teacher import TeacherPairs, convergence, make_pairs
 from s4s.metrics.features import load_features
 from s4s.metrics.score import score_samples
-from s4s.provenance import provenance
-from s4s.samples import draw_samples
-from s4s.seeds import sample_seeds
-from s4s.store import write_splits
-from s4s.teacher import KIND, TeacherPairs, convergence, make_pairs
+from s4s.models.provenance import provenance
+from s4s.models.seeds import sample_seeds
 
 
 def test_pairs_are_what_their_seeds_say(digits):
@@ -46,7 +46,7 @@ def test_the_teachers_own_error_falls_with_its_steps(mixture):
 def test_pairs_load_from_a_file(digits, tmp_path):
     teacher = s4s.solver("ddim", s4s.levels("edm", 3, digits))
     splits = {name: make_pairs(digits, teacher, sample_seeds(name, 5)) for name in ("train", "val")}
-    write_splits(tmp_path / "pairs.h5", KIND, splits, provenance("digits", teacher))
+    write_splits(tmp_path / "pairs.h5", TEACHER_PAIRS, splits, provenance("digits", teacher))
     pairs = TeacherPairs.load(str(tmp_path / "pairs.h5"))
     assert (pairs.val.y_0 == splits["val"].y_0).all() and (pairs.train.seeds == splits["train"].seeds).all()
 
@@ -56,7 +56,7 @@ def scored(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scored")
     teacher = s4s.solver("unipc", s4s.levels("logsnr", 12, digits), order=3).with_meta(token="teacher")
     splits = {f"test~{seed}": make_pairs(digits, teacher, sample_seeds("test", 40, seed)) for seed in (0, 1)}
-    write_splits(folder / "pairs.h5", KIND, splits, provenance("digits", teacher))
+    write_splits(folder / "pairs.h5", TEACHER_PAIRS, splits, provenance("digits", teacher))
     return folder, teacher
 
 

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 from s4s import Tableau
 from s4s.cli import app
-from s4s.store import read_attributes, read_split
-from s4s.tables import COLUMNS, MEASURES, comparison
-from s4s.usage import read_usage
-from s4s.warm import has_server, start_server
+from s4s.files.rows import read_attributes, read_split
+from s4s.jobs.costs import read_usage
+from s4s.jobs.fork_server import has_server, start_server
+from s4s.reporting.tables import COLUMNS, MEASURES, comparison
 from tests.builders import edm, features, latent_diffusion, pipelines
 
 ROOT = Path(__file__).parents[1]
@@ -98,7 +98,7 @@ def test_results_are_where_the_contract_says(study):
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_coefficients_are_drawn_for_any_number_of_solvers(study, count):
     """A panel a solver and one scale for all, also where the last row of panels is not full."""
-    from s4s.figures import coefficients
+    from s4s.reporting.figures import coefficients
 
     path = str(study / "results/tableaux/digits/s4s_alt/nfe~4.json")
     figure = coefficients({f"solver {i}": path for i in range(count)})
@@ -232,7 +232,7 @@ def test_searched_levels_and_statistics_are_computed_once_a_model(study):
 MINE = """
 import torch
 from s4s.models.conditions import ClassLabels
-from s4s.models.datasets import load_dataset
+from s4s.models.embedded.datasets import load_dataset
 from s4s.models.paths import VPLinear
 from s4s.models.predicting import PredictingDenoiser
 
@@ -430,16 +430,15 @@ def test_wrong_weights_are_named(study):
 @pytest.fixture
 def warm(monkeypatch):
     monkeypatch.setenv("S4S_WARM", "")
-    server = start_server()
+    server = start_server("torch")
     yield server
     server.stdin.close()
     server.wait(60)
 
 
 def test_a_warm_server_whose_caller_ended_early_says_nothing(tmp_path):
-    program = (
-        "from s4s.warm import start_server; import os; server = start_server(); os.write(1, b'%d' % server.pid); os._exit(0)"
-    )
+    program = "from s4s.jobs.fork_server import start_server; import os; "
+    program += "server = start_server(); os.write(1, b'%d' % server.pid); os._exit(0)"
     done = subprocess.run(
         [sys.executable, "-c", program], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
     )
@@ -447,7 +446,7 @@ def test_a_warm_server_whose_caller_ended_early_says_nothing(tmp_path):
 
 
 def ask(*arguments, **options):
-    return subprocess.Popen([sys.executable, "-m", "s4s.warm", *map(str, arguments)], text=True, **options)
+    return subprocess.Popen([sys.executable, "-m", "s4s.jobs.fork_server", *map(str, arguments)], text=True, **options)
 
 
 def test_warm_jobs_are_like_cold_ones(warm, tmp_path):
@@ -495,7 +494,7 @@ def test_jobs_die_with_a_killed_server_with_their_shell_and_with_the_run(warm, t
     caller, pids = start("caller")
     caller.kill()
     assert all(gone(pid) for pid in pids)
-    shell = subprocess.Popen(["bash", "-c", f"{sys.executable} -m s4s.warm {script} {tmp_path}/shell; true"])
+    shell = subprocess.Popen(["bash", "-c", f"{sys.executable} -m s4s.jobs.fork_server {script} {tmp_path}/shell; true"])
     pid = wait_for_pid(tmp_path / "shell")
     shell.kill()
     assert gone(pid)

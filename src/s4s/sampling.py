@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from s4s.errors import S4SError
+from s4s.jobs.progress_bar import progress
 from s4s.models.denoiser import Denoiser
-from s4s.progress import progress
 from s4s.tableau import Tableau
 
 Callback = Callable[[int, Tensor, Tensor], None]

@@ -25,9 +25,9 @@ import torch
 from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 from torch import Tensor
 
-from s4s.atomic import write_json
 from s4s.errors import S4SError, explain
-from s4s.json_file import JsonFile
+from s4s.files.atomic import write_json
+from s4s.files.json_file import JsonFile
 
 
 class ReducedForm(NamedTuple):

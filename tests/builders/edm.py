@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from s4s.models.edm_networks import NETWORKS
+from s4s.models.edm.networks import NETWORKS
 from tests.builders.weights import fill
 
 # the published configurations of the code's --arch, and the resolutions and label counts of its data

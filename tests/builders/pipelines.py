@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from s4s.torchvision_operators import declare_missing_operators
+from s4s.models.torchvision_operators import declare_missing_operators
 
 declare_missing_operators()
 import diffusers  # noqa: E402

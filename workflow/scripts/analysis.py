@@ -3,25 +3,25 @@
 import argparse
 from pathlib import Path
 
-from s4s.script import run_script
+from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from s4s import analysis
-    from s4s.atomic import write_text
-    from s4s.tables import measures_markdown, saved_markdown
+    from s4s.files.atomic import write_text
+    from s4s.reporting import comparisons
+    from s4s.reporting.tables import measures_markdown, saved_markdown
 
-    table = analysis.read_measures(args.metrics, args.scores)
-    saved, ranks = analysis.nfe_saved(table), analysis.ranks(table)
+    table = comparisons.read_measures(args.metrics, args.scores)
+    saved, ranks = comparisons.nfe_saved(table), comparisons.ranks(table)
     folder = Path(args.out)
     write_text(folder / "measures.md", measures_markdown(table))
     write_text(folder / "evaluations_saved.csv", saved.to_csv(index=False))
     write_text(folder / "evaluations_saved.md", saved_markdown(saved))
     ranked = ranks.table() if ranks else pd.DataFrame(columns=["solver", "average_rank", "p_next"])
     write_text(folder / "ranks.csv", ranked.to_csv(index=False))
-    write_text(folder / "paired_tests.csv", analysis.paired_tests(table).to_csv(index=False))
+    write_text(folder / "paired_tests.csv", comparisons.paired_tests(table).to_csv(index=False))
 
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -4,19 +4,19 @@ import argparse
 import json
 from importlib import import_module
 
-from s4s.questions import QUESTIONS
-from s4s.script import run_script
+from s4s.jobs.script import run_script
+from s4s.study.questions import QUESTIONS
 
 
 def main(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from s4s import figures
-    from s4s.atomic import write_text
-    from s4s.questions.shown import markdown
-    from s4s.tables import read_scores
+    from s4s.files.atomic import write_text
+    from s4s.reporting import figures
+    from s4s.reporting.questions.markdown import markdown
+    from s4s.reporting.tables import read_scores
 
-    module = import_module(f"s4s.questions.{args.question}")
+    module = import_module(f"s4s.reporting.questions.{args.question}")
     scores = read_scores(args.scores)
     if args.question == "ablation":
         rows = module.gather(pd.read_csv(args.metrics), scores, json.loads(args.groups))

@@ -2,12 +2,12 @@
 
 import argparse
 
-from s4s.script import run_script
+from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
-    from s4s.atomic import write_text
-    from s4s.tables import latex, markdown, read_scores
+    from s4s.files.atomic import write_text
+    from s4s.reporting.tables import latex, markdown, read_scores
 
     draw = latex if args.out.endswith(".tex") else markdown
     write_text(args.out, draw(read_scores(args.scores), args.metric))

@@ -3,12 +3,12 @@
 import argparse
 import json
 
-from s4s.script import run_script
+from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
-    from s4s.download import fetch
-    from s4s.models.files import WeightFile
+    from s4s.models.description import WeightFile
+    from s4s.models.download import fetch
 
     fetch(WeightFile.model_validate(json.loads(args.file)))
 

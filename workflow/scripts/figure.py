@@ -2,12 +2,12 @@
 
 import argparse
 
-from s4s.script import run_script
+from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
-    from s4s import analysis, analysis_figures, figures, paper_figures
-    from s4s.tables import read_scores
+    from s4s.reporting import comparison_figures, comparisons, figures, paper_figures
+    from s4s.reporting.tables import read_scores
 
     named = dict(item.split("=", 1) for item in args.named)
     match args.figure:
@@ -20,9 +20,13 @@ def main(args: argparse.Namespace) -> None:
                 else figures.score_against_nfe(scores, metric)
             )
         case "evaluations_saved":
-            figure = analysis_figures.evaluations_saved(analysis.nfe_saved(analysis.read_measures(args.metrics, args.scores)))
+            figure = comparison_figures.evaluations_saved(
+                comparisons.nfe_saved(comparisons.read_measures(args.metrics, args.scores))
+            )
         case "ranks":
-            figure = analysis_figures.critical_difference(analysis.ranks(analysis.read_measures(args.metrics, args.scores)))
+            figure = comparison_figures.critical_difference(
+                comparisons.ranks(comparisons.read_measures(args.metrics, args.scores))
+            )
         case "teacher_convergence":
             figure = figures.teacher_convergence(list(named.values()), read_scores(args.scores))
         case "fit_curves":

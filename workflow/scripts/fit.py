@@ -4,16 +4,16 @@ import argparse
 import json
 from pathlib import Path
 
-from s4s.script import run_script, use_device
+from s4s.jobs.script import run_script, use_device
 
 
 def main(args: argparse.Namespace) -> dict[str, int]:
     device = use_device(args.threads)
-    from s4s.atomic import write_json
-    from s4s.from_spec import learned
+    from s4s.files.atomic import write_json
+    from s4s.learning.teacher import TeacherPairs
     from s4s.models.load import load_model
+    from s4s.study.make import learned
     from s4s.tableau import Tableau
-    from s4s.teacher import TeacherPairs
 
     denoiser = load_model(args.model, device, args.embeddings)
     base, near = Tableau.load(args.base), Tableau.load(args.warm_start) if args.warm_start else None

@@ -2,15 +2,14 @@
 
 import argparse
 
-from s4s.script import run_script
+from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
-    from s4s.levels.gits import step_costs
-    from s4s.store import read_attributes, read_split
-    from s4s.teacher import KIND
+    from s4s.files.rows import TEACHER_PAIRS, read_attributes, read_split
+    from s4s.schedules.gits import step_costs
 
-    paths = read_split(args.trajectories, KIND, "search")
+    paths = read_split(args.trajectories, TEACHER_PAIRS, "search")
     step_costs(read_attributes(args.trajectories)["levels"], paths.trajectory, paths.outputs).save(args.out)
 
 

@@ -2,11 +2,11 @@
 
 import argparse
 
-from s4s.script import run_script
+from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
-    from s4s.store import merge
+    from s4s.files.rows import merge
 
     merge(args.out, args.kind, args.shards, args.keys)
 

@@ -2,17 +2,16 @@
 
 import argparse
 
-from s4s.script import run_script, use_device
+from s4s.jobs.script import run_script, use_device
 
 
 def main(args: argparse.Namespace) -> None:
     device = use_device(args.threads)
+    from s4s.files.rows import TEACHER_PAIRS, read_attributes, read_split
     from s4s.models.load import load_model
-    from s4s.statistics import model_statistics
-    from s4s.store import read_attributes, read_split
-    from s4s.teacher import KIND
+    from s4s.solvers.dpm_v3_statistics import model_statistics
 
-    paths = read_split(args.trajectories, KIND, "search")
+    paths = read_split(args.trajectories, TEACHER_PAIRS, "search")
     levels = read_attributes(args.trajectories)["levels"]
     denoiser = load_model(args.model, device, args.embeddings)
     statistics = model_statistics(

@@ -2,13 +2,13 @@
 
 import argparse
 
-from s4s.script import run_script
+from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
-    from s4s import paper
-    from s4s.atomic import write_text
-    from s4s.tables import read_scores
+    from s4s.files.atomic import write_text
+    from s4s.reporting import paper_tables as paper
+    from s4s.reporting.tables import read_scores
 
     kind, _, name = args.name.partition("-")
     if kind == "paper":

@@ -3,15 +3,15 @@
 import argparse
 from importlib import import_module
 
-from s4s.questions import QUESTIONS
-from s4s.script import run_script, use_device
+from s4s.jobs.script import run_script, use_device
+from s4s.study.questions import QUESTIONS
 
 
 def main(args: argparse.Namespace) -> None:
     device = use_device(args.threads)
-    from s4s.atomic import write_text
+    from s4s.files.atomic import write_text
     from s4s.models.load import load_model
-    from s4s.questions.job import Job, Key
+    from s4s.reporting.questions.job import Job, Key
 
     def named(items: list[str]) -> dict[Key, str]:
         pairs = (item.split("=", 1) for item in items)
@@ -19,7 +19,7 @@ def main(args: argparse.Namespace) -> None:
 
     denoiser = load_model(args.model, device, args.embeddings)
     job = Job(args.model, denoiser, named(args.cells), named(args.fits), args.pairs, args.reference)
-    rows = import_module(f"s4s.questions.{args.question}").answer(job)
+    rows = import_module(f"s4s.reporting.questions.{args.question}").answer(job)
     write_text(args.out, rows.to_csv(index=False))
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from s4s.script import run_script, use_device
+from s4s.jobs.script import run_script, use_device
 
 
 def main(args: argparse.Namespace) -> None:

@@ -3,12 +3,12 @@
 import argparse
 import os
 
-from s4s.script import run_script
+from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
-    from s4s.config import Config
-    from s4s.report import write_report
+    from s4s.reporting.report import write_report
+    from s4s.study.config import Config
 
     models, run = dict(item.split("=", 1) for item in args.models), os.environ.get("S4S_STARTED", "")
     config = Config.model_validate_json(args.config)

@@ -2,12 +2,12 @@
 
 import argparse
 
-from s4s.script import run_script, use_device
+from s4s.jobs.script import run_script, use_device
 
 
 def main(args: argparse.Namespace) -> None:
     device = use_device(args.threads)
-    from s4s.atomic import write_json
+    from s4s.files.atomic import write_json
     from s4s.metrics.features import load_features
     from s4s.metrics.score import describe, join_statistics, save_statistics, score, statistics_of
     from s4s.models.load import load_model

@@ -3,8 +3,8 @@
 Snakemake runs this by `script:`, for the paths of thousands of cells do not fit a command line.
 """
 
-from s4s.atomic import write_text
-from s4s.tables import by_seed, gather
+from s4s.files.atomic import write_text
+from s4s.reporting.tables import by_seed, gather
 
 job = snakemake  # noqa: F821  (put here by Snakemake)
 fits = {job.input.scores[i]: fit for i, fit in zip(job.params.fitted, job.input.fits, strict=True)}

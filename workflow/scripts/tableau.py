@@ -3,12 +3,12 @@
 import argparse
 import json
 
-from s4s.script import run_script
+from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
-    from s4s.from_spec import classical
     from s4s.models.load import load_outline
+    from s4s.study.make import classical
 
     spec, model = json.loads(args.spec), load_outline(args.model)
     classical(spec, args.nfe, model, args.token, args.family, args.costs, args.statistics).save(args.out)

@@ -3,14 +3,14 @@
 import argparse
 import json
 
-from s4s.script import run_script, use_device
+from s4s.jobs.script import run_script, use_device
 
 
 def main(args: argparse.Namespace) -> dict[str, int]:
     device = use_device(args.threads)
-    from s4s.atomic import write_text
+    from s4s.files.atomic import write_text
+    from s4s.learning.teacher import convergence
     from s4s.models.load import load_model
-    from s4s.teacher import convergence
 
     spec = json.loads(args.spec)
     teacher = spec["solver"], spec["solver_options"], spec["levels"]

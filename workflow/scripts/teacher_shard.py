@@ -2,16 +2,16 @@
 
 import argparse
 
-from s4s.script import run_script, use_device
+from s4s.jobs.script import run_script, use_device
 
 
 def main(args: argparse.Namespace) -> dict[str, int]:
     device = use_device(args.threads)
-    from s4s.models.files import identity
+    from s4s.learning.teacher import write_pairs
+    from s4s.models.description import identity
     from s4s.models.load import load_model
-    from s4s.seeds import sample_seeds, shard_of
+    from s4s.models.seeds import sample_seeds, shard_of
     from s4s.tableau import Tableau
-    from s4s.teacher import write_pairs
 
     denoiser = load_model(args.model, device, args.embeddings)
     seeds = shard_of(sample_seeds(args.split.split("~")[0], args.count, args.sampling_seed), args.shard, args.shard_size)

@@ -3,17 +3,17 @@
 import argparse
 import json
 
-from s4s.script import run_script, use_device
+from s4s.jobs.script import run_script, use_device
 
 
 def main(args: argparse.Namespace) -> dict[str, int]:
     device = use_device(args.threads)
-    from s4s.levels import levels
+    from s4s.files.rows import TEACHER_PAIRS, write_splits
+    from s4s.learning.teacher import attributes, make_pairs
     from s4s.models.load import load_model
-    from s4s.seeds import sample_seeds
+    from s4s.models.seeds import sample_seeds
+    from s4s.schedules import levels
     from s4s.solvers import solver
-    from s4s.store import write_splits
-    from s4s.teacher import KIND, attributes, make_pairs
 
     spec = json.loads(args.spec)
     denoiser = load_model(args.model, device, args.embeddings)
@@ -21,7 +21,7 @@ def main(args: argparse.Namespace) -> dict[str, int]:
     teacher = solver(spec["solver"], grid, path=denoiser.path, **spec["solver_options"])
     seeds = sample_seeds("search", args.count)
     paths = make_pairs(denoiser, teacher, seeds, denoiser.block, trajectory=True, show_progress=True)
-    write_splits(args.out, KIND, {"search": paths}, attributes(denoiser, teacher))
+    write_splits(args.out, TEACHER_PAIRS, {"search": paths}, attributes(denoiser, teacher))
     return {"evaluations": args.count * teacher.nfe * denoiser.passes}
 
 

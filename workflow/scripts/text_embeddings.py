@@ -2,17 +2,17 @@
 
 import argparse
 
-from s4s.script import run_script, use_device
+from s4s.jobs.script import run_script, use_device
 
 
 def main(args: argparse.Namespace) -> None:
     device = use_device(args.threads)
     import torch
 
-    from s4s.models.files import read_model_file
+    from s4s.models.description import read_model_file
     from s4s.models.load import text_encoder
-    from s4s.models.prompts import prompt_numbers, read_prompts, store_embeddings
-    from s4s.seeds import sample_seeds
+    from s4s.models.pipelines.prompts import prompt_numbers, read_prompts, store_embeddings
+    from s4s.models.seeds import sample_seeds
 
     model = read_model_file(args.model)
     prompts = read_prompts(model.prompts)

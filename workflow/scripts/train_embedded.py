@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from s4s.script import run_script, use_device
+from s4s.jobs.script import run_script, use_device
 
 MIXTURE_ROWS = 5000  # drawn from the mixture, for distances that need more than its moments
 
@@ -12,10 +12,10 @@ def main(args: argparse.Namespace) -> None:
     use_device(args.threads)
     from s4s.metrics.features import write_moments
     from s4s.metrics.fid import Moments, moments
-    from s4s.models.datasets import load_dataset, turned
-    from s4s.models.embedded import MIXTURE_TABLES, save_network, save_tensors
-    from s4s.models.recipes import EMBEDDED_FILES, RECIPES
-    from s4s.models.training import latents_of, train_autoencoder, train_classifier, train_denoiser, train_mixture
+    from s4s.models.embedded.datasets import load_dataset, turned
+    from s4s.models.embedded.recipes import EMBEDDED_FILES, RECIPES
+    from s4s.models.embedded.training import latents_of, train_autoencoder, train_classifier, train_denoiser, train_mixture
+    from s4s.models.embedded.weights import MIXTURE_TABLES, save_network, save_tensors
 
     folder, name = Path(args.out), args.model
     if name == "mixture":
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--model", required=True, help="name of the model in s4s/models/recipes.py, or mixture")
+parser.add_argument("--model", required=True, help="name of the model in s4s/models/embedded/recipes.py, or mixture")
 parser.add_argument("--steps", type=int, help="optimiser steps of the denoiser, instead of the recipe's")
 parser.add_argument("--classifier-steps", type=int, default=1500, help="optimiser steps of the feature networks")
 parser.add_argument("--autoencoder-steps", type=int, default=4000, help="optimiser steps of the autoencoder")

@@ -13,7 +13,7 @@ from s4s.cli.fit import fit
 from s4s.cli.sample import sample
 from s4s.cli.show import show
 from s4s.errors import S4SError
-from s4s.script import plain
+from s4s.jobs.script import plain
 
 app = typer.Typer(
     name="s4s",

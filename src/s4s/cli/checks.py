@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from s4s.errors import S4SError
-from s4s.storage import probe, remedy
+from s4s.files.disk_errors import probe, remedy
 
 
 def check_folder(option: str, path: Path) -> None:

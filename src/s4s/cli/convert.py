@@ -33,9 +33,9 @@ def convert(
     """
     import torch
 
-    from s4s.levels.imported import read_schedule
     from s4s.models.load import load_outline
-    from s4s.provenance import check, made_for
+    from s4s.models.provenance import check, made_for
+    from s4s.schedules.imported import read_schedule
     from s4s.solvers import solver as make
     from s4s.tableau import Tableau
 

@@ -35,10 +35,10 @@ def diffusers(
     Example: `s4s export diffusers results/tableaux/sd15/s4s_alt --like stable-diffusion-v1-5 --out s4s-sd15`,
     then `pipe.scheduler = S4SScheduler.from_pretrained("s4s-sd15")`
     """
-    from s4s.atomic import write_text
     from s4s.export.card import card, use_in_diffusers
     from s4s.export.collection import read_tableaux
     from s4s.export.scheduler import S4SScheduler
+    from s4s.files.atomic import write_text
 
     check_folder("--out", out)
     found = read_tableaux(tableaux)
@@ -62,9 +62,9 @@ def comfyui(
 
     Example: `s4s export comfyui results/tableaux/sd15/s4s_alt --out ComfyUI`
     """
-    from s4s.atomic import write_text
     from s4s.export.card import COMFYUI, card
     from s4s.export.collection import read_tableaux
+    from s4s.files.atomic import write_text
 
     found = read_tableaux(tableaux)
     names = {str(tableau.meta.get(key) or "") for tableau in found.values() for key in ("model", "token")}
@@ -90,7 +90,7 @@ def comfyui(
 
 
 def _config(folder: Path) -> dict[str, object]:
-    from s4s.models.pipeline import read_scheduler
+    from s4s.models.pipelines.diffusers_folder import read_scheduler
 
     for place in (folder, folder / "scheduler"):
         if (place / "scheduler_config.json").is_file():

@@ -11,16 +11,17 @@ import typer
 from pydantic import ValidationError
 
 from s4s.cli.checks import check_folder
-from s4s.config import Config, read_config, resolve_models
-from s4s.definitions import Learned
 from s4s.errors import S4SError, explain, one_line
-from s4s.fitting.settings import FitSettings
+from s4s.files.shipped import shipped
+from s4s.learning.settings import FitSettings
+from s4s.study.config import Config, read_config, resolve_models
+from s4s.study.definitions import Learned
 
 if TYPE_CHECKING:
     from s4s.models.denoiser import Denoiser
     from s4s.tableau import Tableau
 
-SHIPPED = Path(__file__).parents[3] / "config" / "config.yaml"
+SHIPPED = shipped("config/config.yaml")
 
 
 def fit(
@@ -58,7 +59,7 @@ def fit(
 
     `s4s fit my-model.yaml --nfe 4 --nfe 6 --solver s4s_alt --distance l2 --train 256 --val 64 --out my-solver`
     """
-    from s4s.script import use_device
+    from s4s.jobs.script import use_device
 
     counts = {name: count for name, count in (("train", train), ("val", val)) if count is not None}
     study, definition, file = _study(model, solver, config, sorted(nfe), counts)
@@ -66,10 +67,10 @@ def fit(
     for option, folder in (("--out", out), ("--out", out / "fits"), ("--pairs", store)):
         check_folder(option, folder)
     device = use_device(threads or os.cpu_count() or 1)
-    from s4s.atomic import write_json
-    from s4s.from_spec import learned
+    from s4s.files.atomic import write_json
     from s4s.models.load import load_model
-    from s4s.provenance import validated
+    from s4s.models.provenance import validated
+    from s4s.study.make import learned
     from s4s.tableau import Tableau
 
     denoiser, previous = load_model(file, device), None
@@ -117,8 +118,8 @@ def _jobs(
     Raises:
         S4SError: if a file is there that another command wrote.
     """
-    from s4s.from_spec import classical
-    from s4s.models.files import looks, read_model_file
+    from s4s.models.description import looks, read_model_file
+    from s4s.study.make import classical
     from s4s.tableau import Tableau
 
     there = {path: Tableau.load(path).meta for path in sorted(out.glob("nfe~*.json"))}
@@ -146,9 +147,9 @@ def _jobs(
 
 def _check(study: Config, spec: dict[str, Any], denoiser: Denoiser, file: str) -> None:
     """Raise S4SError where the fit, after the teacher's work, would."""
-    from s4s.fitting.fit import distance_of
+    from s4s.learning.fit import distance_of
     from s4s.models.load import load_perceptual
-    from s4s.seeds import sample_seeds
+    from s4s.models.seeds import sample_seeds
 
     distance_of(FitSettings(**spec["settings"]), load_perceptual(file, denoiser.device), denoiser)
     for split, count in (("train", study.teacher.train), ("val", study.teacher.val)):
@@ -169,7 +170,7 @@ def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts:
     Args:
         counts: of pairs, which go before what the config and the model's file say.
     """
-    from s4s.models.files import read_model_file
+    from s4s.models.description import read_model_file
 
     values = _read(SHIPPED)
     if config is not None:
@@ -223,8 +224,8 @@ def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def _pairs(denoiser: Denoiser, teacher: Tableau, study: Config, file: str, folder: Path) -> Any:
     """The teacher's pairs of both splits, made where they are not there yet."""
-    from s4s.seeds import sample_seeds
-    from s4s.teacher import TeacherPairs, write_pairs
+    from s4s.learning.teacher import TeacherPairs, write_pairs
+    from s4s.models.seeds import sample_seeds
 
     paths = {}
     for split, count in (("train", study.teacher.train), ("val", study.teacher.val)):
@@ -240,7 +241,7 @@ def _identity(file: str, teacher: Tableau, *others: Any) -> str:
     """Of a model with its weights, its teacher and what else a result depends on."""
     from importlib.metadata import version
 
-    from s4s.models.files import identity
+    from s4s.models.description import identity
 
     about = (version("s4s"), identity(file), teacher.digest(), *others)
     return hashlib.sha256(repr(about).encode()).hexdigest()

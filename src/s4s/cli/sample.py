@@ -38,7 +38,7 @@ def sample(
 
     Example: `s4s sample digits my-solver/nfe~5.json --out digits.png --count 64`
     """
-    from s4s.script import use_device
+    from s4s.jobs.script import use_device
 
     check_file_name("--out", out, FORMS)
     device = use_device(threads or os.cpu_count() or 1)
@@ -46,12 +46,12 @@ def sample(
     import torch
 
     from s4s import sampling
-    from s4s.atomic import atomic_path
-    from s4s.models.files import identity
+    from s4s.files.atomic import atomic_path
+    from s4s.learning.draw import draw_samples
+    from s4s.models.description import identity
     from s4s.models.load import load_model
-    from s4s.provenance import check, guidance
-    from s4s.samples import draw_samples
-    from s4s.seeds import sample_seeds
+    from s4s.models.provenance import check, guidance
+    from s4s.models.seeds import sample_seeds
     from s4s.tableau import Tableau
 
     solver, denoiser = Tableau.load(tableau), load_model(model, device)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from s4s.atomic import atomic_path
 from s4s.cli.checks import check_file_name, extra
+from s4s.files.atomic import atomic_path
 
 if TYPE_CHECKING:
     from s4s.tableau import Tableau
@@ -46,14 +46,14 @@ def show(
         console.print(table)
     if plot is not None:
         with extra("plots"):
-            from s4s.figures import one_solver
+            from s4s.reporting.figures import one_solver
         with atomic_path(plot) as path:
             one_solver(solver).savefig(path)
 
 
 def facts(solver: Tableau) -> dict[str, str]:
     """What a person wants to know first."""
-    from s4s.provenance import guidance, part, validated
+    from s4s.models.provenance import guidance, part, validated
 
     meta: dict[str, Any] = solver.meta
     network = ", ".join(f"{key} {value}" for key, value in part(solver, "parametrisation").items())

@@ -11,7 +11,7 @@ import yaml
 
 from s4s.errors import S4SError
 from s4s.export.collection import listed
-from s4s.provenance import guidance, part, validated
+from s4s.models.provenance import guidance, part, validated
 from s4s.tableau import Tableau
 
 DIFFUSERS = """```python

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.models.edm import EDMPreconditioning
+from s4s.models.edm.denoiser import EDMPreconditioning
 from s4s.models.paths import FlowMatching, VPDiscrete
 
 

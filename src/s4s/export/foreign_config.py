@@ -7,10 +7,10 @@ from typing import Any
 
 from s4s.errors import S4SError, one_line, shortened
 from s4s.models.paths import VPDiscrete
-from s4s.models.scheduler_config import ours, understood
-from s4s.provenance import describes, part
+from s4s.models.pipelines.scheduler_config import ours, understood
+from s4s.models.provenance import describes, part
+from s4s.models.torchvision_operators import declare_missing_operators
 from s4s.tableau import Tableau
-from s4s.torchvision_operators import declare_missing_operators
 
 declare_missing_operators()
 from diffusers import DDPMScheduler  # noqa: E402

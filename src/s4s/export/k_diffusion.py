@@ -11,9 +11,9 @@ from torch import Tensor
 from s4s.errors import S4SError
 from s4s.export.collection import Source, pick, read_tableaux, restarted
 from s4s.export.coordinates import Coordinates, on_table, preconditioned
+from s4s.jobs.progress_bar import progress
 from s4s.models.paths import FlowMatching
-from s4s.progress import progress
-from s4s.provenance import check, part
+from s4s.models.provenance import check, part
 from s4s.sampling import run
 from s4s.tableau import Tableau
 

@@ -18,10 +18,10 @@ from s4s.export.given_levels import check_given
 from s4s.export.network_run import NetworkRun
 from s4s.export.starting_noise import Attachment, StartingNoise
 from s4s.models.paths import FlowMatching
-from s4s.models.scheduler_config import known_kind
-from s4s.provenance import check
+from s4s.models.pipelines.scheduler_config import known_kind
+from s4s.models.provenance import check
+from s4s.models.torchvision_operators import declare_missing_operators
 from s4s.tableau import Tableau
-from s4s.torchvision_operators import declare_missing_operators
 
 declare_missing_operators()
 from diffusers import ConfigMixin, SchedulerMixin  # noqa: E402

@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from s4s.atomic import atomic_path
 from s4s.errors import S4SError, one_line
+from s4s.files.atomic import atomic_path
+from s4s.jobs.progress_bar import progress
 from s4s.metrics.fid import Moments, RunningMoments, moments
-from s4s.models.classifier import Classifier
-from s4s.models.datasets import load_dataset
-from s4s.models.embedded import load_classifier
-from s4s.models.files import FeatureNetwork, check_file, read_model_file
-from s4s.progress import progress
+from s4s.models.description import FeatureNetwork, check_file, read_model_file
+from s4s.models.embedded.classifier import Classifier
+from s4s.models.embedded.datasets import load_dataset
+from s4s.models.embedded.weights import load_classifier
 
 IMAGE_BATCH = 64
 REFERENCE_BATCH = 512

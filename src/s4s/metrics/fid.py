@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from s4s.errors import S4SError
-from s4s.torchvision_operators import declare_missing_operators
+from s4s.models.torchvision_operators import declare_missing_operators
 
 declare_missing_operators()
 from cleanfid.fid import frechet_distance as cleanfid_distance  # noqa: E402

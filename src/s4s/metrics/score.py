@@ -12,19 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from s4s.atomic import atomic_path
 from s4s.errors import S4SError
+from s4s.files.atomic import atomic_path
+from s4s.files.resumable_rows import whole_blocks
+from s4s.files.rows import SAMPLES, TEACHER_PAIRS, Paths, as_list, read_attributes, read_rows, split_sizes
 from s4s.metrics.distribution import distribution_distances
 from s4s.metrics.features import Features
 from s4s.metrics.fid import Moments, RunningMoments, frechet_distance
 from s4s.metrics.global_error import distances
 from s4s.models.conditions import ClassLabels
 from s4s.models.denoiser import Denoiser
-from s4s.parts import whole_blocks
-from s4s.samples import KIND
 from s4s.sampling import filled
-from s4s.store import Paths, as_list, read_attributes, read_rows, split_sizes
-from s4s.teacher import KIND as PAIRS
 
 ROWS = 1024  # samples in memory at a time, up to whole blocks
 
@@ -69,10 +67,10 @@ def statistics_of(denoiser: Denoiser, features: Features, samples: str | Path, p
         if theirs is None:
             raise S4SError(f"{samples} and {taught[0]}: split {name} is of different noise; make both again")
         own = found[name] = SplitStatistics()
-        kind = PAIRS if known.get("kind") == PAIRS else KIND
+        kind = TEACHER_PAIRS if known.get("kind") == TEACHER_PAIRS else SAMPLES
         size = whole_blocks(ROWS, denoiser.block)
         for drawn, pair in zip(
-            read_rows(samples, kind, name, size=size), read_rows(theirs, PAIRS, name, size=size), strict=True
+            read_rows(samples, kind, name, size=size), read_rows(theirs, TEACHER_PAIRS, name, size=size), strict=True
         ):
             if not np.array_equal(drawn.seeds, pair.seeds):
                 raise S4SError(f"{samples} and {theirs}: split {name} is of different noise; make both again")

@@ -1,0 +1,1 @@
+"""Networks as denoisers, whatever they predict and on whatever path they were trained."""

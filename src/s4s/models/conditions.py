@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from s4s.errors import S4SError
-from s4s.seeds import index_of
+from s4s.models.seeds import index_of
 
 
 class Conditioning(Protocol):

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from s4s.errors import S4SError, one_line
-from s4s.models.checkpoint import read_checkpoint
 from s4s.models.conditions import ClassLabels
-from s4s.models.files import FirstStage, LatentDiffusionModel, LatentUNet
+from s4s.models.description import FirstStage, LatentDiffusionModel, LatentUNet
 from s4s.models.paths import VPDiscrete
 from s4s.models.predicting import PredictingDenoiser
-from s4s.torchvision_operators import declare_missing_operators
+from s4s.models.torch_checkpoint import read_checkpoint
+from s4s.models.torchvision_operators import declare_missing_operators
 
 declare_missing_operators()
 from diffusers import UNet2DConditionModel, UNet2DModel, VQModel  # noqa: E402

@@ -9,20 +9,20 @@ from typing import Any, NamedTuple
 import torch
 
 from s4s.errors import S4SError
-from s4s.models.classifier import Classifier
 from s4s.models.denoiser import Denoiser
-from s4s.models.embedded import load_classifier
-from s4s.models.files import AnyModel, read_model_file
-from s4s.models.prompts import Encode
+from s4s.models.description import AnyModel, read_model_file
+from s4s.models.embedded.classifier import Classifier
+from s4s.models.embedded.weights import load_classifier
+from s4s.models.pipelines.prompts import Encode
 
 # kind -> module with load_denoiser(model, device) and outline(model)
 ADAPTERS = {
-    "embedded": "embedded",
-    "edm": "edm_checkpoint",
-    "latent_diffusion": "latent_diffusion",
-    "diffusers": "pipeline",
-    "stable_diffusion": "stable_diffusion",
-    "python": "python_function",
+    "embedded": "s4s.models.embedded.weights",
+    "edm": "s4s.models.edm.checkpoint",
+    "latent_diffusion": "s4s.models.latent_diffusion",
+    "diffusers": "s4s.models.pipelines.diffusers_folder",
+    "stable_diffusion": "s4s.models.pipelines.stable_diffusion",
+    "python": "s4s.models.python_function",
 }
 
 
@@ -42,7 +42,8 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu", emb
     Args:
         name_or_path: a name in config/models, or the path of a YAML file with the keys name, kind, path, ...
         device: where to put it.
-        embeddings: HDF5 file of text embeddings (s4s/models/prompts.py), so that a model with prompts needs no text encoder.
+        embeddings: HDF5 file of text embeddings (s4s/models/pipelines/prompts.py), so that a model with prompts
+            needs no text encoder.
     Raises:
         S4SError: if the model is unknown, its file is wrong, or the weights are missing or damaged.
     """
@@ -66,7 +67,7 @@ def text_encoder(model: AnyModel, device: torch.device) -> Encode:
 
 def _adapter(kind: str) -> Any:
     try:
-        return import_module(f"s4s.models.{ADAPTERS[kind]}")
+        return import_module(ADAPTERS[kind])
     except ModuleNotFoundError as error:
         raise S4SError(f"models of kind {kind} need {error.name}; in s4s's own folder: pip install '.[pretrained]'") from error
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from s4s.arguments import call_checked
 from s4s.errors import S4SError
+from s4s.schedules.registry import call_checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +81,7 @@ def solver(
     """
     import torch
 
-    from s4s.solvers.start import scaled_start, without_first_evaluation
+    from s4s.solvers.first_evaluation import scaled_start, without_first_evaluation
     from s4s.tableau import check_levels
 
     if kind not in SOLVERS:

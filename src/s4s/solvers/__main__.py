@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from s4s.levels import GRIDS, grid_function
 from s4s.models import paths
+from s4s.schedules import GRIDS, grid_function
 from s4s.solvers import SOLVERS, make_function
 
 HEAD = """# Solvers, levels and paths

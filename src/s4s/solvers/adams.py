@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from s4s.lagrange import step_weights
+from s4s.schedules.lagrange import step_weights
 from s4s.solvers.exponential import denoised_at_zero, finite_lambda, noise_tableau, orders
 from s4s.tableau import Tableau
 

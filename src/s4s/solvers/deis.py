@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from s4s.lagrange import step_weights
 from s4s.models.paths import Path, VPLinear
+from s4s.schedules.lagrange import step_weights
 from s4s.solvers.exponential import finite_lambda, noise_step_tableau, orders
 from s4s.tableau import Tableau
 

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor
 
-from s4s.json_file import JsonFile
+from s4s.files.json_file import JsonFile
 from s4s.solvers.exponential import denoised_at_zero, finite_lambda, orders
 from s4s.tableau import Tableau
 

@@ -24,7 +24,7 @@ from s4s.errors import S4SError
 from s4s.export.coordinates import Coordinates, on_path, on_table, preconditioned
 from s4s.export.k_diffusion import sample_s4s, sigmas_of
 from s4s.models.paths import FlowMatching
-from s4s.provenance import check
+from s4s.models.provenance import check
 from s4s.tableau import Tableau
 
 FOLDER = "s4s"  # below ComfyUI's models, and the name of its paths in extra_model_paths.yaml

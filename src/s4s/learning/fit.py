@@ -1,0 +1,165 @@
+"""The fit: parameters of a learned solver that bring it close to the teacher's end points, from any noise."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s4s.errors import S4SError
+from s4s.jobs.progress_bar import progress
+from s4s.learning.checks import check_pairs
+from s4s.learning.drivers import DRIVERS
+from s4s.learning.families import make_family
+from s4s.learning.loop import Loop
+from s4s.learning.losses import Distance, LayeredNetwork, make_distance
+from s4s.learning.objective import Objective, Place, first_rows
+from s4s.learning.parameters import Parameters
+from s4s.learning.result import FitResult
+from s4s.learning.settings import FitSettings
+from s4s.learning.state import identity, load_state, save_state
+from s4s.learning.tangents import Counter
+from s4s.learning.teacher import TeacherPairs
+from s4s.learning.teacher_path import TeacherPath
+from s4s.models.accelerated import accelerated
+from s4s.models.denoiser import Denoiser
+from s4s.models.provenance import made_for
+from s4s.solvers import solver
+from s4s.tableau import Tableau
+
+STATE_SECONDS = 2.0  # between states that are saved; longer where saving takes more than 2 % of it
+
+
+def fit(
+    denoiser: Denoiser,
+    pairs: TeacherPairs,
+    family: str,
+    levels: Tensor,
+    *,
+    base: str | Tableau = "dpmpp",
+    family_options: dict[str, Any] | None = None,
+    driver: str = "coefficients",
+    decoupled: bool = False,
+    first_node: bool = False,
+    settings: FitSettings | None = None,
+    perceptual_network: LayeredNetwork | None = None,
+    batch_size: int | None = None,
+    replicas: Sequence[tuple[Denoiser, LayeredNetwork | None]] = (),
+    state_path: str | Path | None = None,
+    show_progress: bool = False,
+) -> FitResult:
+    """Learn a solver: min over parameters of E min_{||y' - y_T|| <= r s_T} d(student(y'), teacher(y_T)).
+
+    Args:
+        pairs: training and validation pairs of the teacher, made with this denoiser.
+        family: a name in FAMILIES; family_options: its options (`lms`: prediction, order, ...).
+        levels: the schedule to start from, [N + 1], float64.
+        base: the solver to start from: a classical kind, or a tableau on `levels`, learned ones included.
+        driver: what is free: "coefficients" (S4S), "schedule" (LD3), "alternate" (S4S-Alt), "joint".
+        decoupled: also learn the level that the network is told at each node (with every driver but the first).
+        first_node: also learn where the first evaluation is made, at (kappa y_0, s~_0).
+        settings: see FitSettings.
+        perceptual_network: what the distances "perceptual" and "features" compare images with (load_perceptual).
+        batch_size: states at a time through a network; by default 4096.
+        replicas: copies of the denoiser and the perceptual network on further devices; each batch is divided among all.
+        state_path: where to keep a state from which an interrupted fit goes on, and a finished one is there at once; remove it
+            when the result is stored.
+    Returns:
+        The solver whose validation error was smallest, iteration 0 included: never worse than `base` there. Its meta says the
+        model, its parametrisation, the teacher, the numbers of pairs, the validation error at the start and learned, the
+        evaluations and what it started from.
+    Raises:
+        S4SError: if the settings contradict each other, the pairs do not belong to the model, the family cannot represent
+            `base`, or losses are not finite again and again.
+    """
+    settings = settings or FitSettings()
+    base = solver(base, levels, path=denoiser.path) if isinstance(base, str) else base
+    options = family_options or {}
+    if driver not in DRIVERS:
+        raise S4SError(f"unknown driver {driver!r}; known: {', '.join(DRIVERS)}")
+    if not torch.equal(torch.as_tensor(levels, dtype=torch.float64), base.levels):
+        raise S4SError("fit: the base tableau is on other levels than the ones given")
+    made = make_family(family, base, denoiser.path, **options)
+    parameters = Parameters(made, base, decoupled, first_node)
+    for turn in DRIVERS[driver]:
+        if not len(parameters.independent(parameters.free(turn))):
+            what = "coefficients" if "theta" in turn else "levels"
+            raise S4SError(
+                f"fit: family {family!r} at NFE {base.nfe} has no {what} to learn; take another driver than {driver}"
+            )
+    if first_node and driver == "schedule":
+        raise S4SError("fit: first_node is learned with the coefficients; take another driver than schedule, or leave it out")
+    check_pairs(denoiser, pairs, base, settings)
+    if batch_size is not None and batch_size < 1:
+        raise S4SError(f"fit: batch_size must be at least 1, got {batch_size}")
+    train, val = first_rows(pairs.train, settings.train_pairs), first_rows(pairs.val, settings.val_pairs)
+    rows, counter = batch_size or 4096, Counter()
+    path = TeacherPath(train, pairs.levels) if settings.trajectory else None
+    places = [
+        Place(accelerated(copy, settings.precision, settings.compile), distance_of(settings, network, copy))
+        for copy, network in [(denoiser, perceptual_network), *replicas]
+    ]
+    learning = Objective(places, train, rows, counter, path, settings.trajectory)
+    size = math.prod(denoiser.shape)
+    radius = 0.001 * size / base.nfe**2 if settings.radius == "ld3" else float(settings.radius)
+    state_path = Path(state_path) if state_path else None
+    name = identity(
+        version=version("s4s"), model=denoiser.name, family=family, options=options, base=base.digest(), meta=base.meta,
+        driver=driver, decoupled=decoupled, first_node=first_node, settings=settings.model_dump(), rows=rows,
+        places=len(places),
+        pairs=float(np.abs(train.y_0).sum(dtype=np.float64)), val=float(np.abs(val.y_0).sum(dtype=np.float64)),
+    )  # fmt: skip
+    saved = load_state(state_path, name)
+    started = last_saved = time.perf_counter()
+    cost = 0.0  # seconds that saving the state took
+    loop = Loop(parameters, learning, Objective(places, val, rows, counter), driver, settings, radius)
+    if saved is not None and not loop.same_start(saved):
+        saved = None
+    if saved is not None:
+        loop.restore(saved)
+    earlier_seconds = saved["seconds"] if saved else 0.0
+
+    def seconds() -> float:
+        return earlier_seconds + time.perf_counter() - started
+
+    label = f"fit {denoiser.name} nfe {base.nfe}"
+    with progress(total=settings.iterations, initial=loop.iteration, desc=label, unit="step", disable=not show_progress) as bar:
+        while not loop.finished():
+            loop.step()
+            bar.update()
+            bar.set_postfix(val=f"{loop.best_val:.5f}", refresh=False)
+            if state_path and (loop.finished() or time.perf_counter() - last_saved > STATE_SECONDS * max(1.0, 25 * cost)):
+                begun = time.perf_counter()
+                save_state(state_path, {"identity": name, "seconds": seconds(), **loop.state()})
+                last_saved = time.perf_counter()
+                cost = last_saved - begun
+    about = {**made_for(denoiser), "start": base.meta, "evaluations": loop.evaluations * denoiser.passes,
+             "teacher": pairs.teacher, "pairs": {"train": len(train), "val": len(val)},
+             "validation": {"distance": settings.distance, "start": loop.history[0]["val"], "learned": loop.best_val},
+             }  # fmt: skip
+    if denoiser.guidance != 1:
+        about["guidance"] = denoiser.guidance
+    tableau = replace(parameters.tableau(loop.best).detach(), meta=about)
+    return FitResult(tableau, loop.history, loop.evaluations, seconds())
+
+
+def distance_of(settings: FitSettings, network: LayeredNetwork | None, denoiser: Denoiser) -> Distance:
+    """The distance that the settings name, where the denoiser is.
+
+    Raises:
+        S4SError: if its network is missing, or it is one of images and the denoiser's samples are none.
+    """
+    if settings.distance != "lpips":
+        return make_distance(settings.distance, network)
+    from s4s.learning.lpips_loss import check_images, load_lpips
+
+    check_images(denoiser.decode(torch.zeros(1, *denoiser.shape, dtype=denoiser.dtype, device=denoiser.device)))
+    return load_lpips(settings.lpips_network, settings.lpips_weights, device=denoiser.device)

@@ -1,0 +1,385 @@
+"""config/models/*.yaml: finding, reading and checking a model's description. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from s4s.errors import S4SError, explain, one_line
+from s4s.files.shipped import shipped
+from s4s.models.published import datasets
+
+SHIPPED = shipped("config/models")
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+def _beside_the_yaml(path: Path, info: ValidationInfo) -> Path:
+    """A relative path counts from the YAML's own folder."""
+    return ((info.context or {}).get("folder", Path()) / path.expanduser()).resolve()
+
+
+LocalPath = Annotated[Path, AfterValidator(_beside_the_yaml)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WeightFile(Strict):
+    """A file of weights on this machine, and where to get it from; a relative path counts from the YAML's own folder."""
+
+    path: LocalPath
+    url: str | None = Field(None, pattern="^(https?|hf)://", description="where it is published; hf://owner/name for a folder")
+    member: str | None = Field(None, description="name of the file inside the zip that the url is")
+    sha256: Sha256 | None = None
+
+
+class FeatureNetwork(WeightFile):
+    """The network whose features the Fréchet distance is measured on, and the real data."""
+
+    kind: Literal["classifier", "states", "inception", "torchscript"] = Field(
+        "classifier",
+        description="that of an embedded model; a state's own components, with path the .npz of mu and sigma of the real data; "
+        "clean-fid's Inception-v3; or any TorchScript file from images [B, 3, H, W] in 0...255",
+    )
+    name: str | None = Field(None, description="of the features, in tables; needed by kinds states and torchscript")
+    resize: Literal["clean", "legacy_tensorflow"] = Field("clean", description="of kind inception: clean-fid's mode")
+    statistics: WeightFile | None = Field(None, description=".npz with mu and sigma of the real data's features")
+    images: LocalPath | None = Field(None, description="folder of real images, instead of statistics")
+
+    @model_validator(mode="after")
+    def _reference(self) -> FeatureNetwork:
+        given = (self.statistics is not None) + (self.images is not None)
+        if given != (self.kind in ("inception", "torchscript")):
+            raise ValueError(
+                "kinds inception and torchscript need either statistics or images; classifier and states take none"
+            )
+        if self.kind in ("states", "torchscript") and self.name is None:
+            raise ValueError(f"kind {self.kind} needs a name, which tables show")
+        return self
+
+    def own_files(self) -> list[WeightFile]:
+        """The network and the statistics."""
+        return [self, self.statistics] if self.statistics else [self]
+
+
+class Model(Strict):
+    """What the description of every model may hold."""
+
+    name: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results are filed under it")
+    licence: str | None = Field(None, description="of the weights, in a few words")
+    published: str | None = Field(None, description="dataset in resources/published/fid.csv whose figures are of this model")
+    features: FeatureNetwork | None = Field(None, description="what the Fréchet distance is measured on; the workflow needs it")
+    perceptual: WeightFile | None = Field(None, description="network of the fit's perceptual distance")
+    study: dict[str, Any] = Field({}, description="nfe, samples, batch_size, teacher, search and fit instead of the config's")
+    block: int = Field(
+        64,
+        ge=1,
+        description="samples in one call of the network; lower it where memory is short: last bits of results depend on it",
+    )
+    throughput: float | None = Field(None, gt=0, description="states a second through the network on one GPU, for plans")
+
+    @field_validator("published")
+    @classmethod
+    def _known(cls, dataset: str | None) -> str | None:
+        if dataset is not None and dataset not in datasets():
+            raise ValueError(f"no published figures of this data set; known: {', '.join(datasets()) or 'none'}")
+        return dataset
+
+    def all_files(self) -> list[WeightFile]:
+        """Every file that the model and its scores need."""
+        return [*self.own_files(), *(self.features.own_files() if self.features else []), *filter(None, [self.perceptual])]
+
+    def own_files(self) -> list[WeightFile]:
+        """The files that the denoiser itself needs; each kind says its own."""
+        return []
+
+
+class EmbeddedModel(Model, WeightFile):
+    """Weights made by `snakemake train_embedded`."""
+
+    kind: Literal["embedded"]
+    classes: int | None = Field(None, ge=1, description="number of classes; samples take each class equally often")
+    guidance: float = Field(1.0, description="classifier-free guidance scale; 1 for none")
+    autoencoder: WeightFile | None = Field(None, description="what decodes states, if they are latents")
+
+    @model_validator(mode="after")
+    def _conditions(self) -> EmbeddedModel:
+        if self.guidance != 1 and self.classes is None:
+            raise ValueError("guidance other than 1 needs classes")
+        return self
+
+    def own_files(self) -> list[WeightFile]:
+        """The files that the denoiser itself needs."""
+        return [self, self.autoencoder] if self.autoencoder else [self]
+
+
+class EDMModel(Model, WeightFile):
+    """A pickle of NVlabs/edm."""
+
+    kind: Literal["edm"]
+    s_min: float = Field(0.002, gt=0)
+    s_max: float = Field(80.0, gt=0)
+
+    def own_files(self) -> list[WeightFile]:
+        """The files that the denoiser itself needs."""
+        return [self]
+
+
+class Guided(Model):
+    """What may be said of a model with classes or prompts, classifier-free guidance and a decoder."""
+
+    classes: int | None = Field(None, ge=1, description="number of classes; samples take each class equally often")
+    prompts: WeightFile | None = Field(None, description="captions: a text file with one a line, or COCO's captions_*.json")
+    guidance: float = Field(1.0, description="classifier-free guidance scale; 1 for none")
+    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the weights; states are float32")
+    decode_batch: int = Field(8, ge=1, description="latents decoded at a time")
+    s_min: float | None = Field(None, gt=0, description="lowest noise level; by default that of the first time")
+    s_max: float | None = Field(None, gt=0, description="highest noise level; by default that of the last time")
+
+    @model_validator(mode="after")
+    def _conditions(self) -> Guided:
+        if self.classes is not None and self.prompts is not None:
+            raise ValueError("give either classes or prompts")
+        if self.guidance != 1 and self.classes is None and self.prompts is None:
+            raise ValueError("guidance other than 1 needs classes or prompts")
+        return self
+
+
+class LatentUNet(Strict):
+    """`unet_config` of a configuration of CompVis/latent-diffusion."""
+
+    image_size: int = Field(ge=1)
+    in_channels: int = Field(ge=1)
+    out_channels: int = Field(ge=1)
+    model_channels: int = Field(ge=32)
+    channel_mult: list[int]
+    num_res_blocks: int = Field(ge=1)
+    attention_resolutions: list[int]
+    num_heads: int | None = Field(None, ge=1)
+    num_head_channels: int | None = Field(None, ge=1)
+    use_spatial_transformer: bool = False
+    transformer_depth: int = 1
+    context_dim: int | None = None
+
+    @model_validator(mode="after")
+    def _heads(self) -> LatentUNet:
+        if (self.num_heads is None) == (self.num_head_channels is None):
+            raise ValueError("give either num_heads or num_head_channels")
+        if self.use_spatial_transformer and (self.num_heads is None or self.context_dim is None):
+            raise ValueError("use_spatial_transformer needs num_heads and context_dim")
+        return self
+
+
+class VQConvolutions(Strict):
+    """`ddconfig` of a first stage; those with attention inside their levels are not supported."""
+
+    double_z: Literal[False] = False
+    z_channels: int = Field(ge=1)
+    resolution: int = Field(ge=1)
+    in_channels: int = Field(ge=1)
+    out_ch: int = Field(ge=1)
+    ch: int = Field(ge=32)
+    ch_mult: list[int]
+    num_res_blocks: int = Field(ge=1)
+    attn_resolutions: list[int] = Field([], max_length=0)
+    dropout: float = 0.0
+
+
+class FirstStage(Strict):
+    """`first_stage_config` of a configuration of CompVis/latent-diffusion: a vector-quantised autoencoder."""
+
+    embed_dim: int = Field(ge=1)
+    n_embed: int = Field(ge=1)
+    ddconfig: VQConvolutions
+
+
+class LatentDiffusionModel(Guided, WeightFile):
+    """A checkpoint of CompVis/latent-diffusion; `unet` and `first_stage` are the parameters in its configuration."""
+
+    kind: Literal["latent_diffusion"]
+    unet: LatentUNet
+    first_stage: FirstStage
+    first_stage_weights: WeightFile | None = Field(None, description="the first stage, if not in the same checkpoint")
+    linear_start: float = Field(gt=0, lt=1, description="first beta; the roots of betas are evenly spaced")
+    linear_end: float = Field(gt=0, lt=1, description="last beta")
+    timesteps: int = Field(1000, ge=2)
+    scale_factor: float = Field(1.0, gt=0, description="what the first stage's latents are multiplied with")
+
+    def own_files(self) -> list[WeightFile]:
+        """The files that the denoiser itself needs."""
+        return [self, self.first_stage_weights] if self.first_stage_weights else [self]
+
+    @model_validator(mode="after")
+    def _classes(self) -> LatentDiffusionModel:
+        if (self.classes is not None) != self.unet.use_spatial_transformer:
+            raise ValueError("a unet with use_spatial_transformer needs classes; one without takes none")
+        return self
+
+    @model_validator(mode="after")
+    def _no_prompts(self) -> LatentDiffusionModel:
+        if self.prompts is not None:
+            raise ValueError("kind latent_diffusion takes no prompts; see kinds stable_diffusion and diffusers")
+        return self
+
+
+class PipelineModel(Guided):
+    """A folder that diffusers' save_pretrained wrote: a pipeline, or a UNet or transformer alone."""
+
+    kind: Literal["diffusers"]
+    path: LocalPath
+    repository: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$", description="on huggingface.co, to get the folder from")
+    scheduler: LocalPath | None = Field(None, description="folder of the scheduler, if not in the pipeline's")
+    prediction: Literal["epsilon", "v_prediction", "sample", "flow"] | None = Field(
+        None, description="what the network predicts, if not what its scheduler says"
+    )
+    null_class: int | None = Field(None, ge=0, description="class label of the unconditional branch; by default `classes`")
+
+    def own_files(self) -> list[WeightFile]:
+        """The folder, and the prompts."""
+        url = f"hf://{self.repository}" if self.repository else None
+        return [WeightFile(path=self.path, url=url), *([self.prompts] if self.prompts else [])]
+
+
+class StableDiffusionModel(Guided, WeightFile):
+    """Stable Diffusion v1.x in a single file, with a pipeline folder that all but the weights comes from."""
+
+    kind: Literal["stable_diffusion"]
+    config: LocalPath = Field(description="pipeline folder with configurations and the tokenizer; it needs no weights")
+    prompts: WeightFile = Field(description="captions: a text file with one a line, or COCO's captions_*.json")
+
+    def own_files(self) -> list[WeightFile]:
+        """The checkpoint, the configurations and the prompts."""
+        return [self, WeightFile(path=self.config), self.prompts]
+
+
+class PythonModel(Model):
+    """A Python function that returns a Denoiser."""
+
+    kind: Literal["python"]
+    function: str = Field(pattern=r"^[\w.]+:\w+$", description="module:function, called with name, device, files and options")
+    options: dict[str, Any] = Field({}, description="for the function")
+    files: dict[str, WeightFile] = Field({}, description="files that the function reads")
+
+    def own_files(self) -> list[WeightFile]:
+        """The files that the denoiser itself needs."""
+        return [*self.files.values()]
+
+    def module_file(self) -> Path | None:
+        """The file of the function's module, if it can be found."""
+        try:
+            found = find_spec(self.function.partition(":")[0])
+        except (ImportError, ValueError):
+            return None
+        return Path(found.origin) if found is not None and found.origin and Path(found.origin).is_file() else None
+
+
+AnyModel = Annotated[
+    EmbeddedModel | EDMModel | LatentDiffusionModel | PipelineModel | StableDiffusionModel | PythonModel,
+    Field(discriminator="kind"),
+]
+_ADAPTER: TypeAdapter[AnyModel] = TypeAdapter(AnyModel)
+
+
+def model_path(name_or_path: str | Path, folder: Path | None = None) -> Path:
+    """The YAML file of a model: a path to one, or a name in ./config/models or in the models that ship."""
+    text = str(name_or_path)
+    if text.endswith((".yaml", ".yml")):
+        path = Path(text)
+        if not path.is_file():
+            raise S4SError(f"{path}: no such model file")
+        return path
+    folders = [folder] if folder else [Path("config/models"), SHIPPED]
+    for candidate in folders:
+        if (candidate / f"{text}.yaml").is_file():
+            return candidate / f"{text}.yaml"
+    known = sorted({path.stem for candidate in folders for path in candidate.glob("*.yaml")})
+    raise S4SError(f"unknown model {text!r}; known: {', '.join(known) or 'none'}; or give the path of a model's YAML file")
+
+
+def read_model_file(name_or_path: str | Path) -> AnyModel:
+    """Read and check a model's YAML; paths in the result are absolute.
+
+    Raises:
+        S4SError: if it cannot be found, is not YAML, or a key is wrong.
+    """
+    path = model_path(name_or_path)
+    try:
+        return _ADAPTER.validate_python(yaml.safe_load(path.read_text()), context={"folder": path.parent})
+    except (OSError, UnicodeDecodeError) as error:
+        raise S4SError(f"{path}: cannot be read: {one_line(error)}") from error
+    except yaml.YAMLError as error:
+        raise S4SError(f"{path}: not valid YAML: {one_line(error)}") from error
+    except ValidationError as error:
+        raise S4SError(explain(error, str(path))) from error
+
+
+def check_file(weights: WeightFile) -> Path:
+    """The path of a file of weights, after its sha256 was compared with the one in the YAML.
+
+    Raises:
+        S4SError: if the file is missing or its sha256 is another.
+    """
+    path = weights.path
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest() if weights.sha256 else None
+    except OSError as error:
+        raise S4SError(
+            f"{path}: cannot read these weights: {error.strerror}; {where_from(weights)}put the file there, "
+            "or change its path in the model's YAML file"
+        ) from error
+    if found != weights.sha256:
+        raise S4SError(
+            f"{path}: wrong sha256: the model file expects {weights.sha256}, the file has {found}; "
+            "restore the file, or change sha256 if you replaced it on purpose"
+        )
+    return path
+
+
+def where_from(weights: WeightFile) -> str:
+    """Where a missing file is published, to go before "put it there"."""
+    if weights.url is None:
+        return ""
+    return f"get {weights.url}" + (f", take {weights.member} out of it" if weights.member else "") + " and "
+
+
+def checked_bytes(weights: WeightFile) -> bytes:
+    """The content of a file of weights after `check_file`."""
+    return check_file(weights).read_bytes()
+
+
+def identity(name_or_path: str | Path, *others: str | Path | None) -> str:
+    """Hash of what a denoiser's description says, of how its files look from outside, and of the contents of other files.
+
+    Of a model that a Python function makes, the function's module is among these; not what that imports.
+    """
+    model = read_model_file(name_or_path)
+    description = model.model_dump_json(exclude={"study", "features", "perceptual", "throughput", "licence", "published"})
+    weights = [look for file in model.own_files() for look in looks(file.path)]
+    if isinstance(model, PythonModel) and (module := model.module_file()) is not None:
+        others = (*others, module)
+    content = [Path(other).read_bytes().hex() for other in others if other is not None]
+    return hashlib.sha256(repr((description, weights, content)).encode()).hexdigest()
+
+
+def looks(path: Path) -> list[tuple[str, int, int]]:
+    """Path, size and time of change of a file, or of all files in a folder."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return [(str(file), status.st_size, status.st_mtime_ns) for file in files if (status := file.stat())]

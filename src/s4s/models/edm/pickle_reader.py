@@ -1,0 +1,189 @@
+"""Reads the pickles of NVlabs/edm without running anything of them.
+
+Such a pickle carries the source code of its networks and asks for it to be executed. Here only tensors, numbers, texts and
+plain containers are rebuilt; an object of a recorded class becomes its name and state; its source code is dropped unread. Every
+other name that the pickle asks for is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s4s.errors import S4SError
+from s4s.models.description import WeightFile, checked_bytes
+
+MOST_INSTRUCTIONS = 5_000_000  # the published files have some 100 000
+DEEPEST = 16  # modules within modules
+
+
+class Recorded:
+    """An object that the pickle describes: the name of its class and its state. It can do nothing."""
+
+    class_name = ""
+
+    def __init__(self, class_name: str, state: dict[str, Any]):
+        self.class_name, self.state = class_name, state
+
+    def __setstate__(self, state: Any) -> None:  # of containers of torch.nn, which pickle makes empty first
+        self.state = _dictionary(state)
+
+
+class _Easy(dict):
+    """dnnlib's dictionary; the attribute access that gives it its name is not needed."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("a dictionary with a state")
+
+
+class _NumpyType:
+    def __init__(self, code: str, *_: Any):
+        if code not in ("f8", "f4", "i8", "i4", "b1"):
+            raise pickle.UnpicklingError(f"numpy type {code!r}")
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        pass  # byte order and alignment; the byte order of all published files is this one
+
+
+class _Function:
+    """What stands for a function that the pickle names; calling it is all that the pickle can do with it."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("a function with a state")
+
+
+def _dictionary(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise pickle.UnpicklingError(f"{type(value).__name__} where a dictionary should be")
+    return value
+
+
+def _recorded(meta: Any) -> Recorded:
+    meta = _dictionary(meta)
+    return Recorded(str(meta.get("class_name")), _dictionary(meta.get("state")))
+
+
+def _scalar(kind: Any, content: Any) -> float | int | bool:
+    return np.frombuffer(content, dtype=f"<{kind.code}").item()
+
+
+def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    content = storage._untyped_storage
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))  # set_ would make room for it
+    if max(last + 1, math.prod(size)) * storage.dtype.itemsize > content.nbytes():
+        raise pickle.UnpicklingError(f"a tensor of size {tuple(size)} from {content.nbytes()} bytes")
+    return torch.empty(0, dtype=storage.dtype).set_(content, offset, size, stride)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, content: bytes):
+        super().__init__(io.BytesIO(content))
+        self.left = len(content)
+        self.known: dict[str, Any] = {
+            "builtins.set": set,
+            "collections.OrderedDict": OrderedDict,
+            "dnnlib.util.EasyDict": _Easy,
+            "torch_utils.persistence._reconstruct_persistent_obj": _Function(_recorded),
+            "torch._utils._rebuild_tensor_v2": _Function(_tensor),
+            "torch._utils._rebuild_parameter": _Function(lambda data, *_: data),
+            "torch.storage._load_from_bytes": _Function(self._storage),
+            "numpy.dtype": _NumpyType,
+            "numpy.core.multiarray.scalar": _Function(_scalar),
+            "numpy._core.multiarray.scalar": _Function(_scalar),
+        }
+        for name in ("ModuleDict", "ModuleList", "Sequential"):
+            self.known[f"torch.nn.modules.container.{name}"] = type(name, (_Container,), {"class_name": name})
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (found := self.known.get(f"{module}.{name}")) is None:
+            raise _Refused(f"it asks for {module}.{name}")
+        return found
+
+    def _storage(self, content: bytes) -> Any:
+        """A storage that torch wrote in its old format; torch reads it without running anything."""
+        self.left -= len(content)
+        if self.left < 0 or content[:2] == b"PK":
+            raise pickle.UnpicklingError("tensors that are larger than the file")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+class _Container(Recorded):
+    def __init__(self) -> None:
+        self.state = {}
+
+
+class _Refused(pickle.UnpicklingError):
+    pass
+
+
+def read_network(weights: WeightFile) -> Recorded:
+    """The averaged network ("ema") of a published pickle.
+
+    Raises:
+        S4SError: if the file is missing, damaged or no such pickle, or asks for anything but weights and recorded arguments.
+    """
+    content = checked_bytes(weights)
+    try:
+        _check_instructions(content)
+        data = _Unpickler(content).load()
+    except _Refused as error:
+        raise S4SError(
+            f"{weights.path}: refused: {error}, which a file of weights has no need of. Nothing in it was executed. "
+            "Do not open it with other programs; get the file again from its publisher"
+        ) from None
+    except Exception as error:  # whatever a damaged file does to pickle and torch
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise S4SError(
+            f"{weights.path}: not a pickle of NVlabs/edm, or damaged ({reason}); get the file again from its publisher"
+        ) from None
+    network = data.get("ema") if isinstance(data, dict) else None
+    if not isinstance(network, Recorded):
+        raise S4SError(f"{weights.path}: not a pickle of NVlabs/edm: it holds no network under 'ema'")
+    return network
+
+
+def _check_instructions(content: bytes) -> None:
+    """Refuse a truncated file, and one that makes pickle itself take memory that the file's size does not explain."""
+    for count, (instruction, argument, _) in enumerate(pickletools.genops(content)):
+        if count > MOST_INSTRUCTIONS or (instruction.name in ("LONG_BINPUT", "PUT") and int(argument or 0) > count):
+            raise pickle.UnpicklingError("far more objects than a network has")
+
+
+def state_dict(network: Recorded) -> dict[str, Tensor]:
+    """Parameters and buffers of a recorded network and of the modules within it, by their names.
+
+    Raises:
+        S4SError: if it is no network.
+    """
+    found: dict[str, Tensor] = {}
+    pending = [("", network, 0)]
+    while pending:
+        prefix, module, depth = pending.pop()
+        for kind in ("_parameters", "_buffers", "_modules"):
+            entries = module.state.get(kind, {}) if isinstance(module, Recorded) and depth <= DEEPEST else None
+            if not isinstance(entries, dict):
+                raise S4SError(f"no network: {prefix or 'it'} holds no modules and tensors")
+            for name, value in entries.items():
+                if kind == "_modules" and value is not None:
+                    pending.append((f"{prefix}{name}.", value, depth + 1))
+                elif isinstance(value, Tensor):
+                    found[f"{prefix}{name}"] = value
+    return found

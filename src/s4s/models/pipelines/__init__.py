@@ -1,0 +1,1 @@
+"""Folders of diffusers and Stable Diffusion as denoisers."""

@@ -1,0 +1,80 @@
+"""What the config of one of diffusers' schedulers says of the network that it was made for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from s4s.errors import S4SError
+from s4s.models.torchvision_operators import declare_missing_operators
+
+declare_missing_operators()
+import diffusers  # noqa: E402
+
+Kind = Literal["vp", "flow", "edm"]
+
+
+def understood(config: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
+    """The kind of noise path, and the config with the class's own defaults for what it leaves out.
+
+    Args:
+        config: of scheduler_config.json, or a scheduler's `config`, which has no name in `_class_name`.
+    Raises:
+        S4SError: if the noise schedule is not supported.
+    """
+    if ours(config):
+        return known_kind(config.get("path_type", "vp")), dict(config)
+    name = str(config.get("_class_name", ""))
+    config = {**_defaults(name), **config}
+    unsupported = [key for key in ("rescale_betas_zero_snr", "invert_sigmas") if config.get(key)]
+    if config.get("snr_shift_scale", 1.0) not in (None, 1.0):
+        unsupported.append("snr_shift_scale")
+    if (config.get("timestep_type"), config.get("prediction_type")) == ("continuous", "v_prediction"):
+        unsupported.append("timestep_type continuous")
+    if unsupported:
+        raise S4SError(f"the noise schedule of this {name} is not supported: it has {' and '.join(unsupported)}")
+    betas = "beta_schedule" in config or config.get("trained_betas") is not None
+    if name.startswith("FlowMatch") or (not name and "base_shift" in config):
+        return "flow", {**config, "prediction_type": "flow_prediction"}
+    if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
+        if (prediction := config.get("prediction_type")) not in ("flow_prediction", "sample"):
+            raise S4SError(
+                f"a {name or 'scheduler'} with use_flow_sigmas and prediction_type {prediction} is not supported; "
+                "flow_prediction and sample are"
+            )
+        return "flow", config
+    if name.startswith("EDM") or (not name and "sigma_schedule" in config):
+        if config.get("prediction_type", "epsilon") != "epsilon":
+            what = f"an {name or 'EDM scheduler'} with prediction_type {config['prediction_type']}"
+            raise S4SError(f"{what} is not supported; epsilon is")
+        return "edm", config
+    if not betas:
+        whose = f"a {name}" if name else "a scheduler whose config does not name it (pass the scheduler, or its file)"
+        raise S4SError(f"the noise schedule of {whose} is not supported: no betas")
+    return "vp", config
+
+
+def known_kind(path_type: Any) -> Kind:
+    """What S4SScheduler's path_type may be.
+
+    Raises:
+        S4SError: if it is none of these.
+    """
+    if path_type not in ("vp", "flow", "edm"):
+        raise S4SError(f"path_type must be vp, flow or edm, got {path_type!r}")
+    return path_type  # type: ignore[no-any-return]
+
+
+def ours(config: Mapping[str, Any]) -> bool:
+    """Whether a config is of S4SScheduler. Another one's that was made from it keeps its path_type, but has a name."""
+    name = config.get("_class_name", "")
+    return bool(name == "S4SScheduler" or (not name and "path_type" in config))
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    scheduler = getattr(diffusers, name, None) if name else None
+    if not (isinstance(scheduler, type) and issubclass(scheduler, diffusers.SchedulerMixin)):
+        return {}
+    parameters = inspect.signature(scheduler.__init__).parameters.values()  # type: ignore[misc]
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}

@@ -1,0 +1,89 @@
+"""Prompts to what a network is called with, by the text encoders of a pipeline's folder and diffusers' own encode_prompt."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s4s.errors import S4SError, one_line
+from s4s.models.pipelines.prompts import Encode
+from s4s.models.torchvision_operators import declare_missing_operators
+
+declare_missing_operators()
+import diffusers  # noqa: E402
+import transformers  # noqa: E402
+
+# pipeline: which of the tensors that its encode_prompt returns the network takes, and what it calls them
+RETURNED = {
+    "StableDiffusionPipeline": {"encoder_hidden_states": 0},
+    "StableDiffusionXLPipeline": {"encoder_hidden_states": 0, "text_embeds": 2},
+    "StableDiffusion3Pipeline": {"encoder_hidden_states": 0, "pooled_projections": 2},
+    "PixArtAlphaPipeline": {"encoder_hidden_states": 0, "encoder_attention_mask": 1},
+    "PixArtSigmaPipeline": {"encoder_hidden_states": 0, "encoder_attention_mask": 1},
+}
+PARTS = ("tokenizer", "text_encoder")
+
+
+def read_encoder(folder: Path, index: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Encode:
+    """The text encoders of a pipeline's folder, of which `index` is the model_index.json.
+
+    Raises:
+        S4SError: if the pipeline is not one of RETURNED, or a part cannot be read.
+    """
+    parts = {
+        name: read_part(folder / name, value[1], device, dtype)
+        for name, value in index.items()
+        if name.startswith(PARTS) and isinstance(value, list) and value[1]
+    }
+    return encoder(index["_class_name"], {**index, **parts}, device)
+
+
+def read_part(folder: Path, kind: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """A tokenizer or text encoder of transformers.
+
+    Raises:
+        S4SError: if `kind` is no such class, or the folder cannot be read.
+    """
+    known = getattr(transformers, kind, None)
+    try:
+        if isinstance(known, type) and issubclass(known, transformers.PreTrainedTokenizerBase):
+            return known.from_pretrained(folder, local_files_only=True)
+        if isinstance(known, type) and issubclass(known, transformers.PreTrainedModel):
+            model: Any = known.from_pretrained(folder, dtype=dtype, local_files_only=True)
+            return model.to(device).eval().requires_grad_(False)  # not to the dtype: some layers stay in float32
+    except (OSError, ValueError, RuntimeError) as error:
+        raise S4SError(f"{folder}: cannot be read: {one_line(error)}") from error
+    raise S4SError(f"{folder}: {kind!r} is no tokenizer or text encoder of transformers {transformers.__version__}")
+
+
+def encoder(kind: str, values: dict[str, Any], device: torch.device) -> Encode:
+    """Texts to named tensors [n, ...], from the parts and settings of a pipeline of this kind that its text encoders need."""
+    if kind not in RETURNED:
+        raise S4SError(f"the text encoders of a {kind} are not supported; prompts work with {', '.join(RETURNED)}")
+    pipeline = getattr(diffusers, kind)
+    taken = inspect.signature(pipeline).parameters
+    given = {name: value for name, value in values.items() if name in taken and not isinstance(value, list)}
+    nothing = {name: None for name, parameter in taken.items() if parameter.default is parameter.empty}
+    if absent := [name for name in nothing if name.startswith(PARTS) and name not in given]:
+        raise S4SError(f"the text encoders of a {kind} need the folder of its {absent[0]} too")
+    pipe = pipeline(**{**nothing, **given, **({"requires_safety_checker": False} if "safety_checker" in taken else {})})
+    options = inspect.signature(pipeline.encode_prompt).parameters
+    unused = {name: None for name in ("prompt_2", "prompt_3") if name in options}
+    zeros_for_none = "force_zeros_for_empty_prompt" in taken and pipe.config.force_zeros_for_empty_prompt
+
+    @torch.inference_mode()
+    def encode(texts: list[str]) -> dict[str, Tensor]:
+        returned = pipe.encode_prompt(
+            texts, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False, **unused
+        )
+        rows = {name: returned[place] for name, place in RETURNED[kind].items()}
+        if zeros_for_none:
+            for row in rows.values():
+                row[[text == "" for text in texts]] = 0
+        return rows
+
+    return encode

@@ -1,0 +1,1 @@
+"""Scores as tables, figures, LaTeX and a report."""

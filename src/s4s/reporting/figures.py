@@ -1,0 +1,293 @@
+"""The figures; each function returns one. Those of scores read scores.csv alone; none needs a model or a GPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from s4s.files.atomic import atomic_path
+from s4s.files.rows import read_split, split_sizes
+from s4s.reporting.solver_styles import learned_style, plain_style
+from s4s.reporting.tables import NOT_LEARNED
+from s4s.tableau import Tableau
+
+TOLD, POINTS = "#CC6677", "#332288"  # levels that the network is told; points of samples
+# of each solver without a fit the best levels at each NFE are shown, by family
+BEST_LEVELS = {"classical": ("best grid", "--"), "searched": ("best searched levels", "-.")}
+SHOWN, COLUMNS = 64, 12  # samples in a figure: points of a plane, images in a row
+LABEL = {
+    "fid_mean": "Fréchet distance ({features})",
+    "global_error": "global error (RMS difference from the teacher, data units)",
+}
+
+plt.rcParams.update({
+    "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 7, "figure.dpi": 150,
+    "savefig.bbox": "tight", "pdf.fonttype": 42, "axes.grid": True, "grid.alpha": 0.3, "grid.linewidth": 0.5,
+    "axes.spines.top": False, "axes.spines.right": False,
+})  # fmt: skip
+
+
+def save(figure: Figure, stem: str | Path) -> None:
+    """Write stem.pdf and stem.png without a date, so that the same figure is the same file."""
+    for suffix, metadata in [(".pdf", {"CreationDate": None}), (".png", {"Software": None})]:
+        with atomic_path(f"{stem}{suffix}") as path:
+            figure.savefig(path, metadata=metadata)
+    plt.close(figure)
+
+
+def panels(
+    count: int, columns: int, size: tuple[float, float], beside: float = 0.0, **options: Any
+) -> tuple[Figure, list[Any]]:
+    """A figure of `count` axes in at most `columns` columns, `size` inches each and `beside` inches of room next to them."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    options = {"layout": "constrained", **options}
+    figure, axes = plt.subplots(rows, columns, figsize=(size[0] * columns + beside, size[1] * rows), squeeze=False, **options)
+    for axis in axes.flat[count:]:
+        axis.remove()
+    return figure, [*axes.flat[:count]]
+
+
+def draw_curves(axis: Any, block: pd.DataFrame, metric: str, pale: bool = False) -> None:
+    """The curves of one model against NFE.
+
+    Args:
+        pale: only the classical and the searched solver with the smallest geometric mean are named; others are light grey.
+    """
+    spread = {"fid_mean": "fid_std", "global_error": "global_error_std"}[metric]
+    for family, (levels, line) in BEST_LEVELS.items():
+        rows = block[block.family == family].copy()
+        rows["method"] = [row.solver.removesuffix(f"-{row.schedule}") for row in rows.itertuples()]
+        best = rows.loc[rows.groupby(["method", "nfe"])[metric].idxmin()].sort_values("nfe")
+        means = _overall(best, metric)
+        for method, rows in best.groupby("method", sort=False):
+            named = not pale or method == means.idxmin()
+            pale_style = {} if named else {"color": "0.82", "marker": "", "zorder": 1}
+            style = {**plain_style(method), **pale_style, "linestyle": line}
+            axis.errorbar(
+                rows.nfe, rows[metric], rows[spread] if named else None, label=f"{method}, {levels}" if named else None,
+                **style, markersize=3, linewidth=0.9, capsize=1.5,
+            )  # fmt: skip
+    learned = block[~block.family.isin(NOT_LEARNED)]
+    for solver, rows in learned.groupby("solver", sort=False):
+        rows = rows.sort_values("nfe")
+        axis.errorbar(
+            rows.nfe, rows[metric], rows[spread], label=solver, **learned_style(solver), markersize=4, linewidth=1.5, capsize=2
+        )
+    teacher = block[block.family == "teacher"].iloc[0]
+    if metric == "fid_mean":
+        axis.axhline(teacher[metric], color="black", linestyle=":", linewidth=1, label=f"teacher (NFE {teacher.nfe})")
+    label = LABEL[metric].format(features=teacher.features.split(",")[0])
+    axis.set(title=teacher.model, xlabel="network evaluations (NFE)", ylabel=label, yscale="log")
+    axis.set_xticks(sorted(block[block.family != "teacher"].nfe.unique()))
+
+
+def _overall(best: pd.DataFrame, metric: str) -> pd.Series:
+    """Geometric mean of each method over its NFE, infinite where it lacks some."""
+    logs = np.log(best.pivot(index="method", columns="nfe", values=metric))
+    return logs.mean(axis=1, skipna=False).fillna(np.inf)
+
+
+def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
+    """Fréchet distance or global error against NFE: learned solvers, and the others on their best fixed or searched levels.
+
+    Error bars are the standard deviation over sampling seeds. The dotted line is the teacher's own value.
+    """
+    models = scores.model.drop_duplicates()
+    several = len(models) > 1
+    figure, axes = panels(len(models), 2, (4.6, 3.4), 2.2 * several, layout="constrained" if several else None)
+    for axis, model in zip(axes, models, strict=True):
+        block = scores[scores.model == model]
+        draw_curves(axis, block, metric)
+        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, handlelength=3)
+    return figure
+
+
+def teacher_convergence(paths: Sequence[str], scores: pd.DataFrame) -> Figure:
+    """The teacher's own error against its steps, beside the smallest error of any compared solver."""
+    figure, axis = plt.subplots(figsize=(3.6, 2.8))
+    for path in paths:
+        rows = pd.read_csv(path)
+        model = rows.model.iloc[0]
+        (line,) = axis.loglog(rows.steps, rows.global_error, marker="o", markersize=3, label=f"teacher's solver, {model}")
+        students = scores[(scores.model == model) & (scores.family != "teacher")]
+        best = students.global_error.min()
+        axis.axhline(best, color=line.get_color(), linestyle="--", label=f"smallest error of a student, {model}")
+    steps = scores[scores.family == "teacher"].nfe.iloc[0]
+    axis.axvline(steps, color="black", linestyle=":", label=f"chosen: {steps} steps")
+    axis.set(xlabel="steps of the teacher's solver", ylabel="global error against 4x the steps (data units)")
+    axis.legend(frameon=False)
+    return figure
+
+
+def fit_curves(histories: dict[str, str]) -> Figure:
+    """Validation error against the fit's denoiser evaluations; one panel an NFE, one line a learned solver.
+
+    Args:
+        histories: for each "model/solver/nfe" the file of the fit's course.
+    """
+    keys = [tuple(key.split("/")) for key in histories]
+    shown = sorted({(model, int(nfe)) for model, _, nfe in keys})
+    solvers = list(dict.fromkeys(solver for _, solver, _ in keys))
+    figure, axes = panels(len(shown), 3, (2.4, 2.0), 1)
+    for axis, (model, nfe) in zip(axes, shown, strict=True):
+        for solver in solvers:
+            if (path := histories.get(f"{model}/{solver}/{nfe}")) is None:
+                continue
+            course = pd.DataFrame(json.loads(Path(path).read_text())["history"])
+            axis.plot(course.evaluations / 1000, course.val, **{**learned_style(solver), "marker": ""}, label=solver)
+        axis.set(
+            title=f"{model}, NFE {nfe}", xlabel="denoiser evaluations (thousands)", ylabel="validation error", yscale="log"
+        )
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def levels_and_coefficients(tableaux: dict[str, str]) -> Figure:
+    """Left: each solver's noise levels. Right: what its output is made of, the reduced weights b of each evaluation.
+
+    Args:
+        tableaux: for each solver's name its file; all of one model and one NFE.
+    """
+    solvers = [Tableau.load(path) for path in tableaux.values()]
+    nfe = solvers[0].nfe
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 0.42 * len(solvers) + 1.2), sharey=True, width_ratios=[3, 2])
+    weights = np.stack([tableau.reduced().b[-1].numpy() for tableau in solvers])
+    limit = np.abs(weights).max()
+    image = right.imshow(weights, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    for row, tableau in enumerate(solvers):
+        told = tableau.eval_levels.numpy()
+        left.plot(tableau.levels.numpy(), [row] * (nfe + 1), "|", color="black", markersize=10)
+        left.plot(told, [row] * nfe, "o", color=TOLD, markersize=3)
+        for column in range(nfe):
+            value = weights[row, column]
+            colour = "white" if abs(value) > 0.6 * limit else "black"
+            right.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
+    left.set(xscale="log", xlabel="noise level s (bars: schedule; dots: what the network is told)", title=f"levels, NFE {nfe}")
+    left.invert_xaxis()
+    left.set_yticks(range(len(solvers)), list(tableaux))
+    right.set(xlabel="evaluation", title="weight of each evaluation in the output")
+    right.set_xticks(range(nfe))
+    right.grid(False)
+    figure.colorbar(image, ax=right, label="weight b")
+    return figure
+
+
+def coefficients(tableaux: dict[str, str], columns: int = 4) -> Figure:
+    """Each solver's reduced form as a heat map: what every node is made of, a row a node, y_0 (by s_n/s_0) before the outputs.
+
+    Args:
+        tableaux: for each solver's name its file; all of one model and one NFE.
+    """
+    solvers = {name: Tableau.load(path) for name, path in tableaux.items()}
+    figure, axes = panels(len(solvers), columns, (1.9, 1.9), 0.6)
+    maps = {name: _coefficients(tableau) for name, tableau in solvers.items()}
+    limit = max(np.nanmax(np.abs(values)) for values in maps.values())
+    for axis, (name, values) in zip(axes, maps.items(), strict=True):
+        image = _heat_map(axis, values, limit)
+        axis.set_title(name, fontsize=7)
+    figure.colorbar(image, ax=axes, label="weight ($y_0$: over $s_n/s_0$)", shrink=0.8)
+    return figure
+
+
+def _coefficients(tableau: Tableau) -> np.ndarray:
+    """What node n + 1 is made of: the weight of y_0, over s_{n+1}/s_0, and those of the outputs; [N, N + 1], NaN above."""
+    a, b = (table[1:].numpy() for table in tableau.reduced())
+    ratios = (tableau.levels[1:] / tableau.levels[0]).numpy()
+    start = np.divide(a, ratios, out=a.copy(), where=ratios > 0)
+    return np.concatenate([start[:, None], np.where(np.tril(np.ones_like(b)) > 0, b, np.nan)], axis=1)
+
+
+def _heat_map(axis: Any, values: np.ndarray, limit: float) -> Any:
+    image = axis.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    nfe = len(values)
+    axis.set_xticks(range(nfe + 1), ["$y_0$", *(f"$D_{{{j}}}$" for j in range(nfe))], fontsize=6)
+    axis.set_yticks(range(nfe), [f"$y_{{{n + 1}}}$" for n in range(nfe)], fontsize=6)
+    axis.grid(False)
+    return image
+
+
+def one_solver(tableau: Tableau) -> Figure:
+    """One solver. Left: its noise levels, and what the network is told. Right: its reduced form, as in `coefficients`."""
+    nfe, values = tableau.nfe, _coefficients(tableau)
+    side = max(2.2, 0.34 * nfe)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(side + 3.6, side + 0.6), layout="constrained", width_ratios=[2.4, side])
+    seen = tableau.levels > 0
+    left.plot(np.arange(nfe + 1)[seen], tableau.levels[seen], "_", color="black", markersize=10, label="schedule")
+    left.plot(range(nfe), tableau.eval_levels, "o", color=TOLD, markersize=3.5, label="told to the network")
+    left.set(yscale="log", xlabel="node n", ylabel="noise level s (data units)")
+    left.set_xticks(range(nfe + 1))
+    left.legend(frameon=False)
+    limit = np.nanmax(np.abs(values))
+    image = _heat_map(right, values, limit)
+    for (row, column), value in np.ndenumerate(values):
+        if nfe <= 10 and not np.isnan(value):
+            colour = "white" if abs(value) > 0.6 * limit else "black"
+            right.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=5, color=colour)
+    figure.colorbar(image, ax=right, label="weight ($y_0$: over $s_n/s_0$)")
+    names = [str(tableau.meta[key]) for key in ("model", "token") if key in tableau.meta]
+    figure.suptitle(" ".join([*names, f"NFE {nfe}"]).replace("$", r"\$"))
+    return figure
+
+
+def samples_of_solvers(samples: dict[str, str], decode: Callable[[np.ndarray], np.ndarray] | None = None) -> Figure:
+    """The first samples of each solver, from the same noise: images as a grid, vectors as points of a plane.
+
+    Args:
+        samples: for each solver's name a file of samples, the teacher's first; all of one model.
+        decode: states [n, ...] to images in [-1, 1] or data; by default states are these themselves.
+    """
+    first = next(iter(split_sizes(next(iter(samples.values())))))
+    states = {name: read_split(path, "samples", first, SHOWN).y_0 for name, path in samples.items()}
+    if states[next(iter(states))].ndim == 2:
+        return sample_plane(states)
+    few = {name: rows[:COLUMNS] for name, rows in states.items()}
+    return sample_grid({name: decode(rows) if decode else rows for name, rows in few.items()})
+
+
+def sample_grid(images: dict[str, np.ndarray]) -> Figure:
+    """Images [n, 1 or 3, H, W] in [-1, 1] of each solver: the same noise down a column, a solver a row."""
+    columns = len(images[next(iter(images))])
+    figure, axes = plt.subplots(len(images), columns, figsize=(0.42 * columns + 1.8, 0.44 * len(images)), squeeze=False)
+    for row, (name, rows) in zip(axes, images.items(), strict=True):
+        for axis, image in zip(row, np.clip(rows / 2 + 0.5, 0, 1), strict=True):
+            axis.imshow(np.moveaxis(image, 0, -1).squeeze(), cmap="gray", vmin=0, vmax=1)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            axis.grid(False)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    names = 0.08 * max(map(len, images)) / figure.get_figwidth()  # room for them
+    figure.subplots_adjust(left=names, right=0.995, bottom=0.01, top=0.99, wspace=0.05, hspace=0.05)
+    return figure
+
+
+def sample_plane(states: dict[str, np.ndarray]) -> Figure:
+    """The first two components of vectors [n, d]; in each panel a solver's points, and lines from where the teacher's lie.
+
+    Args:
+        states: of each solver, the teacher's first.
+    """
+    teacher, *solvers = states
+    figure, axes = panels(len(solvers), 4, (1.9, 1.9), sharex=True, sharey=True)
+    x = states[teacher]
+    for axis, name in zip(axes, solvers, strict=True):
+        y = states[name]
+        axis.plot([x[:, 0], y[:, 0]], [x[:, 1], y[:, 1]], color="0.6", linewidth=0.5)
+        axis.plot(x[:, 0], x[:, 1], "o", color="0.6", markersize=2)
+        axis.plot(y[:, 0], y[:, 1], "o", color=POINTS, markersize=2)
+        axis.set_title(name, fontsize=7)
+    figure.supxlabel("component 1 (data units)", fontsize=8)
+    figure.supylabel("component 2 (data units)", fontsize=8)
+    axes[0].legend(handles=axes[0].lines[-2:], labels=[teacher, "solver"], frameon=False, markerscale=2)
+    return figure

@@ -1,0 +1,1 @@
+"""The further questions, one module each."""

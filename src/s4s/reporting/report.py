@@ -1,0 +1,257 @@
+"""report.html: one page on a comparison, from what was run to where every file lies. Images are in it, files are linked."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from s4s.files.atomic import write_text
+from s4s.jobs.costs import by_job, read_usage
+from s4s.models.description import read_model_file
+from s4s.reporting.tables import METRICS, NOT_LEARNED, SAVED_CAPTION, caption, comparison, read_scores, saved_cells
+from s4s.reporting.verdicts import duels, in_words, with_spread
+from s4s.study.config import Config
+from s4s.study.definitions import Learned
+from s4s.study.questions import QUESTIONS
+
+# name of a figure, up to the model in it -> title, caption
+FIGURES = {
+    "fid": ("Fréchet distance", "Against NFE: learned solvers, the others on their best levels, the teacher's own value."),
+    "global_error": ("Global error", "Against NFE: learned solvers, and the others on the levels that suit them best."),
+    "teacher_convergence": ("Convergence of the teacher", "Its own error against its number of steps: it should be far below "
+                            "that of every compared solver."),
+    "fit_curves": ("Courses of the fits", "Validation error against the evaluations that a fit took."),
+    "levels_and_coefficients": ("Levels and coefficients", "Left: noise levels of each solver, dots where the network is told "
+                                "another. Right: what its output is made of."),
+    "coefficients": ("Coefficients", "What every node of a solver is made of: the start and the outputs of the network."),
+    "samples": ("Samples", "The same noise for every solver; the teacher comes first."),
+    "evaluations_saved": ("Evaluations saved", "How many times as many evaluations the best solver without a fit needs. "
+                          "Hollow: a lower bound."),
+    "ablation": ("Ablation", "Global error over that of the first solver of each group, from the same noise; bars are 95 % "
+                 "intervals over sampling seeds."),
+    "cost": ("Cost of fits", "Best validation error so far over that at the start, against denoiser evaluations."),
+    "generalisation": ("Generalisation", "Error over that of the best classical solver in the same case: below 1 the learned "
+                       "solver still wins."),
+    "teacher_gap": ("Distance from the teacher", "Fréchet distance of the best solver with and without a fit; bars are 95 % "
+                    "intervals of its difference from the teacher's, dotted."),
+    "tracking": ("Tracking", "Errors carried to the end by the exact flow: of steps from exact states, of steps from the "
+                 "solver's own, and of all steps so far."),
+    "ranks": ("Ranks", "Average rank over models and NFE, the best on the left; bars join what cannot be told apart."),
+}  # fmt: skip
+# pattern in the folder of results -> what it is
+FILES = {
+    "tables/*": "tables", "figures/*": "figures", "tableaux": "the solvers themselves", "samples": "samples",
+    "scores": "scores of every cell", "fits": "courses of the fits", "teacher": "teacher pairs", "search": "searches",
+    "logs": "logs of all jobs", "benchmarks": "Snakemake's record of all jobs",
+}  # fmt: skip
+COSTS = ["job", "jobs", "run now", "cache hits", "evaluations", "seconds", "processor seconds", "GPU-seconds",
+         "peak memory (MB)", "peak GPU memory (MB)"]  # fmt: skip
+
+
+class Place(NamedTuple):
+    """Where the page is, and the folder of results that its links go into."""
+
+    page: Path
+    results: Path
+
+    def link(self, *paths: str) -> str:
+        """Link from the page to the first of these results that is there; "" if none is, as of samples that were deleted."""
+        found = next((self.results / path for path in paths if (self.results / path).exists()), None)
+        return Path(os.path.relpath(found, self.page.parent)).as_posix() if found else ""
+
+
+def short_hash(values: Any) -> str:
+    """The first 12 digits of the SHA-256 of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def cell_settings(own: Config, token: str) -> dict[str, Any]:
+    """What the config of one model says that a solver's results depend on."""
+    definition = own.definition(token)
+    settings = own.model_dump(include={"seeds", "samples", "teacher", "search"}) | {"solver": definition.model_dump()}
+    if isinstance(definition, Learned):
+        settings |= {"base": own.definition(definition.base).model_dump(), "fit": own.fit_settings(token).model_dump()}
+    return settings
+
+
+def cost_table(usage: pd.DataFrame, run: str, results: Path) -> dict[str, Any]:
+    """What all jobs whose logs are there cost, by kind of job, and how many of them this run found done."""
+    table = by_job(usage, run)
+    shared = sum(path.is_symlink() for path in results.glob("teacher/*/*/*.h5"))
+    total = table.agg(dict.fromkeys(["jobs", "here", "reused", "evaluations", "seconds", "processor", "gpu_seconds"], "sum"))
+    total = total.reindex(table.columns).fillna({"memory": table.memory.max(), "gpu_memory": table.gpu_memory.max()})
+    table.loc["all"] = total.fillna(0)
+    return {
+        "caption": "Jobs of this folder of results up to this page: run now, or done before and found up to date (cache hits). "
+        "Seconds are those of the jobs' own work, without start and imports; evaluations are states through the network of the "
+        "diffusion model, two for a step with guidance, and two more for a gradient."
+        + (
+            f" {shared} shards of teacher pairs were taken from or put into a cache that other folders share." if shared else ""
+        ),
+        "columns": COSTS,
+        "rows": [[job, *(f"{value:,.0f}" for value in row)] for job, row in zip(table.index, table.to_numpy(), strict=True)],
+    }
+
+
+def _cell(row: Any, own: Config, place: Place, usage: pd.DataFrame) -> dict[str, Any]:
+    """Where a cell comes from: its files, and when, on what and with which versions its jobs were done."""
+    name = f"{row.model}/{row.solver}/nfe~{row.nfe}"
+    score = place.link(f"scores/{name}.json")
+    known = json.loads((place.page.parent / score).read_text()) if score else {}
+    jobs = usage[usage.log.str.match(rf"(tableau|fit|sample|score)/{re.escape(name)}(\.log|/)")]
+    return {
+        "model": row.model, "solver": row.solver, "nfe": row.nfe, "score": score,
+        "tableau": place.link(f"tableaux/{name}.json"), "samples": place.link(f"samples/{name}.h5", f"samples/{name}"),
+        "fit": place.link(f"fits/{name}.json"), "digest": known.get("tableau", ""),
+        "seeds": ", ".join(map(str, known.get("seeds", own.seeds))),
+        "config": short_hash(cell_settings(own, row.solver)), "versions": _all(map(_versions, jobs.versions.dropna())),
+        "device": _all(jobs.device.dropna()), "ended": jobs.ended.dropna().max() if jobs.ended.notna().any() else "",
+        "seconds": jobs.seconds.sum() if len(jobs) else None,
+    }  # fmt: skip
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
+
+
+def _all(values: Any) -> str:
+    return "; ".join(dict.fromkeys(values))
+
+
+def _grid(title: str, text: str, cells: pd.DataFrame) -> dict[str, Any]:
+    rows = [(solver, list(row)) for solver, row in zip(cells.index, cells.to_numpy(), strict=True)]
+    corner = cells.index.name or "solver"
+    return {"title": title, "caption": text, "corner": corner, "columns": list(cells.columns), "rows": rows}
+
+
+def _tables(scores: pd.DataFrame, saved: str | Path | None, figures: Sequence[str]) -> list[dict[str, Any]]:
+    """The comparison tables of each model, the evaluations saved where they were computed, and what the questions found."""
+    tables = []
+    for model, block in scores.groupby("model", sort=False):
+        for metric, title in [("fid", "Fréchet distance"), ("global_error", "Global error")]:
+            cells, teacher = comparison(block, metric, lambda value: f"<b>{value}</b>")
+            tables.append(_grid(f"{title}, {model}", caption(block, metric, teacher), cells))
+    if saved:
+        for model, block in pd.read_csv(saved).groupby("model", sort=False):
+            tables.append(_grid(f"Evaluations saved, {model}", SAVED_CAPTION, saved_cells(block)))
+    for path in map(Path, figures):
+        if path.stem in (*QUESTIONS, "ablation"):
+            shown = import_module(f"s4s.reporting.questions.{path.stem}").tables(pd.read_csv(path.with_suffix(".csv")))
+            tables += [
+                _grid(f"{FIGURES[path.stem][0]}: {own.title}", own.caption, own.table.set_index(own.table.columns[0]))
+                for own in shown
+            ]
+    return tables
+
+
+def _model(path: str | Path, own: Config, scores: pd.DataFrame) -> dict[str, Any]:
+    """What was run on a model; its description is the comment that its YAML file begins with."""
+    lines = Path(path).read_text().splitlines()
+    comment = lines[: next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)]
+    known, row = read_model_file(path), scores.iloc[0]
+    return {
+        "name": known.name, "description": " ".join(line.lstrip("# ") for line in comment), "licence": known.licence,
+        "teacher": f"{own.teacher.solver} on {own.teacher.levels} levels, {own.teacher.steps} evaluations",
+        "nfe": sorted({cell.nfe for cell in own.cells() if cell.solver != "teacher"}),
+        "samples": row.n_samples, "features": row.features,
+    }  # fmt: skip
+
+
+def _figure(path: str, place: Place) -> dict[str, str]:
+    name, _, model = Path(path).stem.partition("-")
+    title, text = FIGURES.get(name, (name.replace("_", " "), ""))
+    folder = Path(os.path.relpath(Path(path).parent, place.results))
+    return {
+        "title": f"{title}, {model}" if model else title, "caption": text,
+        "pdf": place.link(f"{folder.as_posix()}/{Path(path).stem}.pdf"),
+        "image": base64.b64encode(Path(path).read_bytes()).decode(),
+    }  # fmt: skip
+
+
+def write_report(
+    scores_path: str | Path,
+    figures: Sequence[str],
+    config: Config,
+    models: Mapping[str, str],
+    path: str | Path,
+    logs: str | Path,
+    run: str = "",
+    name: str = "",
+    saved: str | Path | None = None,
+    further: Sequence[str] = (),
+) -> None:
+    """Write the page, to results/report.html or, for a further comparison, to results/study/NAME/report.html.
+
+    Args:
+        figures: PNG files.
+        config: that of the run, or of the further comparison.
+        models: the YAML file of each model.
+        logs: folder of the jobs' logs.
+        run: what jobs of this run call it in their logs.
+        name: of the further comparison.
+        saved: evaluations_saved.csv of the further comparison.
+        further: names of further comparisons, whose reports are linked where they are there.
+    Raises:
+        S4SError: if the scores or a model's file cannot be read.
+    """
+    page, scores, usage = Path(path), read_scores(scores_path), read_usage(logs)
+    place = Place(page, page.parents[2] if name else page.parent)
+    studies = {
+        model: config.of_model(model, read_model_file(file).study, config.per_model.get(model, {}))
+        for model, file in models.items()
+    }
+    solvers = {token: config.definition(token) for token in config.solvers}
+    settings = config.model_dump(mode="json", exclude={"definitions", "comparisons"})
+    settings["definitions"] = {token: definition.model_dump(exclude_none=True) for token, definition in solvers.items()}
+    blocks = {model: scores[scores.model == model] for model in models}
+    fought = {model: {metric: duels(block, metric) for metric in METRICS} for model, block in blocks.items()}
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(
+        spread=with_spread, missing=lambda value: "" if pd.isna(value) else value,
+        when=lambda ended: ended.replace("T", " ").removesuffix("+00:00"),
+    )  # fmt: skip
+    template = environment.get_template("report.html")
+    text = template.render(
+        name=name,
+        models=[_model(file, studies[model], blocks[model]) for model, file in models.items()],
+        config=config,
+        settings=json.dumps(settings, indent=2),
+        config_hash=short_hash(settings),
+        learned={token for token, definition in solvers.items() if isinstance(definition, Learned)},
+        versions=", ".join(f"{package} {version(package)}" for package in ("s4s", "torch", "snakemake", "clean-fid")),
+        seconds=usage.seconds.sum(),
+        ended=usage.ended.dropna().max() if usage.ended.notna().any() else "",
+        readings=[(model, in_words(model, found), found) for model, found in fought.items()],
+        scores=list(scores.itertuples()),
+        tables=_tables(scores, saved, figures),
+        figures=[_figure(figure, place) for figure in figures],
+        cost=cost_table(usage, run, place.results),
+        cells=[_cell(row, studies[row.model], place, usage) for row in scores.itertuples()],
+        files=_files(place, page.parent),
+        further={other: place.link(f"study/{other}/report.html") for other in further},
+        main=place.link("report.html") if name else "",
+        not_learned=NOT_LEARNED,
+    )
+    write_text(path, text)
+
+
+def _files(place: Place, own: Path) -> list[tuple[str, str, str]]:
+    """Name, link and description of the files and folders that are there; of a further comparison its own files first."""
+    patterns = FILES if own == place.results else {f"{own.relative_to(place.results).as_posix()}/*": "this comparison"} | FILES
+    found = [(path, what) for pattern, what in patterns.items() for path in sorted(place.results.glob(pattern))]
+    names = [(path.relative_to(place.results).as_posix(), what) for path, what in found if not path.name.startswith(".")]
+    return [(name, place.link(name), what) for name, what in names if place.results / name != place.page]

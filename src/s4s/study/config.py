@@ -1,0 +1,369 @@
+"""The workflow's configuration: one pydantic model that checks it, generates its JSON Schema and lists its cells. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, ValidationError, model_validator
+
+from s4s.errors import S4SError, explain
+from s4s.learning.families import FAMILIES
+from s4s.learning.settings import FitSettings
+from s4s.models.description import model_path, read_model_file
+from s4s.schedules import GRIDS
+from s4s.solvers import SOLVERS
+from s4s.study.definitions import Classical, Definition, Kind, Learned, Schedule, Strict, Token
+from s4s.study.questions import QUESTIONS
+
+EXPONENTIAL = [kind for kind, entry in SOLVERS.items() if entry.exponential]  # which fits can start from
+
+
+class Teacher(Strict):
+    """The strong solver that defines the right answer."""
+
+    solver: Kind = "unipc"
+    order: int = Field(3, ge=1)
+    levels: Schedule = "logsnr"
+    steps: int = Field(64, ge=1, description="network evaluations of the teacher")
+    train: int = Field(512, ge=1, description="training pairs")
+    val: int = Field(128, ge=1, description="validation pairs")
+    ahead: int | None = Field(
+        None, ge=1, description="steps beyond the NFE of a fit that its own teacher has; null: one for all"
+    )
+    trajectory: bool = Field(False, description="keep the states and the denoiser's outputs at all steps too")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Teacher:
+        possible = [name for name, grid in GRIDS.items() if not grid.searched and not {"power", "values"} & {*grid.options}]
+        if self.levels not in possible:
+            raise ValueError(f"the teacher's levels must be one of {', '.join(possible)}")
+        if self.solver == "dpm_v3":
+            raise ValueError("the teacher cannot be dpm_v3, whose statistics are found with a teacher")
+        return self
+
+    def definition(self) -> Classical:
+        options = {"order": self.order} if "order" in SOLVERS[self.solver].options else {}
+        return Classical(solver=self.solver, levels=self.levels, **options)
+
+
+class Search(Strict):
+    """Trajectories of the teacher's solver, for GITS levels and the statistics of DPM-Solver-v3."""
+
+    levels: Schedule = Field("edm", description="levels to choose from")
+    steps: int = Field(60, ge=2, description="their number, less one")
+    trajectories: int = Field(64, ge=1, description="number of trajectories")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Search:
+        possible = [n for n, grid in GRIDS.items() if grid.module == "fixed" and not {"power", "values"} & {*grid.options}]
+        if self.levels not in possible:
+            raise ValueError(f"search.levels must be one of {', '.join(possible)}")
+        return self
+
+
+OWN = ("nfe", "samples", "batch_size", "shard", "teacher", "search", "fit")  # what a model may have its own settings of
+
+
+class Cell(NamedTuple):
+    """One entry of the comparison."""
+
+    model: str
+    solver: str
+    nfe: int
+
+
+class Comparison(Strict):
+    """Further cells, a target of its own."""
+
+    models: list[str] = Field(min_length=1)
+    nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    more_nfe: list[Annotated[int, Field(ge=1)]] = Field([], description="for solvers without a fit alone")
+    solvers: list[Token] = Field(min_length=1)
+    groups: dict[str, list[Token]] = Field({}, description="ablation: solvers that differ in one thing, by its name")
+    questions: list[Literal[*QUESTIONS]] = Field([], description="what else is asked of the solvers")  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _groups_of_solvers(self) -> Comparison:
+        for name, tokens in self.groups.items():
+            for token in tokens:
+                if token not in self.solvers:
+                    raise ValueError(f"groups: {name}: {token!r} is not among the comparison's solvers; add it there")
+        return self
+
+
+class Config(Strict):
+    """config/config.yaml; every key is explained there."""
+
+    models: list[str] = Field(min_length=1)
+    nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    solvers: list[Token] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**24)]] = Field(min_length=1, description="sampling seeds of the test")
+    samples: int = Field(256, ge=2, description="samples for each sampling seed")
+    batch_size: int = Field(128, ge=1, description="samples in memory at a time")
+    shard: int = Field(10000, ge=1, description="samples of one job; more are cut into several")
+    keep_samples: bool = Field(True, description="false: samples are deleted when scores and figures no longer need them")
+    teacher: Teacher = Teacher()
+    search: Search = Search()
+    fit: FitSettings = FitSettings()
+    per_model: dict[str, dict[str, Any]] = Field({}, description="settings of single models: those of OWN, by a model's name")
+    definitions: dict[Token, Definition]
+    comparisons: dict[Token, Comparison] = Field({}, description="further comparisons by name, each a target")
+    more_nfe: list[Annotated[int, Field(ge=1)]] = Field(
+        [], description="numbers of evaluations for solvers without a fit alone"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        for name in ("models", "nfe", "solvers", "seeds"):
+            values = [*getattr(self, name), *(self.more_nfe if name == "nfe" else [])]
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} lists an entry twice: {values}")
+        too_large = [n for n in [*self.nfe, *self.more_nfe] if n >= self.teacher.steps]
+        if too_large:
+            raise ValueError(f"nfe {too_large} must be smaller than the teacher's {self.teacher.steps} steps")
+        least = min(self.nfe) + (self.teacher.ahead or self.teacher.steps)
+        if "order" in SOLVERS[self.teacher.solver].options and least < self.teacher.order:
+            raise ValueError(f"teacher.ahead: {least} steps are too few for order {self.teacher.order}; lower teacher: order")
+        for token in self.solvers:
+            self._check_token(token)
+        if not any(True for _ in self.cells()):
+            raise ValueError("no cell is left: every solver has min_nfe above the largest nfe, or no explicit levels for any")
+        return self
+
+    def _check_token(self, token: str) -> None:
+        if token == "teacher" or token not in self.definitions:
+            known = ", ".join(sorted(self.definitions))
+            raise ValueError(f"solvers: unknown solver {token!r}; defined: {known}; add it under definitions")
+        definition = self.definitions[token]
+        if isinstance(definition, Learned):
+            base = self.definitions.get(definition.base)
+            if not isinstance(base, Classical):
+                classical = ", ".join(sorted(t for t, d in self.definitions.items() if isinstance(d, Classical)))
+                raise ValueError(
+                    f"definitions.{token}.base: {definition.base!r} is not a classical solver; defined: {classical}"
+                )
+            problem = self._cannot_start(definition, base)
+            if problem:
+                raise ValueError(f"definitions.{token}.base: a learned solver cannot start at {definition.base!r}: {problem}")
+            self._check_fit(token)
+        compared = self.classical(token)
+        order = max(self._orders(definition, compared))
+        bad = [n for n in self.nfe_of(token) if n < order]
+        if bad:
+            whose = ""
+            if isinstance(definition, Learned) and order > max(self._orders(definition)):
+                whose = f" of its base {definition.base}"
+            raise ValueError(
+                f"definitions.{token}: order {order}{whose} is larger than nfe {bad}; "
+                f"lower the order, raise the nfe, or set min_nfe: {order} to leave these cells out"
+            )
+        if any(compared.steps(n) < 1 for n in self.nfe_of(token)):
+            raise ValueError(f"definitions.{token}: to_zero needs an nfe of at least 2; set min_nfe: 2 to leave out nfe 1")
+        if compared.files and self.teacher.solver not in EXPONENTIAL:
+            raise ValueError(
+                f"definitions.{token} needs trajectories of the teacher's solver, which must be one of {', '.join(EXPONENTIAL)}"
+            )
+        longest = max(map(compared.steps, self.nfe_of(token)), default=0)
+        if "costs" in compared.files and longest > self.search.steps:
+            raise ValueError(
+                f"definitions.{token}: {longest} gits levels cannot be chosen from search.steps {self.search.steps}; raise it"
+            )
+
+    def _orders(self, *definitions: Definition) -> Iterator[int]:
+        """The orders of some solvers, 1 where there is none."""
+        for definition in definitions:
+            inner = isinstance(definition, Learned) and definition.recipe.weights == "single_step"
+            yield definition.order if isinstance(definition.order, int) else 2 if inner else 1
+
+    def _check_fit(self, token: str) -> None:
+        """Raise ValueError if a fit cannot be made with the teacher's pairs."""
+        settings, teacher = self.fit_settings(token), self.teacher
+        for name, wanted, there in (("train", settings.train_pairs, teacher.train), ("val", settings.val_pairs, teacher.val)):
+            if wanted is not None and wanted > there:
+                raise ValueError(
+                    f"definitions.{token}: its fit needs {name}_pairs {wanted}, but teacher.{name} is {there}; raise "
+                    f"teacher: {{{name}: {wanted}}}, or lower fit: {{{name}_pairs: {there}}} there"
+                )
+        definition = self.definitions[token]
+        steps = definition.teacher_steps if isinstance(definition, Learned) else None
+        if steps is not None and "order" in SOLVERS[teacher.solver].options and steps < teacher.order:
+            raise ValueError(f"definitions.{token}: teacher_steps {steps} are too few for the teacher's order {teacher.order}")
+        pairs = settings.train_pairs or teacher.train
+        if settings.batch > pairs:
+            raise ValueError(
+                f"definitions.{token}: its fit has a batch of {settings.batch}, but there are {pairs} training pairs; lower "
+                "its batch, or make more pairs"
+            )
+        if settings.trajectory and not (teacher.trajectory and teacher.solver in EXPONENTIAL):
+            raise ValueError(
+                f"definitions.{token}: fit.trajectory needs teacher: {{trajectory: true}} and a teacher's solver with nothing "
+                f"between its nodes, one of {', '.join(EXPONENTIAL)}"
+            )
+
+    def _cannot_start(self, definition: Learned, base: Classical) -> str | None:
+        """Why a learned solver cannot start at a classical one, as far as it shows without the numbers."""
+        if base.to_zero or any(row[-1] == 0 for row in base.values or []):
+            return "it ends at level 0; leave out to_zero"
+        weights, plain = definition.recipe.weights, not base.analytic_first_step and base.levels != "leading"
+        if FAMILIES[weights].follows_levels:
+            return None if plain and base.solver != "dpm_v3" else (
+                f"family {definition.family} recomputes its formula on learned levels, which it cannot for dpm_v3, with an "
+                "analytic first step or on leading levels"
+            )  # fmt: skip
+        general = weights == "bns" or (weights in ("lms", "pc") and definition.prediction != "noise")
+        if not general and not (plain and base.solver in EXPONENTIAL):
+            return (
+                f"family {definition.family} with this prediction needs one of {', '.join(EXPONENTIAL)}, without "
+                "analytic_first_step and leading levels"
+            )
+        if weights == "single_step":
+            stages = definition.order if isinstance(definition.order, int) else 2
+            if {"ddim": stages, "dpm2": 2, "dpm3": 3}.get(base.solver) != stages:
+                return f"steps of {stages} evaluations can start at ddim or dpm{stages}; set order, or take another base"
+        elif isinstance(definition.order, int):
+            needed = memory(base, definition.prediction or ("noise" if weights == "dyweight" else "data"))
+            reach = definition.order + (weights == "pc")
+            if needed is None:
+                return "its steps use all earlier outputs in this prediction; set order: full"
+            if needed > reach:
+                return f"its steps use the last {needed} outputs; set order: {needed - (weights == 'pc')} or full"
+        if definition.warm_start and not (plain and base.solver != "dpm_v3"):
+            return (
+                "warm_start makes its formula anew on other levels, which it cannot for dpm_v3, with an analytic first step or "
+                "on leading levels"
+            )
+        return None
+
+    def nfe_of(self, token: str) -> list[int]:
+        """The numbers of evaluations at which a solver is compared."""
+        definition, classical = self.definitions[token], self.classical(token)
+        listed = [*self.nfe, *([] if isinstance(definition, Learned) else self.more_nfe)]
+        return [n for n in listed if n >= definition.min_nfe and classical.fits(n)]
+
+    def classical(self, token: str) -> Classical:
+        """A classical solver's own definition, or that of the solver which a learned one starts from."""
+        definition = self.definitions[token]
+        return self.classical(definition.base) if isinstance(definition, Learned) else definition
+
+    def fit_settings(self, token: str) -> FitSettings:
+        """The settings of a learned solver's fit: `fit` with what its definition changes."""
+        try:
+            definition = self.definitions[token]
+            changes = definition.fit if isinstance(definition, Learned) else {}
+            return self.fit.changed(changes)
+        except ValidationError as error:
+            raise ValueError(explain(error, f"definitions.{token}.fit")) from error
+
+    def cells(self) -> list[Cell]:
+        """All cells of the comparison, the teacher's own row first."""
+        return [
+            *(Cell(model, "teacher", self.teacher.steps) for model in self.models),
+            *(Cell(m, token, n) for m in self.models for token in self.solvers for n in self.nfe_of(token)),
+        ]
+
+    def of_model(self, model: str, *changes: dict[str, Any]) -> Config:
+        """The config of one model alone, with changes of the settings in OWN, the later ones first.
+
+        Raises:
+            S4SError: if a change is not allowed.
+        """
+        values: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        try:
+            for change in changes:
+                for key, value in change.items():
+                    if key not in OWN:
+                        raise S4SError(f"config: settings of model {model}: {key!r} is not among {', '.join(OWN)}")
+                    if key in ("fit", "teacher", "search") and not isinstance(value, dict):
+                        raise S4SError(f"config: settings of model {model}: {key} must hold keys and values, not {value!r}")
+                    if key == "fit":
+                        value = values[key].changed(value)
+                    elif key in ("teacher", "search"):
+                        value = type(values[key]).model_validate({**values[key].model_dump(), **value})
+                    values[key] = value
+            return Config.model_validate({**values, "models": [model], "per_model": {}})
+        except ValidationError as error:
+            raise S4SError(explain(error, f"config: settings of model {model}")) from error
+
+    def comparison(self, name: str) -> Config:
+        """The config whose cells are those of one of `comparisons`, with the models' own settings still to be applied.
+
+        Raises:
+            S4SError: if the comparison contradicts the rest of the config; it is checked only here, so that a change of the
+                rest is never refused for a comparison that nobody asks for.
+        """
+        values: dict[str, Any] = {field: getattr(self, field) for field in type(self).model_fields}
+        shared = Comparison.model_fields.keys() & values.keys()
+        own = {field: getattr(self.comparisons[name], field) for field in shared}
+        try:
+            return Config.model_validate({**values, **own, "comparisons": {}, "per_model": {}})
+        except ValidationError as error:
+            raise S4SError(explain(error, f"config: comparisons.{name}")) from error
+
+    def shard_size(self, block: int) -> int:
+        """Samples of a shard: `shard`, rounded up to whole blocks of the model."""
+        return -(-self.shard // block) * block
+
+    def shards(self, count: int, block: int) -> range:
+        """The shards that `count` samples are cut into."""
+        return range(-(-count // self.shard_size(block)))
+
+    def definition(self, token: str) -> Classical | Learned:
+        """What a token means; `teacher` is the teacher's solver."""
+        return self.teacher.definition() if token == "teacher" else self.definitions[token]
+
+
+def memory(base: Classical, prediction: str) -> int | None:
+    """How many of its last outputs a solver's step weighs when it is written in a prediction; None for all of them."""
+    if base.solver not in EXPONENTIAL or base.analytic_first_step:
+        return None
+    if base.solver in ("ddim", "dpm2", "dpm3"):  # these are the same in either
+        return {"ddim": 1, "dpm2": 2, "dpm3": 3}[base.solver]
+    own = base.prediction or ("data" if base.solver in ("dpmpp", "unipc") else "noise")
+    if own != prediction or base.order is None:
+        return None
+    return base.order + (base.solver == "unipc" and base.corrector is not False)
+
+
+def read_config(values: dict[str, Any]) -> Config:
+    """Check a configuration, the existence of its models included.
+
+    Raises:
+        S4SError: one line for each problem: the key, what was given, what is allowed.
+    """
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise S4SError(explain(error, "config")) from error
+    for model in config.models:
+        model_path(model)
+    return config
+
+
+def resolve_models(config: Config) -> tuple[Config, dict[str, str]]:
+    """The config with its models by the names in their files, under which results lie, and the file of each.
+
+    Raises:
+        S4SError: if a file is wrong, or two have the same name.
+    """
+    files: dict[str, str] = {}
+    for model in config.models:
+        path, name = str(model_path(model)), read_model_file(model).name
+        if name in files:
+            raise S4SError(f"config: models: {files[name]} and {path} both have the name {name!r}; change one of them")
+        files[name] = path
+    further = {model for own in config.comparisons.values() for model in own.models}
+    unknown = sorted({*config.per_model} - {*files} - further)
+    if unknown:
+        raise S4SError(f"config: per_model: {unknown[0]!r} is none of the models {', '.join(files)}")
+    return config.model_copy(update={"models": [*files]}), files
+
+
+def schema() -> str:
+    """The JSON Schema of the config; workflow/schemas/config.schema.json holds it."""
+    return json.dumps(Config.model_json_schema(), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    print(schema(), end="")
