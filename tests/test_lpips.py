@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from s4s import S4SError
-from s4s.learning import lpips_distance
+from s4s.learning import lpips_loss
 from s4s.learning.lpips_loss import load_lpips
 from s4s.models.torchvision_operators import declare_missing_operators
 
@@ -80,7 +80,7 @@ def test_gradients_flow_to_the_images_only(squeeze):
 
 def test_gradients_are_finite_where_no_channel_is_active():
     layer = torch.tensor([0.0, 0.0, 3.0, 4.0]).reshape(2, 2, 1, 1).requires_grad_()
-    unit = lpips_distance._unit(layer)
+    unit = lpips_loss._unit(layer)
     unit.sum().backward()
     assert torch.allclose(unit.flatten(), torch.tensor([0.0, 0.0, 0.6, 0.8])) and layer.grad.isfinite().all()
 
@@ -90,7 +90,7 @@ def test_without_a_sha256_the_file_name_of_torchvision_gives_its_beginning(squee
     with pytest.raises(S4SError, match=r"wrong sha256: expected one that begins with b8a52dc0, found .*lpips_weights: PATH"):
         load_lpips("squeeze", path)
     name = f"squeezenet1_1-{sha256[:8]}.pth"
-    monkeypatch.setitem(lpips_distance.TRUNKS, "squeeze", name)
+    monkeypatch.setitem(lpips_loss.TRUNKS, "squeeze", name)
     assert load_lpips("squeeze", path).kind == "square"
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 
 import s4s
 from s4s import S4SError
-from s4s.models import pipeline, stable_diffusion
 from s4s.models.description import WeightFile, read_model_file
 from s4s.models.load import load_outline
 from s4s.models.paths import VPDiscrete
+from s4s.models.pipelines import diffusers_folder, stable_diffusion
 from s4s.models.pipelines.prompts import prompt_numbers, read_prompts, store_embeddings
 from s4s.models.seeds import sample_seeds
 from tests.builders import pipelines as builder
@@ -145,7 +145,7 @@ def test_stored_embeddings_stand_for_the_text_encoder(tmp_path, written, kind):
     path = described(tmp_path, written[kind])
     model = s4s.load_model(path)
     y, s, numbers = states(model)
-    module = stable_diffusion if kind == "single_file" else pipeline
+    module = stable_diffusion if kind == "single_file" else diffusers_folder
     description = read_model_file(path)
     encode = module.text_encoder(description, torch.device("cpu"))
     store_embeddings(read_prompts(description.prompts), numbers.tolist(), encode, tmp_path / "embeddings.h5")
