@@ -251,16 +251,14 @@ def fit_pairs(split):
     return paths
 
 
-def classical_spec(wildcards, token):
+def classical_definition(wildcards, token):
     """What the config says of a classical solver, as JSON."""
-    return json.dumps(study(wildcards).definition(token).spec(), sort_keys=True)
+    return study(wildcards).definition(token).to_json()
 
 
-def search_spec(wildcards):
+def search_definition(wildcards):
     """The teacher's solver on the levels that a search chooses from, as JSON."""
-    spec = json.loads(classical_spec(wildcards, "teacher"))
-    spec.update(levels=study(wildcards).search.levels, level_options={})
-    return json.dumps(spec, sort_keys=True)
+    return study(wildcards).searched_along().to_json()
 
 
 def searched_files(wildcards):
@@ -282,11 +280,10 @@ def split_size(wildcards):
     return split_count(wildcards.model, wildcards.split)
 
 
-def fit_spec(wildcards):
-    """What the config says of a learned solver, as JSON."""
+def fit_definition(wildcards):
+    """What the config says of a learned solver and of its fit, as JSON."""
     settings = study(wildcards).fit_settings(wildcards.solver)
-    spec = CONFIG.definition(wildcards.solver).spec(settings)
-    return json.dumps(spec, sort_keys=True)
+    return CONFIG.definition(wildcards.solver).settled(settings).to_json()
 
 
 def warm_start(wildcards):

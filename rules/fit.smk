@@ -32,12 +32,12 @@ rule fit:
         script=program("fit"),
         model=lambda wildcards, input: input.model[0],
         embeddings=embedding_option,
-        spec=fit_spec,
+        definition=fit_definition,
         warm=lambda wildcards, input: (
             f"--warm-start {input.warm}" if input.warm else ""
         ),
         state="results/fits/{model}/{solver}/nfe~{nfe}.state",
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --token {wildcards.solver} --spec {params.spec:q} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --token {wildcards.solver} --definition {params.definition:q} "
         "--base {input.base} {params.warm} --train {input.train} --val {input.val} "
         "--state {params.state} --threads {threads} --out {output.tableau} --history {output.history} 2> {log}"

@@ -23,11 +23,11 @@ rule teacher_trajectories:
         script=program("teacher_trajectories"),
         model=lambda wildcards, input: input.model[0],
         embeddings=embedding_option,
-        spec=search_spec,
+        definition=search_definition,
         steps=lambda wildcards: study(wildcards).search.steps,
         samples=lambda wildcards: study(wildcards).search.trajectories,
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --definition {params.definition:q} --steps {params.steps} "
         "--count {params.samples} --threads {threads} --out {output} 2> {log}"
 
 

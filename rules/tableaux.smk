@@ -22,12 +22,11 @@ rule tableau:
     params:
         script=program("tableau"),
         model=lambda wildcards, input: input.model[0],
-        family=lambda wildcards: CONFIG.definition(wildcards.solver).family,
-        spec=lambda wildcards: classical_spec(wildcards, wildcards.solver),
+        definition=lambda wildcards: classical_definition(wildcards, wildcards.solver),
         searched=lambda wildcards, input: " ".join(
             f"--{option} {input[option]}"
             for option in sorted(searched_files(wildcards))
         ),
     shell:
         "python -m s4s.jobs.fork_server {params.script} --model {params.model} --token {wildcards.solver} --nfe {wildcards.nfe} "
-        "--family {params.family} --spec {params.spec:q} {params.searched} --out {output} 2> {log}"
+        "--definition {params.definition:q} {params.searched} --out {output} 2> {log}"

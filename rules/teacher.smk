@@ -126,9 +126,9 @@ rule teacher_convergence:
         script=program("teacher_convergence"),
         model=lambda wildcards, input: input.model[0],
         embeddings=embedding_option,
-        spec=lambda wildcards: classical_spec(wildcards, "teacher"),
+        definition=lambda wildcards: classical_definition(wildcards, "teacher"),
         steps=lambda wildcards: study(wildcards).teacher.steps,
         samples=lambda wildcards: min(study(wildcards).teacher.val, 128),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --spec {params.spec:q} --steps {params.steps} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --definition {params.definition:q} --steps {params.steps} "
         "--count {params.samples} --threads {threads} --out {output} 2> {log}"

@@ -19,7 +19,7 @@ from s4s.learning.settings import PRESETS, FitSettings
 from s4s.schedules import GRIDS, grid_function
 from s4s.solvers import SOLVERS, make_function
 from s4s.study.config import EXPONENTIAL, memory, read_config, schema
-from s4s.study.definitions import FILES, RECIPES, Classical
+from s4s.study.definitions import FILES, RECIPES, Classical, Learned
 
 ROOT = Path(__file__).parents[1]
 ZERO = {"solver": "ddim", "levels": "edm"}
@@ -77,6 +77,32 @@ def test_every_defined_solver_has_cells():
     assert {cell.solver for cell in config.cells()} == {"teacher", *DEFAULT["definitions"]}
     families = {config.definition(token).family for token in config.solvers}
     assert families == {"classical", "searched", *RECIPES}
+
+
+@pytest.mark.parametrize("token", DEFAULT["definitions"])
+def test_a_definition_travels_as_one_text(token):
+    """And a learned one also as what a tableau's meta says of its fit."""
+    config = read_config({**DEFAULT, "teacher": {"train": 1400, "val": 1000}})
+    definition = config.definition(token)
+    if isinstance(definition, Classical):
+        received = Classical.from_json(definition.to_json())
+        assert received == definition.model_copy(update={"min_nfe": 1})
+    else:
+        settings = config.fit_settings(token)
+        received = Learned.from_json(definition.settled(settings).to_json())
+        assert FitSettings.model_validate(received.fit) == settings
+        record = received.record(settings)
+        assert record == definition.record(settings)
+        again = Learned.from_record(record)
+        assert again.record(FitSettings.model_validate(again.fit)) == record
+    assert (received.min_nfe, getattr(received, "warm_start", None)) == (1, None)
+
+
+def test_a_text_that_is_no_definition_is_refused():
+    with pytest.raises(S4SError, match="definition: solver: must be one of ddim"):
+        Classical.from_json('{"solver": "euler", "levels": "edm"}')
+    with pytest.raises(S4SError, match="definition: solver: unknown key"):
+        Learned.from_json('{"solver": "ddim", "family": "ld3", "base": "ddim-edm"}')
 
 
 def test_the_config_needs_no_torch():
@@ -235,13 +261,6 @@ def test_the_order_that_a_base_needs_is_what_the_numbers_say(mixture, token, pre
 def test_min_nfe_leaves_cells_out():
     config = read_config(edited(solvers=["ipndm4-edm"], nfe=[3, 5]))
     assert [cell.nfe for cell in config.cells() if cell.solver == "ipndm4-edm"] == [5]
-
-
-def test_the_stage_of_a_fit_names_all_of_its_files():
-    """Else an edit of a new file would not rerun the fits."""
-    rules = (ROOT / "rules/code.smk").read_text()
-    for path in (ROOT / "src/s4s/fitting").glob("*.py"):
-        assert f'"{path.stem}"' in rules or f'"fitting/{path.stem}"' in rules, path.name
 
 
 def compared(**changes):

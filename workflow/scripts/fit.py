@@ -1,7 +1,6 @@
 """Fit a learned solver to the teacher's pairs; an interrupted fit goes on where it was."""
 
 import argparse
-import json
 from pathlib import Path
 
 from s4s.jobs.script import run_script, use_device
@@ -10,15 +9,19 @@ from s4s.jobs.script import run_script, use_device
 def main(args: argparse.Namespace) -> dict[str, int]:
     device = use_device(args.threads)
     from s4s.files.atomic import write_json
+    from s4s.learning.settings import FitSettings
     from s4s.learning.teacher import TeacherPairs
     from s4s.models.load import load_model
+    from s4s.study.definitions import Learned
     from s4s.study.make import learned
     from s4s.tableau import Tableau
 
     denoiser = load_model(args.model, device, args.embeddings)
     base, near = Tableau.load(args.base), Tableau.load(args.warm_start) if args.warm_start else None
     pairs = TeacherPairs.load(args.train, args.val)
-    result = learned(json.loads(args.spec), denoiser, base, pairs, args.token, args.model, near, args.embeddings, args.state)
+    definition = Learned.from_json(args.definition)
+    settings = FitSettings.model_validate(definition.fit)
+    result = learned(definition, settings, denoiser, base, pairs, args.token, args.model, near, args.embeddings, args.state)
     result.tableau.save(args.out)
     evaluations = result.tableau.meta["evaluations"]
     write_json(args.history, {"evaluations": evaluations, "seconds": result.seconds, "history": result.history})
@@ -30,7 +33,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
 parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--token", required=True, help="name of the solver in the results")
-parser.add_argument("--spec", required=True, help="JSON: weights, options, driver, decoupled, first_node, settings")
+parser.add_argument("--definition", required=True, help="JSON of the learned solver, with all settings of its fit")
 parser.add_argument("--base", required=True, help="tableau of the classical solver to start from")
 parser.add_argument("--warm-start", help="tableau of a learned solver, at another NFE or of another model, to start near")
 parser.add_argument("--train", nargs="+", required=True, help="teacher pairs to learn from: a file, or shards")

@@ -1,7 +1,6 @@
 """Measure the teacher's own error against its number of steps, on validation noise; write a CSV."""
 
 import argparse
-import json
 
 from s4s.jobs.script import run_script, use_device
 
@@ -11,9 +10,10 @@ def main(args: argparse.Namespace) -> dict[str, int]:
     from s4s.files.atomic import write_text
     from s4s.learning.teacher import convergence
     from s4s.models.load import load_model
+    from s4s.study.definitions import Classical
 
-    spec = json.loads(args.spec)
-    teacher = spec["solver"], spec["solver_options"], spec["levels"]
+    definition = Classical.from_json(args.definition)
+    teacher = definition.solver, definition.solver_options(), definition.levels
     denoiser = load_model(args.model, device, args.embeddings)
     rows = convergence(denoiser, *teacher, args.steps, args.count, denoiser.block)
     lines = [f"{denoiser.name},{steps},{error:.8e}" for steps, error in rows]
@@ -24,7 +24,7 @@ def main(args: argparse.Namespace) -> dict[str, int]:
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
 parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
-parser.add_argument("--spec", required=True, help="JSON: solver, solver_options, levels, level_options")
+parser.add_argument("--definition", required=True, help="JSON of the classical solver, with its levels")
 parser.add_argument("--steps", type=int, required=True, help="the teacher's number of steps")
 parser.add_argument("--count", type=int, required=True, help="number of samples")
 parser.add_argument("--threads", type=int, default=1)

@@ -1,7 +1,6 @@
 """Run the teacher's solver from search noise and keep the states and outputs at all steps."""
 
 import argparse
-import json
 
 from s4s.jobs.script import run_script, use_device
 
@@ -14,11 +13,12 @@ def main(args: argparse.Namespace) -> dict[str, int]:
     from s4s.models.seeds import sample_seeds
     from s4s.schedules import levels
     from s4s.solvers import solver
+    from s4s.study.definitions import Classical
 
-    spec = json.loads(args.spec)
+    definition = Classical.from_json(args.definition)
     denoiser = load_model(args.model, device, args.embeddings)
-    grid = levels(spec["levels"], args.steps, denoiser, **spec["level_options"])
-    teacher = solver(spec["solver"], grid, path=denoiser.path, **spec["solver_options"])
+    grid = levels(definition.levels, args.steps, denoiser, **definition.level_options())
+    teacher = solver(definition.solver, grid, path=denoiser.path, **definition.solver_options())
     seeds = sample_seeds("search", args.count)
     paths = make_pairs(denoiser, teacher, seeds, denoiser.block, trajectory=True, show_progress=True)
     write_splits(args.out, TEACHER_PAIRS, {"search": paths}, attributes(denoiser, teacher))
@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> dict[str, int]:
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
 parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
-parser.add_argument("--spec", required=True, help="JSON: solver, solver_options, levels, level_options")
+parser.add_argument("--definition", required=True, help="JSON of the classical solver, with its levels")
 parser.add_argument("--steps", type=int, required=True, help="steps of the trajectories")
 parser.add_argument("--count", type=int, required=True, help="number of trajectories")
 parser.add_argument("--threads", type=int, default=1)

@@ -63,7 +63,7 @@ def fit(
 
     counts = {name: count for name, count in (("train", train), ("val", val)) if count is not None}
     study, definition, file = _study(model, solver, config, sorted(nfe), counts)
-    spec, store = definition.spec(_settings(study, solver, distance)), pairs or out / "pairs"
+    settings, store = _settings(study, solver, distance), pairs or out / "pairs"
     for option, folder in (("--out", out), ("--out", out / "fits"), ("--pairs", store)):
         check_folder(option, folder)
     device = use_device(threads or os.cpu_count() or 1)
@@ -74,8 +74,8 @@ def fit(
     from s4s.tableau import Tableau
 
     denoiser, previous = load_model(file, device), None
-    jobs = _jobs(study, definition, spec, solver, denoiser, file, out)
-    _check(study, spec, denoiser, file)
+    jobs = _jobs(study, definition, settings, solver, denoiser, file, out)
+    _check(study, settings, denoiser, file)
     for job in jobs:
         if job.path.exists():
             print(f"{job.path}: is there already")
@@ -83,7 +83,7 @@ def fit(
             near = previous if definition.warm_start == "previous" else job.near
             made = _pairs(denoiser, job.teacher, study, file, store)
             state = out / "fits" / f"{job.path.stem}.state"
-            result = learned(spec, denoiser, job.base, made, solver, file, near, state_path=state)
+            result = learned(definition, settings, denoiser, job.base, made, solver, file, near, state_path=state)
             course = {"evaluations": result.tableau.meta["evaluations"], "seconds": result.seconds, "history": result.history}
             write_json(state.with_suffix(".json"), course)
             result.tableau.with_meta(identity=job.identity).save(job.path)
@@ -111,7 +111,7 @@ class Job(NamedTuple):
 
 
 def _jobs(
-    study: Config, definition: Learned, spec: dict[str, Any], solver: str, denoiser: Denoiser, file: str, out: Path
+    study: Config, definition: Learned, settings: FitSettings, solver: str, denoiser: Denoiser, file: str, out: Path
 ) -> list[Job]:  # fmt: skip
     """What is to be done.
 
@@ -123,18 +123,19 @@ def _jobs(
     from s4s.tableau import Tableau
 
     there = {path: Tableau.load(path).meta for path in sorted(out.glob("nfe~*.json"))}
-    perceptual, lpips = read_model_file(file).perceptual, FitSettings(**spec["settings"]).lpips_weights
+    perceptual, lpips = read_model_file(file).perceptual, settings.lpips_weights
     seen = [looks(path) for path in (perceptual.path if perceptual else None, lpips) if path is not None and path.exists()]
     jobs: list[Job] = []
     for n in study.nfe:
-        base = classical(study.classical(solver).spec(), n, denoiser, definition.base)
+        base = classical(study.classical(solver), n, denoiser, definition.base)
         steps = n + study.teacher.ahead if study.teacher.ahead else study.teacher.steps
-        teacher = classical(study.teacher.definition().spec(), steps, denoiser, "teacher", "teacher")
+        teacher = classical(study.teacher.definition(), steps, denoiser, "teacher")
         near, origin = None, jobs[-1].identity if jobs and definition.warm_start == "previous" else ""
         if definition.warm_start not in (None, "previous"):
             near = Tableau.load(definition.warm_start.replace("{nfe}", str(n)))
             origin = near.digest()
-        identity = _identity(file, teacher, base.digest(), spec, seen, origin, study.teacher.train, study.teacher.val)
+        wish = definition.record(settings), seen, origin
+        identity = _identity(file, teacher, base.digest(), *wish, study.teacher.train, study.teacher.val)
         jobs.append(Job(out / f"nfe~{n}.json", base, teacher, near, identity))
     wanted = {job.path: job.identity for job in jobs}
     for path, meta in there.items():
@@ -145,13 +146,13 @@ def _jobs(
     return jobs
 
 
-def _check(study: Config, spec: dict[str, Any], denoiser: Denoiser, file: str) -> None:
+def _check(study: Config, settings: FitSettings, denoiser: Denoiser, file: str) -> None:
     """Raise S4SError where the fit, after the teacher's work, would."""
     from s4s.learning.fit import distance_of
     from s4s.models.load import load_perceptual
     from s4s.models.seeds import sample_seeds
 
-    distance_of(FitSettings(**spec["settings"]), load_perceptual(file, denoiser.device), denoiser)
+    distance_of(settings, load_perceptual(file, denoiser.device), denoiser)
     for split, count in (("train", study.teacher.train), ("val", study.teacher.val)):
         denoiser.conditions(sample_seeds(split, count)[-1:])  # are there prompts enough?
 

@@ -309,6 +309,10 @@ class Config(Strict):
         """The shards that `count` samples are cut into."""
         return range(-(-count // self.shard_size(block)))
 
+    def searched_along(self) -> Classical:
+        """The solver of the trajectories that searches use: the teacher's, on the levels that are chosen from."""
+        return self.teacher.definition().model_copy(update={"levels": self.search.levels})
+
     def definition(self, token: str) -> Classical | Learned:
         """What a token means; `teacher` is the teacher's solver."""
         return self.teacher.definition() if token == "teacher" else self.definitions[token]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
+from s4s.errors import S4SError, explain
 from s4s.learning.families import FAMILIES
 from s4s.learning.settings import FitSettings
 from s4s.schedules import GRIDS
@@ -51,6 +53,7 @@ RECIPES = {
     "dyweight": Recipe("dyweight", "joint", True),
     "bns": Recipe("bns", "joint", True),
 }
+FORMS = ("s4s_alt", "joint")  # families whose weights have a form to choose
 FILES = {"costs", "statistics"}  # options that the workflow computes and fills in itself
 
 
@@ -60,7 +63,29 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Classical(Strict):
+class Described(Strict):
+    """A solver's definition, which travels to a job as one JSON text."""
+
+    of_the_plan: ClassVar[set[str]] = {"min_nfe"}  # what chooses cells and files; a job is given these, and does not choose
+
+    def to_json(self) -> str:
+        """All that a job has to know of this solver: what differs from defaults, with sorted keys."""
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True, exclude=self.of_the_plan), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The definition that `to_json` wrote.
+
+        Raises:
+            S4SError: one line for each key that is wrong.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise S4SError(explain(error, "definition")) from error
+
+
+class Classical(Described):
     """A classical solver on fixed levels, or on levels that are searched for without gradients."""
 
     solver: Kind
@@ -138,22 +163,15 @@ class Classical(Strict):
         options = self.model_dump(include=set(_LEVEL_OPTIONS), exclude_none=True)
         return {**options, "to_zero": True} if self.to_zero else options
 
-    def spec(self) -> dict[str, Any]:
-        """Plain values from which s4s/study/make.py makes the solver."""
-        return {
-            "solver": self.solver,
-            "solver_options": self.solver_options(),
-            "levels": self.levels,
-            "level_options": self.level_options(),
-        }
-
 
 _SOLVER_OPTIONS = ("order", "prediction", "variant", "lower_order_final", "corrector", "clock", "p_pseudo", "c_pseudo")
 _LEVEL_OPTIONS = ("rho", "power", "table", "values", "gamma", "exponent", "initial")
 
 
-class Learned(Strict):
+class Learned(Described):
     """A solver that is fitted to the teacher."""
+
+    of_the_plan: ClassVar[set[str]] = {"min_nfe", "warm_start", "teacher_steps"}
 
     family: Literal["s4s_lms", "s4s_pc", "s4s_ss", "ld3", "s4s_alt", "joint", "gs", "dyweight", "bns"]
     base: Token = Field(description="token of the classical solver that the fit starts from, exactly")
@@ -191,8 +209,12 @@ class Learned(Strict):
                  "start_weights": self.start_weights}  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}
 
-    def spec(self, settings: FitSettings) -> dict[str, Any]:
-        """Plain values from which s4s/study/make.py makes the fit; a tableau keeps them in its meta."""
+    def settled(self, settings: FitSettings) -> Learned:
+        """This definition with all settings of its fit, so that nothing else says what they are."""
+        return self.model_copy(update={"fit": settings.model_dump(mode="json")})
+
+    def record(self, settings: FitSettings) -> dict[str, Any]:
+        """What a learned tableau's meta says of its fit."""
         weights, driver, decoupled = self.recipe
         return {
             "family": self.family,
@@ -205,10 +227,17 @@ class Learned(Strict):
             "settings": settings.model_dump(mode="json"),
         }
 
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Learned:
+        """The definition with the settings of its fit, from what a tableau's meta says."""
+        plain = {key: record[key] for key in ("family", "base", "driver", "decoupled", "first_node")}
+        form = {"weights": record["weights"]} if record["family"] in FORMS else {}
+        return cls.model_validate({**plain, **form, **record["options"], "fit": record["settings"]})
+
     @model_validator(mode="after")
     def _options_fit(self) -> Learned:
         recipe = self.recipe
-        if self.weights and self.family not in ("s4s_alt", "joint"):
+        if self.weights and self.family not in FORMS:
             raise ValueError(f"weights belong to families s4s_alt and joint; {self.family} has its own")
         takes = FAMILIES[recipe.weights].options
         for option in self.family_options:

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from s4s.learning.settings import FitSettings
 from s4s.learning.teacher import TeacherPairs, make_pairs
 from s4s.models.embedded.mixture import IndependentMixture
 from s4s.models.seeds import sample_seeds
@@ -20,6 +21,7 @@ from s4s.reporting.questions.markdown import Shown
 from s4s.reporting.solver_styles import solver_style
 from s4s.schedules import levels
 from s4s.solvers import solver
+from s4s.study.definitions import Learned
 from s4s.study.make import learned
 from s4s.tableau import Tableau
 
@@ -60,7 +62,9 @@ def _of_dimension(job: Job, mixture: IndependentMixture, key: Key, tableau: Tabl
     model, sizes, start = mixture.of_dimension(dimension), tableau.meta["pairs"], tableau.meta["start"]
     train, val = (make_pairs(model, Tableau.load(job.teacher), sample_seeds(split, sizes[split])) for split in ("train", "val"))
     base = solver(start["solver"], levels(start["schedule"], key.nfe, model), **start["options"]).with_meta(**start)
-    result = learned(tableau.meta["fit"], model, base, TeacherPairs(train, val), key.solver, job.model)
+    definition = Learned.from_record(tableau.meta["fit"])
+    settings = FitSettings.model_validate(definition.fit)
+    result = learned(definition, settings, model, base, TeacherPairs(train, val), key.solver, job.model)
     fit = {"evaluations": result.evaluations, "seconds": result.seconds, "history": result.history}
     return _course(Key(model.name, key.solver, key.nfe), dimension, sizes["train"], fit)
 
