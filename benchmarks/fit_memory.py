@@ -16,7 +16,7 @@ from s4s import FitSettings, TeacherPairs
 from s4s.learning.families import make_family
 from s4s.learning.loop import Loop
 from s4s.learning.losses import make_distance
-from s4s.learning.objective import Objective, Place
+from s4s.learning.objective import Objective, Replica
 from s4s.learning.parameters import Parameters
 from s4s.learning.tangents import Counter
 from s4s.learning.teacher import make_pairs
@@ -46,8 +46,8 @@ def measure(nfe, batch, given):
     """Peak bytes and seconds of one step, after one that warms up."""
     settings = FitSettings(**given, batch=batch, validate_every=1000, iterations=1000)
     base = s4s.solver("ipndm", s4s.levels("time_quadratic", nfe, denoiser), order=3)
-    places, counter = [Place(denoiser, make_distance("perceptual", network))], Counter()
-    train, val = (Objective(places, split, args.rows, counter) for split in (pairs.train, pairs.val))
+    replicas, counter = [Replica(denoiser, make_distance("perceptual", network))], Counter()
+    train, val = (Objective(replicas, split, args.rows, counter) for split in (pairs.train, pairs.val))
     loop = Loop(Parameters(make_family("lms", base), base, True), train, val, "joint", settings, 0.0)
     loop.step()
     with PeakMemory(denoiser.device) as peak:

@@ -189,7 +189,9 @@ def test_fit_makes_pairs_and_learns_on_them(config, digits):
     assert tableau.same_as(expected.tableau, 1e-4) and not tableau.same_as(base, 1e-2)
     assert (tableau.meta["token"], tableau.meta["pairs"]) == ("alt", {"train": 32, "val": 24})
     assert tableau.meta["teacher"] == "unipc, order 2, on logsnr levels, 12 evaluations"
-    words = f"{expected.history[0]['val']:.4g} at the start, {min(e['val'] for e in expected.history):.4g} learned (perceptual"
+    words = (
+        f"{expected.history[0]['val']:.4g} at initialisation, {min(e['val'] for e in expected.history):.4g} learned (perceptual"
+    )
     shown = run("show", out / "nfe~3.json").output
     assert words in result.output and words in " ".join(shown.split())
     assert run("export", "diffusers", out, "--out", config.parent / "hub").exit_code == 0
@@ -534,8 +536,8 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
             "rise.txt: list 1: rises from 0.002 to 80; .* turn it round",
         ),
         (
-            ("convert", "told.pt", "--solver", "heun", *TO),
-            "told.pt has a second list, what the network is told at each level, but heun evaluates between levels too; take",
+            ("convert", "both.pt", "--solver", "heun", *TO),
+            "both.pt has a second list, conditioning levels, but heun evaluates between levels too; take",
         ),
         (("export", "comfyui", "nan.json", "--out", "nodes"), "nan.json: .*meta.* must hold plain JSON values, all numbers"),
         (
@@ -570,7 +572,7 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
 )
 def test_wrong_input_is_one_line(files, arguments, message, monkeypatch, capsys):
     s4s.solver("ddim", LEVELS[:3]).save(files / "short.json")
-    torch.save({"best_t_steps": torch.tensor([80.0, 5.0, 0.5, 0.002, 80.0, 5.1, 0.51, 0.002])}, files / "told.pt")
+    torch.save({"best_t_steps": torch.tensor([80.0, 5.0, 0.5, 0.002, 80.0, 5.1, 0.51, 0.002])}, files / "both.pt")
     of_nan = {**s4s.solver("ddim", LEVELS).as_json(), "meta": {"model": "m", "token": "t", "loss": float("nan")}}
     (files / "nan.json").write_text(json.dumps(of_nan))
     (files / "two.txt").write_text("# one\n80 5 0.6 0.002\n# two\n80 6 0.7 0.002\n")

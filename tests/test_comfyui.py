@@ -158,7 +158,7 @@ def guided(model, calls):
 
 
 def sampled(node, model, file, noise, latent, start_at_step=0):
-    """What SamplerCustom makes of the node's two outputs, with the sigmas that the model was told and the callback's calls."""
+    """What SamplerCustom makes of the node's two outputs, with the sigmas that the model was given and the callback's calls."""
     sampler, sigmas = node.execute(model, file, start_at_step).args
     calls, seen, arguments = [], [], {"model_options": {"transformer_options": {}}, "seed": 7}
     x = sampler.sample(

@@ -254,7 +254,7 @@ def test_the_order_that_a_base_needs_is_what_the_numbers_say(mixture, token, pre
     needed = memory(definition, prediction)
     make_family("lms", base, prediction=prediction, order=needed)
     if needed is not None and needed > 1:
-        with pytest.raises(S4SError, match="cannot start at"):
+        with pytest.raises(S4SError, match="cannot be initialised with"):
             make_family("lms", base, prediction=prediction, order=needed - 1)
 
 

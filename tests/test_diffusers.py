@@ -165,25 +165,27 @@ def with_table(cls, levels, **config):
     return scheduler
 
 
-def states(scheduler, convention, y, told, end, denoise):
-    """The states y_0, ..., y_N of the scheduler's own loop; the network is told `told` and y_N is at level `end`."""
-    sample = y * convention.state(told[0])
+def states(scheduler, convention, y, conditioning, end, denoise):
+    """The states y_0, ..., y_N of the scheduler's own loop, given the conditioning levels; y_N is at level `end`."""
+    sample = y * convention.state(conditioning[0])
     result = [y]
-    for t, s, after in zip(scheduler.timesteps, told, [*told[1:], end], strict=True):
+    for t, s, after in zip(scheduler.timesteps, conditioning, [*conditioning[1:], end], strict=True):
         fed = scheduler.scale_model_input(sample, t) / convention.fed(s)
         sample = scheduler.step(convention.output(fed, denoise(fed, s), s), t, sample).prev_sample
         result.append(sample / convention.state(after))
     return result
 
 
-def assert_same_weights(tableau, scheduler, convention, told=None):
+def assert_same_weights(tableau, scheduler, convention, conditioning=None):
     """Every state of the scheduler has the weights of our reduced form."""
-    told = tableau.levels[:-1] if told is None else told
+    conditioning = tableau.levels[:-1] if conditioning is None else conditioning
     assert tableau.kappa == 1
-    assert torch.allclose(tableau.eval_levels, told, rtol=1e-12, atol=0)
+    assert torch.allclose(tableau.eval_levels, conditioning, rtol=1e-12, atol=0)
     unit = torch.eye(tableau.nfe + 1, dtype=torch.float64).as_subclass(Wide)
     outputs = iter(unit[1:].split(1))
-    theirs = states(scheduler, convention, unit[:1], told.tolist(), tableau.levels[-1].item(), lambda y, s: next(outputs))
+    theirs = states(
+        scheduler, convention, unit[:1], conditioning.tolist(), tableau.levels[-1].item(), lambda y, s: next(outputs)
+    )
     a, b = tableau.reduced()
     ours = torch.cat([a[:, None], b], dim=1)
     error = (torch.cat(theirs).as_subclass(Tensor) - ours).abs().max() / ours.abs().max()
@@ -328,7 +330,7 @@ def test_heun_weights(zero):
     for levels in schedules(zero, NFE[::2] if zero else NFE):
         sigmas = ends_of_pairs(levels)
         scheduler = with_sigmas(HeunDiscreteScheduler, levels, sigmas)
-        assert_same_weights(s4s.solver("heun", levels), scheduler, VE, told=sigmas[:-1])
+        assert_same_weights(s4s.solver("heun", levels), scheduler, VE, conditioning=sigmas[:-1])
 
 
 @pytest.mark.parametrize("zero", [False, True])
@@ -365,10 +367,10 @@ def test_pndm_weights():
     for levels in schedules():
         used = torch.cat([levels[:1], levels[2:]])
         scheduler = with_table(PNDMScheduler, used, skip_prk_steps=True)
-        assert_same_weights(s4s.solver("pndm", levels), scheduler, VP, told=told_by_pndm(used))
+        assert_same_weights(s4s.solver("pndm", levels), scheduler, VP, conditioning=conditioning_of_pndm(used))
 
 
-def told_by_pndm(used):
+def conditioning_of_pndm(used):
     """Its first step is Heun's, and the end of it is evaluated again."""
     return torch.cat([used[:2], used[1:-1]])
 
@@ -383,7 +385,7 @@ class Pair(NamedTuple):
     """Our solver and a scheduler of diffusers.
 
     config: the scheduler's, beside those of the noise table.
-    read: the levels of all nodes and those that the network is told, from the scheduler after set_timesteps.
+    read: the levels of all nodes and the conditioning levels, from the scheduler after set_timesteps.
     options: our solver's, as a function of the number of evaluations.
     """
 
@@ -402,9 +404,9 @@ def read_sigmas(scheduler):
 
 def read_heun(scheduler):
     """Levels between the ends of steps are listed in ours and used by nobody."""
-    told, ends = scheduler.sigmas.double()[:-1], scheduler.sigmas.double()[1::2]
-    levels = torch.stack([told[::2], (told[::2] * ends).sqrt()], 1).flatten()
-    return torch.cat([levels[:-1], ends[-1:]]), told
+    conditioning, ends = scheduler.sigmas.double()[:-1], scheduler.sigmas.double()[1::2]
+    levels = torch.stack([conditioning[::2], (conditioning[::2] * ends).sqrt()], 1).flatten()
+    return torch.cat([levels[:-1], ends[-1:]]), conditioning
 
 
 def read_kdpm2(scheduler):
@@ -420,9 +422,9 @@ def read_table(scheduler):
 
 
 def read_pndm(scheduler):
-    all_told, _ = read_table(scheduler)
-    used = torch.cat([all_told[:2], all_told[3:]])
-    return torch.cat([used[:1], (used[:1] * used[1:2]).sqrt(), used[1:]]), told_by_pndm(used)
+    all_conditioning, _ = read_table(scheduler)
+    used = torch.cat([all_conditioning[:2], all_conditioning[3:]])
+    return torch.cat([used[:1], (used[:1] * used[1:2]).sqrt(), used[1:]]), conditioning_of_pndm(used)
 
 
 def read_ipndm(scheduler):
@@ -502,12 +504,12 @@ def make_scheduler(pair, steps):
 
 def assert_same_samples(pair, steps, model, count):
     scheduler = make_scheduler(pair, steps)
-    levels, told = pair.read(scheduler)
+    levels, conditioning = pair.read(scheduler)
     y = torch.randn(count, *model.shape, generator=torch.Generator().manual_seed(steps)) * levels[0].item()
-    tableau = s4s.solver(pair.kind, levels, **pair.options(len(told)))
-    assert torch.equal(tableau.eval_levels, told)
+    tableau = s4s.solver(pair.kind, levels, **pair.options(len(conditioning)))
+    assert torch.equal(tableau.eval_levels, conditioning)
     with torch.inference_mode():
-        theirs = states(scheduler, pair.convention, y, told.tolist(), levels[-1].item(), model)[-1]
+        theirs = states(scheduler, pair.convention, y, conditioning.tolist(), levels[-1].item(), model)[-1]
     ours = s4s.sample(model, y, tableau)
     error = (ours - theirs).abs().max() / ours.abs().max()
     assert theirs.dtype == torch.float32

@@ -231,7 +231,7 @@ def levels(model, nfe=NFE, **options):
     return s4s.levels("logsnr", nfe, model, **options)
 
 
-def told(tableau):
+def conditioned(tableau):
     """Told levels other than the schedule's, the first one too."""
     factors = torch.linspace(0.9, 1.1, tableau.nfe, dtype=torch.float64)
     return replace(tableau, eval_levels=tableau.eval_levels * factors)
@@ -251,11 +251,11 @@ TABLEAUX: dict[str, Callable[[Denoiser], Tableau]] = {
     "unipc": lambda model: s4s.solver("unipc", levels(model), order=3),
     "heun": lambda model: s4s.solver("heun", levels(model, 6)),
     "ipndm": lambda model: s4s.solver("ipndm", levels(model), order=4),
-    "told": lambda model: told(s4s.solver("unipc", levels(model), order=3)),
-    "kappa": lambda model: replace(told(s4s.solver("dpmpp", levels(model), order=2)), kappa=0.8),
+    "conditioning": lambda model: conditioned(s4s.solver("unipc", levels(model), order=3)),
+    "kappa": lambda model: replace(conditioned(s4s.solver("dpmpp", levels(model), order=2)), kappa=0.8),
     "analytic": lambda model: s4s.solver("dpmpp", levels(model, 6), order=2, analytic_first_step=True),
     "pc": learned_pc,
-    "pc_told": lambda model: replace(told(learned_pc(model)), kappa=1.1),
+    "pc_conditioning": lambda model: replace(conditioned(learned_pc(model)), kappa=1.1),
     "to_zero": lambda model: s4s.solver("dpmpp", levels(model, to_zero=True), order=3, lower_order_final=True),
     "one": lambda model: s4s.solver("ddim", levels(model, 1)),
 }
@@ -659,10 +659,10 @@ def image_to_image(case, kind, scheduler, clean, **options):
     return pipe(builder.CAPTIONS[:2], image=clean, output_type="latent", **given).images
 
 
-@pytest.mark.parametrize("name", ["unipc", "told", "kappa", "pc_told", "to_zero"])
+@pytest.mark.parametrize("name", ["unipc", "conditioning", "kappa", "pc_conditioning", "to_zero"])
 @pytest.mark.parametrize("kind", IMAGE_TO_IMAGE)
 def test_image_to_image_runs_on_the_levels_that_remain(case, kind, name, caplog):
-    """At strength 0.6 three of five steps, from the third told level on."""
+    """At strength 0.6 three of five steps, from the third conditioning level on."""
     case = case(kind)
     tableau, (clean, noise) = made(name, case.model), clean_and_noise(case.model)
     with caplog.at_level(logging.WARNING, "s4s"):
@@ -676,7 +676,7 @@ def test_image_to_image_runs_on_the_levels_that_remain(case, kind, name, caplog)
 
 
 @pytest.mark.parametrize("attached", [False, True])
-@pytest.mark.parametrize("name", ["unipc", "kappa", "pc_told"])
+@pytest.mark.parametrize("name", ["unipc", "kappa", "pc_conditioning"])
 @pytest.mark.parametrize("kind", IMAGE_TO_IMAGE)
 def test_at_full_strength_the_whole_solver_runs(case, kind, name, attached, caplog):
     case = case(kind)
@@ -695,7 +695,7 @@ def test_at_full_strength_the_whole_solver_runs(case, kind, name, attached, capl
 @pytest.mark.parametrize("strength", [1.0, 0.6])
 def test_image_to_image_with_packed_latents(case, strength):
     case = case("flux")
-    tableau = made("told", case.model)
+    tableau = made("conditioning", case.model)
     pipe = quiet(diffusers.FluxImg2ImgPipeline(**{**case.pipe.components, "scheduler": scheduler_for(case, tableau)}))
     clean, noise = (torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (7, 0))
     found = pipe(
@@ -711,7 +711,7 @@ def test_image_to_image_with_packed_latents(case, strength):
     assert difference(found, s4s.sample(case.model, y, tableau, case.condition)) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["unipc", "pc_told"])
+@pytest.mark.parametrize("name", ["unipc", "pc_conditioning"])
 def test_base_and_refiner_share_a_run(case, name):
     """SDXL's base ends after two of five steps, and the refiner goes on from its state with DPM-Solver++ on the rest."""
     case = case("stable_diffusion_xl")
@@ -728,7 +728,7 @@ def test_base_and_refiner_share_a_run(case, name):
 
 def test_a_whole_run_follows_one_from_the_middle(case):
     case = case("stable_diffusion")
-    scheduler, (clean, noise) = scheduler_for(case, made("pc_told", case.model)), clean_and_noise(case.model)
+    scheduler, (clean, noise) = scheduler_for(case, made("pc_conditioning", case.model)), clean_and_noise(case.model)
     before = run(case, scheduler, noise).last
     image_to_image(case, "stable_diffusion", scheduler, clean, strength=0.4)
     assert torch.equal(run(case, scheduler, noise).last, before)
@@ -741,17 +741,19 @@ def test_too_little_strength_is_refused(case):
         image_to_image(case, "stable_diffusion", scheduler, unit_noise(case.model), strength=0.1)
 
 
-def test_no_run_begins_where_told_levels_rise(case):
+def test_no_run_begins_where_conditioning_levels_rise(case):
     case = case("stable_diffusion")
     tableau = made("unipc", case.model)
     tableau = replace(tableau, eval_levels=tableau.eval_levels[[0, 1, 3, 2, 4]])
-    with pytest.raises(S4SError, match=r"^no run can begin at step 3 of this solver, whose told levels do not decrease"):
+    with pytest.raises(
+        S4SError, match=r"^no run can begin at step 3 of this solver, whose conditioning levels do not decrease"
+    ):
         image_to_image(case, "stable_diffusion", scheduler_for(case, tableau), unit_noise(case.model), strength=0.6)
 
 
 @pytest.mark.parametrize("kind", ["stable_diffusion", "stable_diffusion_3", "edm"])
 def test_noise_is_added_on_the_path(case, kind):
-    """At any time, also row by row and before set_timesteps; at the first told time what the run starts from."""
+    """At any time, also row by row and before set_timesteps; at the first time of the run what it starts from."""
     case = case(kind)
     tableau, (clean, noise) = made("kappa", case.model), clean_and_noise(case.model)
     scheduler = scheduler_for(case, tableau)
@@ -798,7 +800,7 @@ def test_at_the_last_time_of_flow_matching_all_is_noise(case):
     assert torch.equal(scheduler.scale_noise(clean, torch.tensor([1000.0]), noise), noise)
 
 
-@pytest.mark.parametrize("kind", ["heun", "pndm", "runge_kutta", "unipc", "told", "pc"])
+@pytest.mark.parametrize("kind", ["heun", "pndm", "runge_kutta", "unipc", "conditioning", "pc"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_run_is_given_noise_of_the_next_node(case, kind, dtype):
     """As inpainting does: the run's own state were the image known; some solvers tell the network a time twice."""
@@ -827,7 +829,7 @@ def inpaint(case, scheduler, image, mask, strength):
     ).images  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["unipc", "pc_told", "kappa"])
+@pytest.mark.parametrize("name", ["unipc", "pc_conditioning", "kappa"])
 @pytest.mark.parametrize("strength", [1.0, 0.6])
 def test_inpainting(case, name, strength):
     """Everything masked gives what no inpainting gives; what is not masked is the image itself."""
@@ -906,7 +908,7 @@ def test_a_controlnet_is_attached_too(case, monkeypatch):
     with pytest.raises(S4SError, match="attach"):
         call(noise)
     start = scheduler.init_noise_sigma
-    monkeypatch.setattr("s4s.export.starting_noise.StartingNoise.first_input", lambda self, x, start: x)
+    monkeypatch.setattr("s4s.export.initial_noise_scale.InitialNoiseScale.first_input", lambda self, x, start: x)
     assert difference(found, call(noise * start)) < TOLERANCE
 
 
@@ -1015,7 +1017,11 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str | None, str]] = {
     "zero_snr": (lambda case: sd(case, rescale_betas_zero_snr=True), "stable_diffusion", r"has rescale_betas_zero_snr"),
     "no_betas": (lambda case: diffusers.KarrasVeScheduler(), "stable_diffusion", r"of a KarrasVeScheduler is not .*: no betas"),
     "own_path": (lambda case: diffusers.IPNDMScheduler(), "stable_diffusion", r"of a IPNDMScheduler is not .*: no betas"),
-    "told_levels": (euler_of_video, "stable_diffusion", r"of this EulerDiscreteScheduler is not .* timestep_type continuous"),
+    "conditioning_levels": (
+        euler_of_video,
+        "stable_diffusion",
+        r"of this EulerDiscreteScheduler is not .* timestep_type continuous",
+    ),
     "flow_of_noise": (flow_of_noise, None, r"a UniPC.* with use_flow_sigmas and prediction_type epsilon is not .*; flow_pred"),
     "nameless": (lambda case: diffusers.FlowMatchHeunDiscreteScheduler().config, None, r"does not name it \(pass the schedu"),
     "consistency": (lambda case: diffusers.CMStochasticIterativeScheduler().config, None, r"does not name it .*: no betas"),
@@ -1078,7 +1084,7 @@ def test_wrong_files_are_refused(case, tmp_path):
 @pytest.mark.parametrize("kind", ["stable_diffusion", "stable_diffusion_3", "edm"])
 def test_levels_may_be_given_where_they_are_the_solvers_own(case, kind):
     case = case(kind)
-    scheduler = scheduler_for(case, made("told", case.model))
+    scheduler = scheduler_for(case, made("conditioning", case.model))
     scheduler.set_timesteps(NFE)
     times, sigmas = scheduler.timesteps.clone(), scheduler.sigmas.clone()
     for given in (

@@ -101,7 +101,7 @@ def test_schedule_only_families_are_those_without_weights(mixture):
 
 @pytest.mark.parametrize(("family", "options", "kind", "solver_options"), EXACT, ids=name)
 def test_iteration_0_is_the_classical_solver_bit_for_bit(digits, family, options, kind, solver_options):
-    """Through the whole chain: parameters zero -> schedule -> family -> told levels, with and without told levels and kappa."""
+    """Parameters zero -> schedule -> family -> tableau, with and without learned conditioning levels and kappa."""
     for grid, extra in (("edm", False), ("logsnr", True), ("time_uniform", False), ("time_quadratic", False)):
         base, made = parameters(
             digits, family, options, kind, solver_options, nfe=6, grid=grid, decoupled=extra, first_node=extra
@@ -151,7 +151,7 @@ def test_a_start_without_first_evaluation_is_refused_where_it_has_no_form(digits
 
 @pytest.mark.parametrize(("family", "options", "kind", "solver_options"), MEMBERS, ids=name)
 def test_derivatives_of_the_tableau_are_its_finite_differences(mixture, family, options, kind, solver_options):
-    """By weights, schedule, told levels and kappa, away from the start."""
+    """By weights, schedule, conditioning levels and kappa, away from the initialisation."""
     _, made = parameters(mixture, family, options, kind, solver_options, decoupled=True, first_node=True)
     values, free = small(made.size, 1, 0.05), torch.arange(made.size)
     lin = made.linearise(values, free)
@@ -165,7 +165,7 @@ def test_derivatives_of_the_tableau_are_its_finite_differences(mixture, family, 
 
 @pytest.mark.parametrize(("family", "options", "kind", "solver_options"), MEMBERS, ids=name)
 def test_independent_parameters_span_all_that_a_family_can_do(mixture, family, options, kind, solver_options):
-    """As many as the rank of the derivative of (reduced form, told levels, kappa), and none of them superfluous."""
+    """As many as the rank of the derivative of (reduced form, conditioning levels, kappa), and none of them superfluous."""
     _, made = parameters(mixture, family, options, kind, solver_options, decoupled=True, first_node=True)
     free = torch.arange(made.size)
 
@@ -197,12 +197,12 @@ def test_pc_of_order_k_can_do_what_lms_of_order_k_plus_1_can(mixture, prediction
     assert ranks[0] == ranks[1] == ranks[2] == counts[0] == counts[1]
 
 
-def exact_step(prediction, levels, g, n, y, outputs, states, told, weights):
+def exact_step(prediction, levels, g, n, y, outputs, states, conditioning, weights):
     """Node n + 1 from node g, with `weights` {j: b} of the outputs D_j or of e_j = (states_j - D_j)/told_j."""
     if prediction == "data":
         r = levels[n + 1] / levels[g]
         return r * y + (1 - r) * sum(b * outputs[j] for j, b in weights.items())
-    return y + (levels[n + 1] - levels[g]) * sum(b * (states[j] - outputs[j]) / told[j] for j, b in weights.items())
+    return y + (levels[n + 1] - levels[g]) * sum(b * (states[j] - outputs[j]) / conditioning[j] for j, b in weights.items())
 
 
 @pytest.mark.parametrize("prediction", ["data", "noise"])
@@ -246,7 +246,7 @@ def test_pc_run_by_hand_as_predictor_and_corrector(mixture, prediction, order):
 
 @pytest.mark.parametrize("order", [1, 3, None])
 def test_dyweight_run_by_hand(mixture, order):
-    """Adams-Bashforth weights plus theta; the network is told where the sums of the weights say that the state is."""
+    """Adams-Bashforth weights plus theta; the conditioning levels are where the sums of the weights say that the state is."""
     nfe = 5
     levels = s4s.levels("edm", nfe, mixture)
     start = order or 4
@@ -296,20 +296,20 @@ def test_single_step_run_by_hand_uses_nothing_of_earlier_steps(mixture, predicti
     theta = small(made.size, 8, 0.2)
     left = iter(theta.tolist())
     b = [{j: weight + next(left) for j, weight in row.items()} for row in weights_at_start]
-    told = levels.clone()
+    conditioning = levels.clone()
     for g, size in zip(itertools.accumulate([0, *sizes]), sizes, strict=False):
         lam = -levels[g : g + size + 1].log()
         increments = lam.diff() * torch.tensor([next(left) for _ in range(size - 1)] + [0.0], dtype=DOUBLE).exp()
         inner = lam[0] + (increments.cumsum(0) / increments.sum() * (lam[-1] - lam[0]))[:-1]
-        told[g + 1 : g + size] = (-inner).exp()
+        conditioning[g + 1 : g + size] = (-inner).exp()
     assert next(left, None) is None
     states, outputs = [20 * small((3, 2), 9, 1.0)], []
     for n, g in enumerate(starts):
-        outputs.append(mixture(states[n], told[n]))
-        states.append(exact_step(prediction, told, g, n, states[g], outputs, states, told, b[n]))
+        outputs.append(mixture(states[n], conditioning[n]))
+        states.append(exact_step(prediction, conditioning, g, n, states[g], outputs, states, conditioning, b[n]))
     tableau = made.tableau(levels, theta)
     assert tableau.nfe == sum(sizes) == 5
-    assert torch.allclose(tableau.levels, told, rtol=1e-12)
+    assert torch.allclose(tableau.levels, conditioning, rtol=1e-12)
     ends = [0, *itertools.accumulate(sizes)]
     assert torch.equal(tableau.levels[ends], levels[ends]), "stage levels move inside their step only"
     for n, g in enumerate(starts):

@@ -20,7 +20,7 @@ from s4s.learning.first_order import PATIENCE
 from s4s.learning.fit import fit
 from s4s.learning.loop import RECOVERIES, Loop
 from s4s.learning.losses import l2
-from s4s.learning.objective import Objective, Place
+from s4s.learning.objective import Objective, Replica
 from s4s.learning.parameters import Parameters
 from s4s.learning.settings import PRESETS
 from s4s.learning.tangents import Counter
@@ -63,8 +63,8 @@ def same(a, b):
 def loop_of(denoiser, pairs, settings, driver="coefficients", nfe=3, radius=0.0, decoupled=False):
     base = s4s.solver("ddim", s4s.levels("logsnr", nfe, denoiser))
     made = Parameters(make_family("lms", base), base, decoupled)
-    places, counter = [Place(denoiser, l2)], Counter()
-    train, val = (Objective(places, split, 4096, counter) for split in (pairs.train, pairs.val))
+    replicas, counter = [Replica(denoiser, l2)], Counter()
+    train, val = (Objective(replicas, split, 4096, counter) for split in (pairs.train, pairs.val))
     return Loop(made, train, val, driver, settings, radius)
 
 
@@ -98,7 +98,7 @@ def test_default_settings_beat_the_start_on_unseen_noise(mixture, mixture_pairs,
 
 @pytest.mark.parametrize(("driver", "factor"), [("coefficients", 5), ("joint", 5)])
 def test_gauss_newton_needs_few_of_the_evaluations_of_adam(mixture, mixture_pairs, driver, factor):
-    """To the best validation error of tuned Adam; 12.7 (coefficients) and 12.2 (joint) times fewer when this was written."""
+    """To the best validation loss of tuned Adam; 12.7 (coefficients) and 12.2 (joint) times fewer when this was written."""
     base = s4s.solver("dpmpp", s4s.levels("time_quadratic", 4, mixture), order=2)
     newton, adam = (
         fit(mixture, mixture_pairs, "lms", base.levels, base=base, driver=driver, settings=FitSettings(preset=p, distance="l2"))
@@ -142,7 +142,7 @@ def test_a_fit_is_never_worse_than_its_start_on_validation(mixture, mixture_pair
     ],
 )
 def test_presets_of_the_literature_improve_the_start(mixture, mixture_pairs, preset, family, changes):
-    """LD3's RMSprop with relaxed noise and told levels of their own step; GS's Adam with a moving average."""
+    """LD3's RMSprop with relaxed noise and conditioning levels of their own step; GS's Adam with a moving average."""
     base = s4s.solver("dpmpp", s4s.levels("time_quadratic", 4, mixture), order=2)
     driver = "schedule" if preset == "ld3" else "joint"
     result = fit(
@@ -435,7 +435,7 @@ def test_a_fit_that_cannot_recover_says_at_which_step(mixture, mixture_pairs, se
 
 def test_a_start_that_is_not_finite_is_refused(mixture, mixture_pairs):
     broken = CountingDenoiser(mixture, lambda call: True)
-    with pytest.raises(S4SError, match="solver to start from gives samples that are not finite"):
+    with pytest.raises(S4SError, match="the base solver gives samples that are not finite"):
         fit(broken, mixture_pairs, "lms", s4s.levels("logsnr", 3, mixture), base="ddim", settings=FAST)
 
 
@@ -489,14 +489,14 @@ def test_a_fit_goes_on_from_a_learned_solver_of_another_nfe(mixture, mixture_pai
 
 @pytest.mark.parametrize("driver", ["coefficients", "alternate", "joint"])
 def test_the_first_node_is_learned_with_the_coefficients(mixture, mixture_pairs, driver):
-    """Both parts of it, without decoupled levels; the levels told later stay those of the nodes."""
+    """Both parts of it, without learned conditioning levels; the later conditioning levels stay those of the nodes."""
     levels = s4s.levels("logsnr", 3, mixture)
     tableau = fit(
         mixture, mixture_pairs, "lms", levels, base="ddim", driver=driver, first_node=True, settings=FAST
     ).tableau  # fmt: skip
-    told = tableau.eval_levels / tableau.levels[:-1]
-    assert abs(tableau.kappa - 1) > 1e-4 and abs(told[0] - 1) > 1e-4
-    assert torch.allclose(told[1:], torch.ones(2, dtype=torch.float64))
+    conditioning = tableau.eval_levels / tableau.levels[:-1]
+    assert abs(tableau.kappa - 1) > 1e-4 and abs(conditioning[0] - 1) > 1e-4
+    assert torch.allclose(conditioning[1:], torch.ones(2, dtype=torch.float64))
 
 
 def test_rows_at_a_time_change_nothing_but_memory(mixture, mixture_pairs):
@@ -556,7 +556,7 @@ PAIRS = {
         "ends at level 0.05, the teacher at 1;",
     ),
     "not finite": (lambda p: TeacherPairs(not_finite(p.train), p.val), "the train pairs are empty or not finite"),
-    "overlap": (lambda p: TeacherPairs(p.train, p.train), "64 validation pairs start from noise of the training pairs"),
+    "overlap": (lambda p: TeacherPairs(p.train, p.train), "64 validation pairs have the initial noise of training pairs"),
     "samples": (lambda p: TeacherPairs(dataclasses.replace(p.train, y_T=None), p.val), "lack y_T; these are samples"),
 }
 
@@ -576,7 +576,7 @@ def test_pairs_that_do_not_belong_are_refused_before_any_work(mixture, mixture_p
         ({"family": "lsm"}, "unknown family 'lsm'; known: bns"),
         ({"family_options": {"odrer": 2}}, "no option 'odrer'"),
         ({"family_options": {"order": 4}}, "between 1 and its NFE, 3"),
-        ({"family": "single_step", "base": "unipc"}, "cannot start at unipc"),
+        ({"family": "single_step", "base": "unipc"}, "cannot be initialised with unipc"),
         ({"driver": "both"}, "unknown driver 'both'"),
         ({"family": "ld3"}, "family 'ld3' at NFE 3 has no coefficients to learn"),
         ({"family": "ld3", "driver": "alternate"}, "'ld3' at NFE 3 has no coefficients to learn"),
@@ -590,7 +590,7 @@ def test_pairs_that_do_not_belong_are_refused_before_any_work(mixture, mixture_p
         ({"settings": {"batch": 65}}, "too few training pairs: 64, fewer than a batch of 65"),
         ({"settings": {"train_pairs": 7}}, "too few training pairs: 7"),
         ({"base": "dpmpp", "levels": torch.tensor([20.0, 0.05])}, "order 3 is larger than NFE 1"),
-        ({"levels": torch.tensor([10.0, 1.0, 0.05])}, "the solver starts at level 10, the model's noise at 20"),
+        ({"levels": torch.tensor([10.0, 1.0, 0.05])}, "the solver starts at level 10, the model's initial noise at 20"),
         ({"levels": torch.tensor([20.0, 1.0, 0.0])}, "leave out to_zero"),
         ({"base": s4s.solver("ddim", torch.tensor([20.0, 2.0, 0.1]))}, "the base tableau is on other levels"),
     ],

@@ -40,14 +40,14 @@ def close(levels, expected, rtol=1e-9):
 # LD3
 
 
-def snapshot(times, told):
+def snapshot(times, conditioning):
     """What LD3's trainer saves: its two parameters and both lists of times in one tensor, in float32."""
-    both = torch.tensor(np.concatenate([times, told]), dtype=torch.float32)
+    both = torch.tensor(np.concatenate([times, conditioning]), dtype=torch.float32)
     return {"params1": torch.ones(len(times)), "params2": torch.zeros(len(times)), "best_t_steps": both}
 
 
 def ld3_times(first, last, nfe, seed):
-    """Times as LD3's parametrisation in time gives them, and those that the network is told: apart between the ends only."""
+    """Times as LD3's parametrisation in time gives them, and those of its conditioning levels: apart between the ends only."""
     rng = np.random.default_rng(seed)
     shares = np.cumsum(np.exp(rng.normal(size=nfe + 1)))[::-1]
     times = last + (shares - shares[-1]) / (shares[0] - shares[-1]) * (first - last)
@@ -65,15 +65,15 @@ def ld3_levels(times):
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("path", [VPLinear(), VE()], ids=["vp", "ve"])
 def test_ld3s_times_on_edms_networks_are_levels_whatever_time_the_path_has(tmp_path, path, legacy, nfe):
-    times, told = ld3_times(80.0, 0.002, nfe, seed=nfe)
-    torch.save(snapshot(times, told), tmp_path / "best_v2.pt", _use_new_zipfile_serialization=not legacy)
+    times, conditioning = ld3_times(80.0, 0.002, nfe, seed=nfe)
+    torch.save(snapshot(times, conditioning), tmp_path / "best_v2.pt", _use_new_zipfile_serialization=not legacy)
     for form in (None, "ld3"):
         (schedule,) = read_schedule(tmp_path / "best_v2.pt", form, path)
         assert close(schedule.levels, times, 1e-6) and schedule.levels.shape == (nfe + 1,)
         if nfe > 1:
-            assert close(schedule.told, told[:-1], 1e-6) and schedule.told[0] == schedule.levels[0]
+            assert close(schedule.conditioning, conditioning[:-1], 1e-6) and schedule.conditioning[0] == schedule.levels[0]
         else:
-            assert schedule.told is None
+            assert schedule.conditioning is None
 
 
 def test_ld3s_times_of_a_table_are_its_entries(tmp_path):
@@ -82,19 +82,19 @@ def test_ld3s_times_of_a_table_are_its_entries(tmp_path):
     times = (np.array(indices) + 1) / 1000
     torch.save(snapshot(times, times), tmp_path / "best_v1.pt")
     (schedule,) = read_schedule(tmp_path / "best_v1.pt", None, STABLE)
-    assert close(schedule.levels, TABLE[indices], 1e-5) and schedule.told is None
+    assert close(schedule.levels, TABLE[indices], 1e-5) and schedule.conditioning is None
     short = VPDiscrete(betas=torch.linspace(0.001, 0.2, 100))
     torch.save(snapshot([1.0, 0.5, 0.01], [1.0, 0.5, 0.01]), tmp_path / "best_v1.pt")
     assert close(read_schedule(tmp_path / "best_v1.pt", None, short)[0].levels, short.log_s[[99, 49, 0]].exp().numpy(), 1e-5)
 
 
 def test_between_entries_ld3s_levels_are_ours_but_for_the_interpolation(tmp_path):
-    times, told = ld3_times(1.0, 0.02, 10, seed=0)
-    torch.save(snapshot(times, told), tmp_path / "best_v2.pt")
+    times, conditioning = ld3_times(1.0, 0.02, 10, seed=0)
+    torch.save(snapshot(times, conditioning), tmp_path / "best_v2.pt")
     (schedule,) = read_schedule(tmp_path / "best_v2.pt", None, STABLE)
-    assert close(schedule.levels, ld3_levels(times), 5e-4) and close(schedule.told, ld3_levels(told)[:-1], 5e-4)
-    # what the network is told is exactly LD3's input, 1000 (t - 1/T)
-    assert np.allclose(STABLE.t_of_s(schedule.told).numpy(), 1000 * (told[:-1] - 0.001), atol=1e-3)
+    assert close(schedule.levels, ld3_levels(times), 5e-4) and close(schedule.conditioning, ld3_levels(conditioning)[:-1], 5e-4)
+    # the time of a conditioning level is exactly LD3's input, 1000 (t - 1/T)
+    assert np.allclose(STABLE.t_of_s(schedule.conditioning).numpy(), 1000 * (conditioning[:-1] - 0.001), atol=1e-3)
 
 
 def test_interpolations_differ_as_the_module_says():
@@ -105,8 +105,8 @@ def test_interpolations_differ_as_the_module_says():
 
 
 def test_ld3s_times_on_continuous_paths_are_the_paths_own(tmp_path):
-    times, told = ld3_times(1.0, 1e-3, 5, seed=1)
-    torch.save(snapshot(times, told), tmp_path / "best_v2.pt")
+    times, conditioning = ld3_times(1.0, 1e-3, 5, seed=1)
+    torch.save(snapshot(times, conditioning), tmp_path / "best_v2.pt")
     (schedule,) = read_schedule(tmp_path / "best_v2.pt", None, VPLinear())
     log_alpha = -0.25 * times**2 * 19.9 - 0.05 * times
     assert close(schedule.levels, np.sqrt(np.exp(-2 * log_alpha) - 1), 1e-5)
@@ -120,7 +120,7 @@ def test_ld3s_times_on_continuous_paths_are_the_paths_own(tmp_path):
 def test_ld3s_times_of_training_are_a_tensor_alone(tmp_path):
     torch.save(snapshot([80.0, 3.0, 0.002], [80.0, 2.5, 0.002])["best_t_steps"], tmp_path / "t_steps.pt")
     (schedule,) = read_schedule(tmp_path / "t_steps.pt", None, VE())
-    assert close(schedule.levels, [80, 3, 0.002], 1e-6) and close(schedule.told, [80, 2.5], 1e-6)
+    assert close(schedule.levels, [80, 3, 0.002], 1e-6) and close(schedule.conditioning, [80, 2.5], 1e-6)
 
 
 def test_parameters_in_ld3s_files_do_no_harm(tmp_path):
@@ -184,20 +184,20 @@ def test_damaged_files_of_torch_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("times", "told", "path", "message"),
+    ("times", "conditioning", "path", "message"),
     [
         ([80.0, 3.0, 5.0], [80.0, 3.0, 5.0], VE(), "noise levels must decrease strictly"),
         ([0.002, 3.0, 80.0], [0.002, 3.0, 80.0], VE(), "noise levels must decrease strictly"),
         ([1.0, np.nan, 0.1], [1.0, 0.5, 0.1], STABLE, "not a finite number"),
         ([1.0, 0.5, 0.1], [1.0, np.nan, 0.1], STABLE, "not a finite number"),
         ([80.0, 0.5, 0.1], [80.0, np.inf, 0.1], VE(), "not a finite number"),
-        ([80.0, 0.5, 0.1], [80.0, -0.5, 0.1], VE(), "told must be > 0"),
+        ([80.0, 0.5, 0.1], [80.0, -0.5, 0.1], VE(), "the conditioning levels must be > 0"),
         ([1.0, 0.5, 0.0005], [1.0, 0.5, 0.0005], STABLE, r"the time -0\.5 is beyond the path, whose times go from 0 to 999"),
         ([1.0, 0.5, -0.1], [1.0, 0.5, -0.1], VPLinear(), r"the time -0\.1 is beyond the path, whose times go from 0 to 1"),
     ],
 )
-def test_impossible_times_of_ld3_are_refused(tmp_path, times, told, path, message):
-    torch.save(snapshot(times, told), tmp_path / "best_v2.pt")
+def test_impossible_times_of_ld3_are_refused(tmp_path, times, conditioning, path, message):
+    torch.save(snapshot(times, conditioning), tmp_path / "best_v2.pt")
     with pytest.raises(S4SError, match=rf"best_v2\.pt: .*{message}"):
         read_schedule(tmp_path / "best_v2.pt", None, path)
 
@@ -212,7 +212,7 @@ def test_gits_record_gives_levels_and_their_coefficient(tmp_path):
     schedules = read_schedule(written(tmp_path, record, "dp_record.txt"), None, STABLE)
     assert [schedule.name.split("-")[-1] for schedule in schedules] == ["0.8", "0.8", "1.15"]
     for schedule, row in zip(schedules, [SD_GITS, SD_GITS[::2], SD_GITS], strict=True):
-        assert schedule.told is None and close(schedule.levels, row, 1e-5 if row[-1] != 0.0292 else 2e-3)
+        assert schedule.conditioning is None and close(schedule.levels, row, 1e-5 if row[-1] != 0.0292 else 2e-3)
         assert schedule.levels[[0, -1]].tolist() == pytest.approx([TABLE[-1], TABLE[0]], rel=1e-12)
 
 
@@ -232,7 +232,7 @@ def test_gits_record_gives_levels_and_their_coefficient(tmp_path):
 def test_levels_may_be_pasted_as_programs_print_them(tmp_path, text, form):
     for path in (VPLinear(), VE()):
         (schedule,) = read_schedule(written(tmp_path, text), form, path)
-        assert schedule.levels.tolist() == GITS[0] and schedule.told is None
+        assert schedule.levels.tolist() == GITS[0] and schedule.conditioning is None
 
 
 def test_several_lists_give_several_schedules_in_their_order(tmp_path):
@@ -330,8 +330,8 @@ def test_times_and_levels_of_a_path_give_the_same(tmp_path, kind):
 )
 def test_a_form_that_is_not_given_is_guessed(tmp_path, row, path, as_form):
     file = written(tmp_path, row, "schedule.json")
-    (guessed,), (told) = read_schedule(file, None, path), read_schedule(file, as_form, path)
-    assert torch.equal(guessed.levels, told[0].levels)
+    (guessed,), (stated) = read_schedule(file, None, path), read_schedule(file, as_form, path)
+    assert torch.equal(guessed.levels, stated[0].levels)
 
 
 @pytest.mark.parametrize("row", [[10, 5, 1], [700.0, 54.5, 15.886, 0.002]], ids=str)

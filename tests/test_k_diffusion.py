@@ -15,7 +15,7 @@ LEVELS = torch.tensor([20.0, 6.0, 2.0, 0.7, 0.05], dtype=torch.float64)
 MODEL = MixtureDenoiser(torch.tensor([[1.0, -1.0], [-0.5, 2.0]]).double(), torch.tensor([0.4, 0.6]).double(), std=0.3)
 
 
-def told_otherwise(levels):
+def other_conditioning(levels):
     tableau = s4s.solver("unipc", levels, order=3)
     return replace(tableau, eval_levels=tableau.eval_levels * torch.tensor([0.9, 1.1, 1.0, 0.95]).double(), kappa=0.8)
 
@@ -24,7 +24,7 @@ TABLEAUX = {
     "dpmpp": lambda levels: s4s.solver("dpmpp", levels, order=3),
     "heun": lambda levels: s4s.solver("heun", levels),
     "to zero": lambda levels: s4s.solver("unipc", torch.cat([levels, levels.new_zeros(1)]), order=2),
-    "told otherwise": told_otherwise,
+    "other conditioning": other_conditioning,
 }
 
 
@@ -58,8 +58,8 @@ def test_samples_are_ours(tmp_path, make, flow):
     )
     expected = s4s.sampling.run(lambda y, s, _: MODEL(y, s) + 0.25, y, tableau)
     assert torch.allclose(found, expected * factors[-1], rtol=1e-9, atol=1e-12)
-    told = tableau.eval_levels / (1 + tableau.eval_levels) if flow else tableau.eval_levels
-    assert calls == pytest.approx(told.tolist())
+    times = tableau.eval_levels / (1 + tableau.eval_levels) if flow else tableau.eval_levels
+    assert calls == pytest.approx(times.tolist())
     assert [info["i"] for info in seen] == list(range(tableau.nfe))
     assert torch.equal(torch.stack([info["sigma"] for info in seen]), sigmas[:-1])
     assert torch.allclose(seen[0]["x"], y * factors[0]) and all("denoised" in info for info in seen)
@@ -84,20 +84,20 @@ def test_half_precision_holds_states_of_high_levels():
 
 @pytest.mark.parametrize("flow", [False, True])
 def test_single_precision_costs_no_more_than_its_rounding(flow):
-    tableau = TABLEAUX["told otherwise"](LEVELS)
+    tableau = TABLEAUX["other conditioning"](LEVELS)
     factors = 1 / (1 + LEVELS) if flow else torch.ones_like(LEVELS)
     x, outputs = (start(tableau) * factors[0]).float(), []
     arguments = {"tableau": tableau, "flow": flow, "disable": True}
     found = sample_s4s(wrapped(flow), x, sigmas_of(tableau, flow), {"shift": 0.0}, outputs.append, **arguments)
     assert torch.allclose(found.double(), s4s.sample(MODEL, start(tableau), tableau) * factors[-1], atol=1e-5)
-    told = tableau.eval_levels[0] / (1 + tableau.eval_levels[0]) if flow else tableau.eval_levels[0]
+    time = tableau.eval_levels[0] / (1 + tableau.eval_levels[0]) if flow else tableau.eval_levels[0]
     scaled = outputs[0]["x"] * 0.8 * ((1 + LEVELS[0]) / (1 + tableau.eval_levels[0]) if flow else 1)
-    assert torch.allclose(outputs[0]["denoised"], wrapped(flow)(scaled, told.expand(5).to(scaled.dtype), shift=0.0), atol=1e-5)
+    assert torch.allclose(outputs[0]["denoised"], wrapped(flow)(scaled, time.expand(5).to(scaled.dtype), shift=0.0), atol=1e-5)
 
 
 @pytest.mark.parametrize("flow", [False, True])
 def test_the_last_sigmas_begin_in_the_middle(flow):
-    tableau = TABLEAUX["told otherwise"](LEVELS)
+    tableau = TABLEAUX["other conditioning"](LEVELS)
     y = start(tableau) / 10
     factors = 1 / (1 + LEVELS) if flow else torch.ones_like(LEVELS)
     sigmas = sigmas_of(tableau, flow)[2:]
@@ -108,7 +108,7 @@ def test_the_last_sigmas_begin_in_the_middle(flow):
 
 def test_sigmas_may_be_rounded():
     """The noise is then brought to the solver's own level."""
-    tableau = TABLEAUX["told otherwise"](LEVELS)
+    tableau = TABLEAUX["other conditioning"](LEVELS)
     sigmas, noise = sigmas_of(tableau) * 1.0005, start(tableau) / LEVELS[0]
     found = sample_s4s(wrapped(False), noise * sigmas[0].double(), sigmas, {"shift": 0.0}, tableau=tableau, disable=True)
     assert torch.allclose(found, s4s.sample(MODEL, noise * LEVELS[0], tableau), rtol=1e-6)

@@ -443,10 +443,10 @@ def test_optimised_levels_have_a_smaller_bound_than_both_starts(model, nfe, expo
 
 def test_dmn_takes_exponent_2_and_logsnr_unless_told():
     model = Zero(20.0, 0.05)
-    told = s4s.levels("dmn", 3, model, exponent=2, initial="logsnr")
-    assert torch.equal(s4s.levels("dmn", 3, model), told)
-    assert torch.equal(s4s.levels("dmn", 4, model, to_zero=True)[:-1], told)
-    assert not torch.allclose(s4s.levels("dmn", 3, model, exponent=1), told, rtol=1e-3)
+    stated = s4s.levels("dmn", 3, model, exponent=2, initial="logsnr")
+    assert torch.equal(s4s.levels("dmn", 3, model), stated)
+    assert torch.equal(s4s.levels("dmn", 4, model, to_zero=True)[:-1], stated)
+    assert not torch.allclose(s4s.levels("dmn", 3, model, exponent=1), stated, rtol=1e-3)
 
 
 @pytest.mark.filterwarnings("error")

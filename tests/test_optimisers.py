@@ -12,7 +12,7 @@ from benchmarks.peak_memory import PeakMemory
 from s4s import FitSettings, S4SError, fit
 from s4s.learning.families import FAMILIES, make_family
 from s4s.learning.losses import l1, l2, make_distance
-from s4s.learning.objective import Objective, Place
+from s4s.learning.objective import Objective, Replica
 from s4s.learning.parameters import Parameters
 from s4s.learning.relaxed import RelaxedNoise
 from s4s.learning.tangents import FORWARD_COST, Counter, run_with_tangents
@@ -62,7 +62,7 @@ def all_states(denoiser, y, tableau):
 @pytest.mark.parametrize(("mode", "tolerance"), [("differences", 1e-2), ("forward", 1e-8)])
 @pytest.mark.parametrize(("family", "options", "kind", "solver_options"), CASES)
 def test_tangents_of_a_run_are_its_finite_differences(mixture, family, options, kind, solver_options, mode, tolerance):
-    """Of all nodes, by weights, schedule, told levels and kappa, away from the start."""
+    """Of all nodes, by weights, schedule, conditioning levels and kappa, away from the initialisation."""
     made = make(mixture, family, options, kind, solver_options)
     values, y = small(made.size, 1), initial_noise(mixture, sample_seeds("train", 5))
     counter = Counter()
@@ -118,9 +118,9 @@ def test_weights_of_late_rows_cost_less(mixture):
     assert len(lin.A) == 15 and counter.evaluations == 5 + (1 + 3 + 6 + 10)
 
 
-def objective(denoiser, pairs, distance, weight=0.0, places=1, rows=4096):
+def objective(denoiser, pairs, distance, weight=0.0, replicas=1, rows=4096):
     path = TeacherPath(pairs.train, pairs.levels) if weight else None
-    return Objective([Place(denoiser, distance)] * places, pairs.train, rows, Counter(), path, weight)
+    return Objective([Replica(denoiser, distance)] * replicas, pairs.train, rows, Counter(), path, weight)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.7])
@@ -132,7 +132,7 @@ def test_normal_equations_have_the_gradient_of_the_distance(mixture, mixture_pat
     learning = objective(mixture, mixture_paths, distance, weight)
     lin = made.linearise(values, torch.arange(made.size))
     equations = learning.normal_equations(lin, learning.y_T[rows], rows, "forward")
-    slopes = learning.gradients(made, values, learning.y_T[rows], rows, by_start=False, recompute=False)
+    slopes = learning.gradients(made, values, learning.y_T[rows], rows, by_noise=False, recompute=False)
     assert torch.allclose(equations.distances, slopes.distances, rtol=1e-6)
     assert (equations.gradient - slopes.by_values).norm() <= tolerance * slopes.by_values.norm()
     assert torch.linalg.eigvalsh(equations.matrix).min() >= -1e-9 * equations.matrix.diagonal().max()
@@ -155,7 +155,7 @@ def test_normal_equations_have_the_gradient_of_a_network_distance(digits, digits
         digits.network.to(memory_format=torch.contiguous_format)
     learning = objective(digits, digits_pairs, distance)
     equations = learning.normal_equations(made.linearise(made.zeros(), torch.arange(made.size)), learning.y_T[rows], rows, mode)
-    slopes = learning.gradients(made, made.zeros(), learning.y_T[rows], rows, by_start=False, recompute=False)
+    slopes = learning.gradients(made, made.zeros(), learning.y_T[rows], rows, by_noise=False, recompute=False)
     assert (equations.gradient - slopes.by_values).norm() <= 0.05 * slopes.by_values.norm()
 
 
@@ -198,7 +198,7 @@ def test_gradients_are_those_of_the_distance_by_parameters_and_start(mixture, mi
     made = make(mixture)
     learning, rows, step = objective(mixture, mixture_paths, l2, weight), torch.arange(3), 1e-6
     values, y = small(made.size, 1), learning.y_T[rows]
-    found = learning.gradients(made, values, y, rows, by_start=True, recompute=False)
+    found = learning.gradients(made, values, y, rows, by_noise=True, recompute=False)
 
     def distances(values, y):
         return learning.distances(made.tableau(values).detach(), y, rows)
@@ -209,21 +209,21 @@ def test_gradients_are_those_of_the_distance_by_parameters_and_start(mixture, mi
         assert torch.isclose(found.by_values[k], measured, rtol=1e-4, atol=1e-6), k
     for k, unit in enumerate(torch.eye(2, dtype=DOUBLE)):
         measured = (distances(values, y + 1e-4 * unit) - distances(values, y - 1e-4 * unit)) / 2e-4
-        assert torch.allclose(found.by_start[:, k], measured, rtol=1e-3, atol=1e-6)
+        assert torch.allclose(found.by_noise[:, k], measured, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("distance", [l1, l2], ids=["l1", "l2"])
 @pytest.mark.parametrize("rows", [1, 3, 7])
-def test_what_an_objective_finds_does_not_depend_on_rows_at_a_time_or_places(mixture, mixture_paths, rows, distance):
+def test_what_an_objective_finds_does_not_depend_on_rows_at_a_time_or_replicas(mixture, mixture_paths, rows, distance):
     made, chosen = make(mixture), torch.arange(7)
     lin = made.linearise(made.zeros(), torch.arange(made.size))
-    for places in (1, 2, 3):
-        one, other = (objective(mixture, mixture_paths, distance, 0.5, *more) for more in ((), (places, rows)))
+    for replicas in (1, 2, 3):
+        one, other = (objective(mixture, mixture_paths, distance, 0.5, *more) for more in ((), (replicas, rows)))
         found = [
             (
                 o.distances(lin.tableau, o.y_T[chosen], chosen),
                 *o.normal_equations(lin, o.y_T[chosen], chosen, "forward"),
-                *o.gradients(made, made.zeros(), o.y_T[chosen], chosen, by_start=True, recompute=False),
+                *o.gradients(made, made.zeros(), o.y_T[chosen], chosen, by_noise=True, recompute=False),
             )
             for o in (one, other)
         ]
@@ -298,7 +298,7 @@ def peak_of_a_gradient(denoiser, pairs, nfe, recompute):
     made = make(denoiser, nfe=nfe, grid="edm")
     learning, rows = objective(denoiser, pairs, l2), torch.arange(8)
     with PeakMemory() as memory:
-        learning.gradients(made, made.zeros(), learning.y_T[rows], rows, by_start=False, recompute=recompute)
+        learning.gradients(made, made.zeros(), learning.y_T[rows], rows, by_noise=False, recompute=recompute)
     return memory.bytes
 
 
@@ -317,7 +317,7 @@ def test_a_gradient_is_the_same_if_activations_are_computed_again(digits, digits
     for recompute in (False, True):
         counting = CountingDenoiser(digits)
         learning = objective(counting, digits_pairs, l2)
-        found.append(learning.gradients(made, made.zeros(), learning.y_T[rows], rows, by_start=True, recompute=recompute))
+        found.append(learning.gradients(made, made.zeros(), learning.y_T[rows], rows, by_noise=True, recompute=recompute))
         counts.append((counting.rows, learning.counter.evaluations))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     assert counts == [(16, 48), (32, 64)], "one more forward pass is made, and counted"

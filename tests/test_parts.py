@@ -100,11 +100,11 @@ def test_an_interrupted_file_goes_on_where_it_was(tmp_path, monkeypatch, change)
         part.write_bytes(part.read_bytes()[:-50])
     if change == "seeds":
         seeds = seeds + np.uint64(10)
-    told = []
+    finished = []
     write_resumable(
-        path, "samples", {"test~0": seeds}, make, 10, {"model": "m"}, "b" if change == "identity" else "a", told.append
+        path, "samples", {"test~0": seeds}, make, 10, {"model": "m"}, "b" if change == "identity" else "a", finished.append
     )
-    assert sum(calls) == {"nothing": 45, "identity": 95, "damaged": 55, "seeds": 95}[change] == 95 - sum(told)
+    assert sum(calls) == {"nothing": 45, "identity": 95, "damaged": 55, "seeds": 95}[change] == 95 - sum(finished)
     kept = read_split(path, "samples", "test~0")
     assert (kept.seeds == seeds).all() and (kept.y_0[:, 0] == seeds * 0.5).all()
     assert [entry.name for entry in tmp_path.iterdir()] == ["samples.h5"]

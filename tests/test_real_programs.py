@@ -92,7 +92,7 @@ def k_diffusion(tmp_path_factory):
 
 def wrapped(k_diffusion, prediction):
     """k-diffusion's wrapper of the same network, and what it is called with."""
-    if prediction == "edm":  # whose network is told sigma itself
+    if prediction == "edm":  # whose network is given sigma itself
         inner = torch.nn.Module()
         network = Network()
         inner.forward = lambda x, sigma: network(x, sigma.log() / 4)
@@ -171,7 +171,7 @@ def comfyui_cases():
         for name, make in TABLEAUX.items():
             tableau = make(ABOVE if prediction == "cosmos" else LEVELS).with_meta(**made_for(ours(prediction)))
             if prediction in ("epsilon", "v_prediction"):
-                if name == "told otherwise":
+                if name == "other conditioning":
                     yield f"{prediction} {name}, at times between", (prediction, tableau, 0)
                 tableau = replace(tableau, eval_levels=VP.s_of_t(VP.t_of_s(tableau.eval_levels).round()))
             yield f"{prediction} {name}", (prediction, tableau, 0)

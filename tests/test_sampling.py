@@ -55,7 +55,7 @@ def test_samples_do_not_depend_on_the_batch_size(digits):
 
 
 def test_run_computes_the_rows(mixture):
-    """A dense random tableau with kappa and told levels, against the definition written out."""
+    """A dense random tableau with kappa and conditioning levels, against the definition written out."""
     for seed in range(5):
         tableau = random_tableau(4, seed)
         y = [torch.randn(3, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)]

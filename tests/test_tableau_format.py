@@ -23,7 +23,7 @@ def mixture():
     return MixtureDenoiser(means, torch.tensor([0.4, 0.6], dtype=torch.float64), std=0.3)
 
 
-def told_otherwise():
+def other_conditioning():
     tableau = s4s.solver("unipc", LEVELS, order=3)
     factors = torch.tensor([0.9, 1.1, 1.0, 0.95], dtype=torch.float64)
     return replace(tableau, eval_levels=tableau.eval_levels * factors, kappa=0.8)
@@ -33,7 +33,7 @@ TABLEAUX = {
     "ddim": lambda: s4s.solver("ddim", LEVELS),
     "heun": lambda: s4s.solver("heun", LEVELS),
     "to zero": lambda: s4s.solver("dpmpp", torch.cat([LEVELS, LEVELS.new_zeros(1)]), order=3),
-    "told otherwise": told_otherwise,
+    "other conditioning": other_conditioning,
 }
 
 

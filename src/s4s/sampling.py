@@ -21,7 +21,7 @@ Callback = Callable[[int, Tensor, Tensor], None]
 
 
 def initial_noise(denoiser: Denoiser, seeds: Sequence[int] | np.ndarray, level: float | None = None) -> Tensor:
-    """Starting states y_T = level times unit noise, [len(seeds), *shape]; row i depends on seeds[i] alone.
+    """Initial noise y_T: the level times unit noise, [len(seeds), *shape]; row i depends on seeds[i] alone.
 
     The level is that of the solver's first node, by default s_max.
 
@@ -107,7 +107,7 @@ def sample(
     """Sample without gradients, in batches of at most `batch_size` rows.
 
     Args:
-        y_T: starting states at level tableau.levels[0], [B, *shape].
+        y_T: initial noise at level tableau.levels[0], [B, *shape].
         condition: passed to the denoiser, [B, ...].
         callback: see `run`; called for each batch.
         show_progress: draw a progress bar over the evaluations of rows, or go on with one.

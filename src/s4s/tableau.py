@@ -31,7 +31,7 @@ from s4s.files.json_file import JsonFile
 
 
 class ReducedForm(NamedTuple):
-    """Every node in terms of the start alone: y_n = a[n] y_0 + sum_j b[n,j] D_j; a [N+1], b [N+1, N]."""
+    """Every node in terms of the initial noise and the outputs: y_n = a[n] y_0 + sum_j b[n,j] D_j; a [N+1], b [N+1, N]."""
 
     a: Tensor
     b: Tensor
@@ -44,7 +44,7 @@ class Tableau:
     Args:
         levels: the schedule s_0 > ... > s_N >= 0, [N+1].
         A, B: weights of the earlier states and denoiser outputs, lower triangular, [N, N].
-        eval_levels: the levels that the network is told, [N], > 0; by default those of the schedule.
+        eval_levels: the conditioning levels, at which the denoiser is evaluated, [N], > 0; by default those of the schedule.
         kappa: factor on y_0 in the first evaluation (an analytic first step has kappa < 1); may carry a gradient.
         meta: where the numbers come from; plain JSON values.
     Raises:
@@ -186,7 +186,9 @@ class TableauFile(JsonFile):
     levels: list[Level] = Field(
         min_length=2, description="noise levels s_0 > ... > s_N of the nodes, sigma/alpha (EDM's sigma)"
     )
-    eval_levels: list[Positive] = Field(min_length=1, description="levels that the network is told at nodes 0 ... N-1")
+    eval_levels: list[Positive] = Field(
+        min_length=1, description="conditioning levels, at which the denoiser is evaluated, of nodes 0 ... N-1"
+    )
     kappa: Positive = Field(description="factor on y_0 in the first evaluation")
     A: list[list[FiniteFloat]] = Field(min_length=1, description="row n: weights of y_0 ... y_n in y_{n+1}")
     B: list[list[FiniteFloat]] = Field(min_length=1, description="row n: weights of D_0 ... D_n in y_{n+1}")

@@ -162,7 +162,7 @@ OF_TEXT = {
     "stable_diffusion": stable_diffusion,
     "stable_diffusion_xl": stable_diffusion_xl,
     "stable_diffusion_3": stable_diffusion_3,
-    "pixart_alpha": partial(pixart, "PixArtAlphaPipeline", sample_size=128, patch_size=16),  # at 128 it is told sizes
+    "pixart_alpha": partial(pixart, "PixArtAlphaPipeline", sample_size=128, patch_size=16),  # at 128 it is given sizes
     "pixart_sigma": partial(pixart, "PixArtSigmaPipeline", sample_size=8, patch_size=2),
 }
 KINDS = (*OF_TEXT, "pixel_pipeline", "classes", "flow_transformer", "learned_variance")

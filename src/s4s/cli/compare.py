@@ -23,8 +23,8 @@ def compare(
 ) -> None:
     """Say whether two files are the same solver; the exit code is 0 if so, 1 if not, 2 if one cannot be read.
 
-    Two solvers are the same when their noise levels, the levels that the network is told and their reduced forms (each state
-    from the start and the outputs alone) are, whatever their tables look like. The differences are the largest ones, levels
+    Two solvers are the same when their noise levels, their conditioning levels and their reduced forms (each state from the
+    initial noise and the outputs alone) are, whatever their tables look like. The differences are the largest ones, levels
     relative, weights absolute.
 
     Example: `s4s compare a/nfe~5.json b/nfe~5.json --tolerance 1e-6`
@@ -37,7 +37,7 @@ def compare(
     if one.nfe != other.nfe:
         raise S4SError(f"{first} has {one.nfe} evaluations and {second} has {other.nfe}; compare solvers with as many")
     for name, difference in differences(one, other).items():
-        print(f"{name:<14} {difference:.3g}")
+        print(f"{name:<19} {difference:.3g}")
     same = one.same_as(other, tolerance)
     print("the same solver" if same else "two different solvers")
     if not same:
@@ -55,7 +55,7 @@ def differences(one: Tableau, other: Tableau) -> dict[str, float]:
     scale = torch.where(one.levels > 0, one.levels, 1.0)
     return {
         "levels": largest((other.levels - one.levels) / scale),
-        "told levels": largest((other.eval_levels - one.eval_levels) / one.eval_levels),
+        "conditioning levels": largest((other.eval_levels - one.eval_levels) / one.eval_levels),
         "first input": abs(float(other.kappa) - float(one.kappa)),
         "weight of y_0": largest(other_a - a),
         "weights of D": largest(other_b - b),

@@ -58,13 +58,13 @@ def convert(
                 f"{outline.s_max:.6g} to {outline.s_min:.6g}{times}; take a schedule for it, or set s_max in its YAML file"
             )
         tableau = make(solver, entry.levels, start=outline.s_max, path=outline.path, **options)
-        if entry.told is not None:
+        if entry.conditioning is not None:
             if not torch.allclose(tableau.eval_levels, tableau.levels[:-1], rtol=1e-6):
                 raise S4SError(
-                    f"{schedule} has a second list, what the network is told at each level, but {solver} evaluates between "
+                    f"{schedule} has a second list, conditioning levels, but {solver} evaluates between "
                     "levels too; take a solver with one evaluation a level, such as dpmpp or unipc"
                 )
-            tableau = replace(tableau, eval_levels=entry.told)
+            tableau = replace(tableau, eval_levels=entry.conditioning)
         if tableau.nfe in tableaux:
             choose = f"--pick one of {names}" if names else f"keep one of them, or {NAMED} and --pick one"
             raise S4SError(f"{schedule}: several lists with {tableau.nfe} evaluations; {choose}")

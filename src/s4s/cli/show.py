@@ -23,12 +23,14 @@ PLOTS = (".pdf", ".png", ".svg")
 
 def show(
     tableau: Annotated[Path, typer.Argument(help="The solver's file, such as results/tableaux/digits/joint/nfe~5.json.")],
-    reduced: Annotated[bool, typer.Option("--reduced", help="Each state from the start and the outputs alone.")] = False,
+    reduced: Annotated[
+        bool, typer.Option("--reduced", help="Each state from the initial noise and the outputs alone.")
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw levels and reduced form too: a .pdf, .png or .svg file.")] = None,
 ) -> None:
     """Print a solver: what it was made for, its noise levels, and its weights.
 
-    A row is a state: its noise level, the level that the network is told there, and the weights of the states y and outputs D
+    A row is a state: its noise level, its conditioning level, and the weights of the states y and outputs D
     that it is made of. With **--reduced** earlier states are eliminated; two solvers with the same levels and reduced form
     compute the same thing.
 
@@ -60,7 +62,7 @@ def facts(solver: Tableau) -> dict[str, str]:
     found = {
         "evaluations": str(solver.nfe),
         "levels": f"{float(solver.levels[0]):.6g} to {float(solver.levels[-1]):.6g}",
-        "first input": "" if float(solver.kappa) == 1 else f"{float(solver.kappa):.6g} times the start",
+        "first input": "" if float(solver.kappa) == 1 else f"{float(solver.kappa):.6g} times the initial noise",
         "solver": str(meta.get("token", meta.get("solver", ""))),
         "model": str(meta.get("model", "")),
         "network": network,
@@ -75,13 +77,13 @@ def facts(solver: Tableau) -> dict[str, str]:
 
 
 def tables(solver: Tableau, reduced: bool, width: int) -> list[Table]:
-    """The levels, and the weights of earlier states (reduced: of the start) and of outputs; row n makes state n.
+    """The levels, and the weights of earlier states (reduced: of the initial noise) and of outputs; row n makes state n.
 
     Weights that do not fit into `width` characters beside each other go into further tables.
     """
     if reduced:
         a, b = solver.reduced()
-        blocks = [("weight of the start", "y", a[:, None].tolist()), ("weights of outputs", "D", b.tolist())]
+        blocks = [("weight of the initial noise", "y", a[:, None].tolist()), ("weights of outputs", "D", b.tolist())]
     else:
         empty = [[0.0] * solver.nfe]
         blocks = [
@@ -89,8 +91,8 @@ def tables(solver: Tableau, reduced: bool, width: int) -> list[Table]:
             ("weights of outputs", "D", empty + solver.B.tolist()),
         ]
     states = [f"y_{n}" for n in range(solver.nfe + 1)]
-    told = [f"{level:.5g}" for level in solver.eval_levels.tolist()] + ["-"]
-    named = {"state": states, "level": [f"{level:.5g}" for level in solver.levels.tolist()], "told": told}
+    conditioning = [f"{level:.5g}" for level in solver.eval_levels.tolist()] + ["-"]
+    named = {"state": states, "level": [f"{level:.5g}" for level in solver.levels.tolist()], "conditioning": conditioning}
     made = [_table("noise levels", named)]
     for title, letter, numbers in blocks:
         weights = {f"{letter}_{j}": [_weight(row[j]) for row in numbers] for j in range(len(numbers[0]))}

@@ -47,7 +47,7 @@ def card(tableaux: Mapping[int, Tableau], use: str, licence: str, scores: str | 
                 "evaluations",
                 "teacher",
                 "pairs to learn from and to validate on",
-                "validation error",
+                "validation loss",
                 "cost of the fit",
                 "digest",
             ],
@@ -108,8 +108,8 @@ def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau])
         raise S4SError(f"{file}: no scores of solver {token} on model {model} for {listed(tableaux)} evaluations")
     words = (
         "Mean ± standard deviation over {n_seeds} sampling seeds of {n_samples} samples. The Fréchet distance is on the "
-        "features of {features}; the global error is the root-mean-square difference from the teacher's end point for the same "
-        "noise. Both are lower for better solvers."
+        "features of {features}; the global error is the root-mean-square difference from the teacher's final sample for the "
+        "same initial noise. Both are lower for better solvers."
     ).format(**about[0])
     return [words, _table(["evaluations", "Fréchet distance", "global error"], found)]
 

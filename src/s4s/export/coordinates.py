@@ -29,7 +29,7 @@ class Coordinates(NamedTuple):
 
     Attributes:
         factors: of a noise level.
-        at_time: what clean samples and unit noise are multiplied by to be fed at a time that the network is told.
+        at_time: what clean samples and unit noise are multiplied by to be fed at one of the network's times.
         s_min, s_max: the levels of its first and its last time.
         parametrisation: plain values, as in Denoiser.parametrisation.
     """
@@ -42,7 +42,7 @@ class Coordinates(NamedTuple):
 
 
 def on_path(path: VPDiscrete | FlowMatching, prediction: str, flow_times: int = 1000) -> Coordinates:
-    """Of a network on a Gaussian path that predicts `prediction`; one for flow matching is told `flow_times` times t.
+    """Of a network on a Gaussian path that predicts `prediction`; one for flow matching is given `flow_times` times t.
 
     Raises:
         S4SError: if networks on this path do not predict that.
@@ -88,7 +88,7 @@ def _flow_at_time(unit: float, time: float) -> tuple[float, float]:
 
 
 def preconditioned(sigma_data: float) -> Coordinates:
-    """Of a raw network F with EDM's preconditioning (Karras et al. 2022, arXiv 2206.00364, table 1), told ln(s)/4."""
+    """Of a raw network F with EDM's preconditioning (Karras et al. 2022, arXiv 2206.00364, table 1), given ln(s)/4."""
     scales = EDMPreconditioning(sigma_data)
     factors = partial(_preconditioned, scales)
     return Coordinates(factors, partial(_preconditioned_at_time, factors), 0.0, math.inf, scales.description())

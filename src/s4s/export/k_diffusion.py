@@ -69,8 +69,8 @@ def sample_s4s(
     x = x.to(torch.promote_types(dtype, torch.float32))  # y = x/alpha may be beyond what half precision holds
 
     def denoiser(y: Tensor, s: Any, condition: None) -> Tensor:
-        told: Any = FLOW.t_of_s(s) if flow else s
-        denoised = model((y * alpha(s)).to(dtype), y.new_full((len(y),), told, dtype=dtype), **extra)
+        time: Any = FLOW.t_of_s(s) if flow else s
+        denoised = model((y * alpha(s)).to(dtype), y.new_full((len(y),), time, dtype=dtype), **extra)
         return denoised.to(torch.promote_types(denoised.dtype, y.dtype))
 
     if not begin:  # noise of the solver's own level, of which sigmas may be a rounding

@@ -12,11 +12,11 @@ from s4s.tableau import ReducedForm, Tableau
 
 
 class NetworkRun:
-    """One run. The input of node n is x_n = kappa_n alpha_n y_n (kappa_n is 1 but for the first node); it ends with y_N itself.
+    """One run. The input of node n is x_n = kappa_n alpha_n y_n (kappa_n is 1 but for the first); it ends with y_N itself.
 
     Attributes:
-        times: what the network is told at each node, [N].
-        start: what unit noise is multiplied by to be the first input.
+        times: the network's time at each node, [N].
+        noise_scale: what unit noise is multiplied by to be the first input.
     """
 
     def __init__(self, tableau: Tableau, coordinates: Coordinates):
@@ -25,7 +25,7 @@ class NetworkRun:
         self.times = [node.time for node in self.nodes]
         self.scales = [node.scale for node in self.nodes]
         self.scales[0] *= float(tableau.kappa)
-        self.start = self.scales[0] * self.levels[0]
+        self.noise_scale = self.scales[0] * self.levels[0]
         self.restart()
 
     def restart(self) -> None:
@@ -44,8 +44,8 @@ class NetworkRun:
 
     def noised(self, clean: Tensor, noise: Tensor, n: int) -> Tensor:
         """The input of node n of a run from `noise` on a network whose denoised state is `clean` at every node."""
-        start, outputs = self._reduced.a[n].item(), self._reduced.b[n].sum().item()
-        return (clean * (start + outputs) + noise * (start * self.levels[0])) * self.scales[n]
+        initial, outputs = self._reduced.a[n].item(), self._reduced.b[n].sum().item()
+        return (clean * (initial + outputs) + noise * (initial * self.levels[0])) * self.scales[n]
 
     @cached_property
     def _reduced(self) -> ReducedForm:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from s4s.errors import S4SError
 from s4s.export.collection import Source, pick, read_tableaux, restarted
 from s4s.export.coordinates import on_path, preconditioned
+from s4s.export.custom_timesteps import check_custom
 from s4s.export.foreign_config import config_of_tableau, path_of_betas, translated
-from s4s.export.given_levels import check_given
+from s4s.export.initial_noise_scale import Attachment, InitialNoiseScale
 from s4s.export.network_run import NetworkRun
-from s4s.export.starting_noise import Attachment, StartingNoise
 from s4s.models.paths import FlowMatching
 from s4s.models.pipelines.scheduler_config import known_kind
 from s4s.models.provenance import check
@@ -42,7 +42,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         tableaux: solvers in their JSON form, one for each number of steps; `from_tableau` reads files.
         path_type: "vp" (its noise schedule given by betas), "flow" (rectified flow) or "edm" (a raw network with
             EDM's preconditioning).
-        num_train_timesteps: as in diffusers' schedulers; for flow matching what the network is told at t = 1.
+        num_train_timesteps: as in diffusers' schedulers; for flow matching the network's time at t = 1.
         beta_start, beta_end, beta_schedule, trained_betas: of path "vp", as in diffusers' schedulers.
         prediction_type: "epsilon", "v_prediction" or "sample"; with path "flow" "flow_prediction" or "sample".
         sigma_data: of path "edm".
@@ -90,7 +90,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         self._run: NetworkRun | None = None
         self._begin_index: int | None = None
         self._step_index: int | None = None
-        self._noise = StartingNoise()
+        self._noise = InitialNoiseScale()
 
     @classmethod
     def from_tableau(
@@ -129,9 +129,9 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
 
     @property
     def init_noise_sigma(self) -> float:
-        """What unit noise is multiplied by to start from. With several solvers it depends on set_timesteps."""
+        """What unit noise is multiplied by for the first input. With several solvers it depends on set_timesteps."""
         run = self._run or NetworkRun(self._solver(next(iter(self.tableaux), 0)), self.coordinates)
-        return self._noise.tell(run.start)
+        return self._noise.announce(run.noise_scale)
 
     @property
     def begin_index(self) -> int | None:
@@ -179,9 +179,9 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         if timesteps is not None:  # pipelines may cut them to whole numbers
             rounding = 1e-3 * self.num_train_timesteps if flow else 1.0 if self.path_type == "vp" else 0.0
             first = float(self.num_train_timesteps) if flow else None
-            check_given("timesteps", timesteps, own_times.tolist(), rounding, first, 1.0)
+            check_custom("timesteps", timesteps, own_times.tolist(), rounding, first, 1.0)
         elif sigmas is not None:
-            check_given("sigmas", sigmas, own_sigmas[:-1].tolist(), 0.0, 1.0 if flow else None, 1 / len(sigmas))
+            check_custom("sigmas", sigmas, own_sigmas[:-1].tolist(), 0.0, 1.0 if flow else None, 1 / len(sigmas))
         self._run = run
         self._noise.begin()
         self._begin_index = self._step_index = None
@@ -190,11 +190,11 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Begin the run in the middle, as pipelines from image to image do.
 
-        From step `begin_index` on, DPM-Solver++ runs on the levels that remain, those that the network is told. A learned
+        From step `begin_index` on, DPM-Solver++ runs on the conditioning levels that remain. A learned
         solver's weights of a step weigh the outputs of all steps before it, which such a run does not have.
 
         Raises:
-            S4SError: if there is no such step, or the told levels do not decrease from there on.
+            S4SError: if there is no such step, or the conditioning levels do not decrease from there on.
         """
         if begin_index != self._skipped:
             self._run = NetworkRun(self._solver_from(begin_index), self.coordinates)
@@ -211,8 +211,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         levels = torch.cat([full.eval_levels[begin_index:], full.levels[-1:]])
         if not bool((levels[:-1] > levels[1:]).all()):
             raise S4SError(
-                f"no run can begin at step {begin_index + 1} of this solver, whose told levels do not decrease from there on; "
-                "use another strength or solver"
+                f"no run can begin at step {begin_index + 1} of this solver, whose conditioning levels do not decrease from "
+                "there on; use another strength or solver"
             )
         log.warning(
             "The run begins at step %d of %d. A learned solver's weights are for whole runs: DPM-Solver++ runs on its levels.",
@@ -252,7 +252,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
 
         Args:
             model_output: of the network, [B, C, ...]; channels after the first C, a learned variance, are not used.
-            timestep: the entry of `timesteps` that the network was told; read at the first step only.
+            timestep: the entry of `timesteps` that the network was given; read at the first step only.
             sample: what the network was fed, [B, C, ...].
             generator: not used; no noise is drawn.
             return_dict: false for a tuple.
@@ -280,7 +280,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             raise S4SError("the run is over or has not begun; call set_timesteps(num_inference_steps) before each run")
         x = sample.to(torch.promote_types(sample.dtype, torch.float32))
         if self._step_index == 0:
-            x = self._noise.first_input(x, self._run.start)
+            x = self._noise.first_input(x, self._run.noise_scale)
         output = model_output[:, : sample.shape[1]].to(x.dtype)
         previous = self._run.next_input(x, output).to(sample.dtype)
         self._step_index += 1
@@ -290,7 +290,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         """Let the networks' first input of each run be scaled on its way, for pipelines that start from unit noise always.
 
         Most solvers need it in no pipeline, and none does in those that multiply by init_noise_sigma, as Stable Diffusion's do.
-        Those for flow matching and DDPMPipeline do not, and a solver with a learned first node may want other noise.
+        Those for flow matching and DDPMPipeline do not, and a solver with a learned first evaluation point may want noise of
+        another scale.
 
         Args:
             networks: the pipeline's UNet or transformer, and its ControlNet where there is one: all that are called with the
@@ -304,7 +305,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
     def _scaled(self, which: int, x: Tensor) -> Tensor | None:
         if self._run is None or self._skipped or self._step_index:
             return None
-        return self._noise.scaled(which, x, self._run.start)
+        return self._noise.scaled(which, x, self._run.noise_scale)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the network is fed of clean samples with noise at given times.
@@ -330,7 +331,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             running = n == self._skipped if self._step_index is None else self._step_index < len(self.timesteps)
             if running and n >= self._skipped and abs(float(self.timesteps[n]) - time) < 1e-4 * (1 + abs(time)):
                 x = self._run.noised(clean, noise, n - self._skipped)
-                return x if n else x * (self._noise.tell(self._run.start) / self._run.start)
+                return x if n else x * (self._noise.announce(self._run.noise_scale) / self._run.noise_scale)
         of_clean, of_noise = self.coordinates.at_time(time)
         return clean * of_clean + noise * of_noise
 

@@ -39,7 +39,7 @@ def write_resumable(
 
     Args:
         attributes, identity: parts that were made with others are made again.
-        finished: told the number of rows that an earlier start made.
+        finished: called with the number of rows that an interrupted run made.
     """
     path = Path(path)
     folder = path.with_name(f".{path.stem}.parts")

@@ -31,19 +31,19 @@ def check_pairs(denoiser: Denoiser, pairs: TeacherPairs, base: Tableau, settings
         )
     shared = np.intersect1d(pairs.train.seeds, pairs.val.seeds)
     if len(shared):
-        raise S4SError(f"fit: {len(shared)} validation pairs start from noise of the training pairs; they must not overlap")
-    starts = [float(base.levels[0])] + ([] if pairs.levels is None else [float(pairs.levels[0])])
-    for start in starts:
-        if abs(start / denoiser.s_max - 1) > 1e-6:
-            what = "solver" if start == starts[0] else "teacher"
+        raise S4SError(f"fit: {len(shared)} validation pairs have the initial noise of training pairs; they must not overlap")
+    firsts = [float(base.levels[0])] + ([] if pairs.levels is None else [float(pairs.levels[0])])
+    for first in firsts:
+        if abs(first / denoiser.s_max - 1) > 1e-6:
+            what = "solver" if first == firsts[0] else "teacher"
             raise S4SError(
-                f"fit: the {what} starts at level {start:.6g}, the model's noise at {denoiser.s_max:.6g}; "
-                "the student, the teacher and the noise must start at the same level"
+                f"fit: the {what} starts at level {first:.6g}, the model's initial noise at {denoiser.s_max:.6g}; "
+                "the student, the teacher and the initial noise must start at the same level"
             )
     ends = [float(base.levels[-1])] + ([] if pairs.levels is None else [float(pairs.levels[-1])])
     if abs(ends[0] - ends[-1]) > 1e-6 * ends[-1]:
         raise S4SError(
-            f"fit: the solver ends at level {ends[0]:.6g}, the teacher at {ends[-1]:.6g}; end points at two levels "
+            f"fit: the solver ends at level {ends[0]:.6g}, the teacher at {ends[-1]:.6g}; final samples at two levels "
             "cannot be compared: give both the same last level"
         )
 

@@ -30,7 +30,7 @@ def draw_samples(
     `denoiser.block`, is the same.
 
     Returns:
-        The states that went through the network for it, those of an earlier start included.
+        The states that went through the network for it, those of an interrupted run included.
     """
     total = sum(map(len, seeds.values())) * tableau.nfe
     with progress(total=total, desc=f"sample {_named(denoiser, tableau)}", unit="evaluation") as bar:

@@ -1,4 +1,4 @@
-"""What is free, and when: the only way in which S4S, LD3, S4S-Alt and the joint update differ."""
+"""Which parameters are free at which step: the only way in which S4S, LD3, S4S-Alt and S4S-Joint differ."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ DRIVERS: dict[str, list[frozenset[str]]] = {
 
 
 def free_at(driver: str, iteration: int, phase: int) -> frozenset[str]:
-    """Names of the parameters that `iteration` may change; the driver's sets take turns, `phase` iterations each."""
-    turns = DRIVERS[driver]
-    return turns[iteration // phase % len(turns)]
+    """Names of the parameters that `iteration` may change; the driver's sets alternate, `phase` iterations each."""
+    phases = DRIVERS[driver]
+    return phases[iteration // phase % len(phases)]

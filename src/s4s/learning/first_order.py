@@ -34,14 +34,14 @@ class FirstOrder:
         options = {} if settings.optimiser == "adam" else {"momentum": 0.9}
         self.optimisers: list[tuple[torch.optim.Optimizer, float]] = [(make(leaves, lr=rate, **options), rate)]
         if settings.told_learning_rate:
-            told = settings.told_learning_rate / nfe
-            self.optimisers.append((torch.optim.SGD([self.leaves[name] for name in plain], lr=told), told))
+            level_rate = settings.told_learning_rate / nfe
+            self.optimisers.append((torch.optim.SGD([self.leaves[name] for name in plain], lr=level_rate), level_rate))
         self.iteration, self.failures, self.factor = 0, 0, 1.0
         self.mean: Tensor | None = None
 
-    def step(self, objective: Objective, values: Tensor, free: frozenset[str], y: Tensor, rows: Tensor, by_start: bool) -> Step:
+    def step(self, objective: Objective, values: Tensor, free: frozenset[str], y: Tensor, rows: Tensor, by_noise: bool) -> Step:
         """One minibatch; see `Step`."""
-        found = objective.gradients(self.parameters, values, y, rows, by_start=by_start, recompute=self.settings.recompute)
+        found = objective.gradients(self.parameters, values, y, rows, by_noise=by_noise, recompute=self.settings.recompute)
         slopes = found.by_values / len(rows)
         if not (torch.isfinite(found.distances).all() and torch.isfinite(slopes).all()):
             raise NotFinite(found.distances.mean().item())
@@ -62,7 +62,7 @@ class FirstOrder:
         if self.settings.ema:
             decay = min(self.settings.ema, (1 + self.iteration) / (10 + self.iteration))
             self.mean = values if self.mean is None else decay * self.mean + (1 - decay) * values
-        return Step(values, found.distances, found.by_start)
+        return Step(values, found.distances, found.by_noise)
 
     def _decay(self) -> float:
         if self.settings.decay != "cosine":

@@ -1,4 +1,4 @@
-"""The fit: parameters of a learned solver that bring it close to the teacher's end points, from any noise."""
+"""The fit: parameters of a learned solver that bring it close to the teacher's final samples, from any initial noise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from s4s.learning.drivers import DRIVERS
 from s4s.learning.families import make_family
 from s4s.learning.loop import Loop
 from s4s.learning.losses import Distance, LayeredNetwork, make_distance
-from s4s.learning.objective import Objective, Place, first_rows
+from s4s.learning.objective import Objective, Replica, first_rows
 from s4s.learning.parameters import Parameters
 from s4s.learning.result import FitResult
 from s4s.learning.settings import FitSettings
@@ -61,11 +61,11 @@ def fit(
     Args:
         pairs: training and validation pairs of the teacher, made with this denoiser.
         family: a name in FAMILIES; family_options: its options (`lms`: prediction, order, ...).
-        levels: the schedule to start from, [N + 1], float64.
-        base: the solver to start from: a classical kind, or a tableau on `levels`, learned ones included.
+        levels: the noise schedule of the initialisation, [N + 1], float64.
+        base: the solver that is the initialisation: a classical kind, or a tableau on `levels`, learned ones included.
         driver: what is free: "coefficients" (S4S), "schedule" (LD3), "alternate" (S4S-Alt), "joint".
-        decoupled: also learn the level that the network is told at each node (with every driver but the first).
-        first_node: also learn where the first evaluation is made, at (kappa y_0, s~_0).
+        decoupled: also learn the conditioning level of each node (with every driver but the first).
+        first_node: also learn the first evaluation point, (kappa y_0, s~_0).
         settings: see FitSettings.
         perceptual_network: what the distances "perceptual" and "features" compare images with (load_perceptual).
         batch_size: states at a time through a network; by default 4096.
@@ -73,9 +73,9 @@ def fit(
         state_path: where to keep a state from which an interrupted fit goes on, and a finished one is there at once; remove it
             when the result is stored.
     Returns:
-        The solver whose validation error was smallest, iteration 0 included: never worse than `base` there. Its meta says the
-        model, its parametrisation, the teacher, the numbers of pairs, the validation error at the start and learned, the
-        evaluations and what it started from.
+        The solver whose validation loss was smallest, the initialisation included: never worse than `base` there. Its meta says
+        the model, its parametrisation, the teacher, the numbers of pairs, the validation loss at initialisation and learned,
+        the evaluations and the base solver.
     Raises:
         S4SError: if the settings contradict each other, the pairs do not belong to the model, the family cannot represent
             `base`, or losses are not finite again and again.
@@ -89,9 +89,9 @@ def fit(
         raise S4SError("fit: the base tableau is on other levels than the ones given")
     made = make_family(family, base, denoiser.path, **options)
     parameters = Parameters(made, base, decoupled, first_node)
-    for turn in DRIVERS[driver]:
-        if not len(parameters.independent(parameters.free(turn))):
-            what = "coefficients" if "theta" in turn else "levels"
+    for names in DRIVERS[driver]:
+        if not len(parameters.independent(parameters.free(names))):
+            what = "coefficients" if "theta" in names else "levels"
             raise S4SError(
                 f"fit: family {family!r} at NFE {base.nfe} has no {what} to learn; take another driver than {driver}"
             )
@@ -103,25 +103,25 @@ def fit(
     train, val = first_rows(pairs.train, settings.train_pairs), first_rows(pairs.val, settings.val_pairs)
     rows, counter = batch_size or 4096, Counter()
     path = TeacherPath(train, pairs.levels) if settings.trajectory else None
-    places = [
-        Place(accelerated(copy, settings.precision, settings.compile), distance_of(settings, network, copy))
+    everywhere = [
+        Replica(accelerated(copy, settings.precision, settings.compile), distance_of(settings, network, copy))
         for copy, network in [(denoiser, perceptual_network), *replicas]
     ]
-    learning = Objective(places, train, rows, counter, path, settings.trajectory)
+    learning = Objective(everywhere, train, rows, counter, path, settings.trajectory)
     size = math.prod(denoiser.shape)
     radius = 0.001 * size / base.nfe**2 if settings.radius == "ld3" else float(settings.radius)
     state_path = Path(state_path) if state_path else None
     name = identity(
         version=version("s4s"), model=denoiser.name, family=family, options=options, base=base.digest(), meta=base.meta,
         driver=driver, decoupled=decoupled, first_node=first_node, settings=settings.model_dump(), rows=rows,
-        places=len(places),
+        places=len(everywhere),
         pairs=float(np.abs(train.y_0).sum(dtype=np.float64)), val=float(np.abs(val.y_0).sum(dtype=np.float64)),
     )  # fmt: skip
     saved = load_state(state_path, name)
     started = last_saved = time.perf_counter()
     cost = 0.0  # seconds that saving the state took
-    loop = Loop(parameters, learning, Objective(places, val, rows, counter), driver, settings, radius)
-    if saved is not None and not loop.same_start(saved):
+    loop = Loop(parameters, learning, Objective(everywhere, val, rows, counter), driver, settings, radius)
+    if saved is not None and not loop.same_initial_loss(saved):
         saved = None
     if saved is not None:
         loop.restore(saved)
@@ -152,7 +152,7 @@ def fit(
 
 
 def distance_of(settings: FitSettings, network: LayeredNetwork | None, denoiser: Denoiser) -> Distance:
-    """The distance that the settings name, where the denoiser is.
+    """The distance that the settings name, on the denoiser's device.
 
     Raises:
         S4SError: if its network is missing, or it is one of images and the denoiser's samples are none.

@@ -31,47 +31,47 @@ class GaussNewton:
     which needs the sums H = sum fade J'WWJ and c = H p - J'WWr only. W makes the squares those of the distance
     (iterative reweighting). The memory grows with the steps up to the setting, since early linearisations are poor. A step is
     kept if its own pairs are not worse after it; else it is tried again with more damping. Parameters that move the solver as
-    others do together are left where they are. Where drivers take turns, H and c are of all parameters that any turn frees, so
-    that a turn uses what the others learned.
+    others do together are left where they are. With an alternating driver H and c are of all
+    parameters that any phase frees, so that a phase uses what the others learned.
 
     Args:
-        turns: the parts of the parameters that are free in each of the driver's turns.
+        phases: the parts of the parameters that are free in each of the driver's phases.
     """
 
-    def __init__(self, parameters: Parameters, settings: FitSettings, turns: Sequence[frozenset[str]]):
+    def __init__(self, parameters: Parameters, settings: FitSettings, phases: Sequence[frozenset[str]]):
         self.parameters, self.settings = parameters, settings
         self.damping = settings.damping
-        chosen = {turn: parameters.independent(parameters.free(turn)) for turn in turns}
+        chosen = {phase: parameters.independent(parameters.free(phase)) for phase in phases}
         self.index = torch.cat(list(chosen.values())).unique()  # all that H and c are of, sorted
-        self.turns = {turn: torch.searchsorted(self.index, own) for turn, own in chosen.items()}
+        self.phases = {phase: torch.searchsorted(self.index, own) for phase, own in chosen.items()}
         self._forget()
 
     def _forget(self) -> None:
         self.age, K = 0, len(self.index)
         self.H, self.c = torch.zeros(K, K, dtype=torch.float64), torch.zeros(K, dtype=torch.float64)
 
-    def step(self, objective: Objective, values: Tensor, free: frozenset[str], y: Tensor, rows: Tensor, by_start: bool) -> Step:
+    def step(self, objective: Objective, values: Tensor, free: frozenset[str], y: Tensor, rows: Tensor, by_noise: bool) -> Step:
         """One minibatch; see `Step`."""
-        turn, p = self.turns[free], values[self.index]
+        phase, p = self.phases[free], values[self.index]
         lin = self.parameters.linearise(values, self.index)
         found = objective.normal_equations(lin, y, rows, self.settings.derivatives)
         before = found.distances.mean().item()
         if not (torch.isfinite(found.distances).all() and torch.isfinite(found.matrix).all()):
             raise NotFinite(before)
-        start = None
-        if by_start:
+        slopes = None
+        if by_noise:
             recompute = self.settings.recompute
-            start = objective.gradients(self.parameters, values, y, rows, by_start=True, recompute=recompute).by_start
+            slopes = objective.gradients(self.parameters, values, y, rows, by_noise=True, recompute=recompute).by_noise
         fade = min(1 - 1 / self.settings.memory, self.age / (self.age + 2))
         H = fade * self.H + found.matrix
         c = fade * self.c + found.matrix @ p - found.gradient
-        gradient, mine = (H @ p - c)[turn], H[turn][:, turn]
+        gradient, mine = (H @ p - c)[phase], H[phase][:, phase]
         diagonal = mine.diagonal()
         diagonal = diagonal.clamp_min(1e-8 * diagonal.max().item() or 1.0)  # 1 where nothing moves anything
         growth = 4.0
         for _ in range(ATTEMPTS):
             change = torch.zeros_like(p)
-            change[turn] = -torch.linalg.solve(mine + torch.diag(self.damping * diagonal), gradient)
+            change[phase] = -torch.linalg.solve(mine + torch.diag(self.damping * diagonal), gradient)
             change = self._within_reach(lin.tableau.levels, values, change)
             after = self._try(objective, values, change, y, rows)
             if after is not None and after[1] <= before * (WORSE if self.age > 1 else 1):
@@ -82,7 +82,7 @@ class GaussNewton:
                 break
             self.damping, growth = self.damping * growth, 2 * growth
         self.H, self.c, self.age = H, c, self.age + 1
-        return Step(values, found.distances, start)
+        return Step(values, found.distances, slopes)
 
     def _within_reach(self, levels: Tensor, values: Tensor, change: Tensor) -> Tensor:
         """A change, halved until it leaves at least SHRINK of every increment of lambda that the levels have now."""

@@ -1,4 +1,4 @@
-"""The course of a fit: minibatches, the relaxed noise, validation, recovery; everything that changes is in `state()`."""
+"""The loop of a fit: minibatches, the relaxed noise, validation, recovery; everything that changes is in `state()`."""
 
 from __future__ import annotations
 
@@ -55,25 +55,25 @@ class Loop:
         return self.iteration >= self.settings.iterations or self.stale >= self.settings.patience
 
     def step(self) -> None:
-        """One minibatch; the relaxed starting points of its pairs; now and then a validation."""
+        """One minibatch; the relaxed noise of its pairs; now and then a validation."""
         free = free_at(self.driver, self.iteration, self.settings.phase)
         rows = self._rows()
         y = (self.relaxed.y if self.relaxed else self.train.y_T)[rows]
         try:
-            found = self.optimiser.step(self.train, self.values, free, y, rows, by_start=self.relaxed is not None)
+            found = self.optimiser.step(self.train, self.values, free, y, rows, by_noise=self.relaxed is not None)
         except NotFinite as problem:
             self._recover(str(problem))
         else:
             self.train_losses.append(found.distances.mean().item())
-            if self.relaxed and found.by_start is not None:
-                self._relax(rows, found.distances, found.by_start.cpu())
+            if self.relaxed and found.by_noise is not None:
+                self._relax(rows, found.distances, found.by_noise.cpu())
             self.values = found.values
         self.iteration += 1
         if self.iteration % self.settings.validate_every == 0 or self.iteration == self.settings.iterations:
             self._validate()
 
     def _relax(self, rows: Tensor, distances: Tensor, gradient: Tensor) -> None:
-        """Move the starting points where that makes the distances smaller, all at the values before the step."""
+        """Move the initial noise where that makes the distances smaller, all at the values before the step."""
         assert self.relaxed is not None
         tableau = self.parameters.tableau(self.values).detach()
         candidates = self.relaxed.propose(rows, gradient)
@@ -101,7 +101,7 @@ class Loop:
         return torch.as_tensor(order[position * batch : (position + 1) * batch])
 
     def _validate(self) -> None:
-        """Validation always starts from the noise itself."""
+        """Validation is always from the initial noise itself."""
         values = self.optimiser.average(self.values)
         val = math.nan
         try:
@@ -111,7 +111,7 @@ class Loop:
         else:
             val = self.val.distances(tableau, self.val.y_T, torch.arange(len(self.val))).mean().item()
         if not math.isfinite(val) and self.iteration == 0:
-            raise S4SError("fit: the solver to start from gives samples that are not finite; take another base or other levels")
+            raise S4SError("fit: the base solver gives samples that are not finite; take another base or other levels")
         better = val < self.best_val
         if better:
             self.best_val, self.best, self.stale = val, values, 0
@@ -139,8 +139,8 @@ class Loop:
             "relaxed": self.relaxed.y if self.relaxed else None,
         }
 
-    def same_start(self, state: dict[str, Any]) -> bool:
-        """Whether a state began with the validation error that this fit does: other code or weights give another."""
+    def same_initial_loss(self, state: dict[str, Any]) -> bool:
+        """Whether a state began with the validation loss that this fit does: other code or weights give another."""
         return math.isclose(state["history"][0]["val"], self.history[0]["val"], rel_tol=1e-3)
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Distances between end points, as blocks of residuals: what gradients and Gauss-Newton steps both start from.
+"""Distances between final samples, as blocks of residuals: what gradients and Gauss-Newton steps are both made from.
 
 A distance maps images to blocks of numbers; it compares two images by the differences of their blocks.
 

@@ -25,15 +25,15 @@ class Linearised:
 
 
 class Parameters:
-    """One float64 vector, all zero at the start, in named parts.
+    """One float64 vector, all zero at initialisation, in named parts.
 
-    theta: the family's weights; xi [N]: the schedule; delta [N]: logarithms of the factors on the levels that the network is
-    told; kappa [1]: logarithm of the factor on y_0 in the first evaluation, and first [1], its part of delta, which is then
-    not in delta. Zero stands for the solver started from.
+    theta: the family's weights; xi [N]: the schedule; delta [N]: logarithms of the factors on the conditioning levels; kappa
+    [1]: logarithm of the factor on y_0 in the first evaluation, and first [1], its part of delta, which is then not in delta.
+    Zero stands for the base solver.
 
     Args:
         family: from weights and levels to a tableau.
-        base: the solver started from, whose schedule, told levels and kappa are where these start.
+        base: the base solver, whose schedule, conditioning levels and kappa are the initialisation of these.
         decoupled: whether there is delta. first_node: whether there are kappa and first.
     """
 
@@ -47,11 +47,11 @@ class Parameters:
         for name, size in sizes.items():
             self.parts[name] = slice(self.size, self.size + size)
             self.size += size
-        told = family.tableau(self.levels, torch.zeros(family.size, dtype=torch.float64)).eval_levels
-        self.told = base.eval_levels / told  # 1 but for solvers that tell other levels than those of their nodes
+        conditioning = family.tableau(self.levels, torch.zeros(family.size, dtype=torch.float64)).eval_levels
+        self.conditioning_factors = base.eval_levels / conditioning  # 1 but where they differ from the nodes' levels
 
     def zeros(self) -> Tensor:
-        """The parameters of the solver started from, [size]."""
+        """The parameters of the base solver, [size]."""
         return torch.zeros(self.size, dtype=torch.float64)
 
     def tableau(self, values: Tensor) -> Tableau:
@@ -62,10 +62,10 @@ class Parameters:
         """
         theta, xi, first, delta, kappa = (values[part] for part in self.parts.values())
         tableau = self.family.tableau(moved(self.levels, xi), theta)
-        told = tableau.eval_levels * self.told
+        conditioning = tableau.eval_levels * self.conditioning_factors
         own = torch.cat([first, delta])
-        told = told * torch.cat([own.exp(), torch.ones(len(told) - len(own), dtype=torch.float64)])
-        return replace(tableau, eval_levels=told, kappa=self.kappa * kappa.exp()[0] if len(kappa) else self.kappa)
+        conditioning = conditioning * torch.cat([own.exp(), torch.ones(len(conditioning) - len(own), dtype=torch.float64)])
+        return replace(tableau, eval_levels=conditioning, kappa=self.kappa * kappa.exp()[0] if len(kappa) else self.kappa)
 
     def free(self, names: frozenset[str]) -> Tensor:
         """Indices of the parameters in the named parts."""
@@ -79,14 +79,14 @@ class Parameters:
         numbers = torch.cat([tableau.levels, tableau.A.flatten(), tableau.B.flatten(), tableau.eval_levels, kappa])
         (slopes,) = torch.autograd.grad(numbers, values, torch.eye(len(numbers), dtype=torch.float64), is_grads_batched=True)
         n, K = tableau.nfe, len(free)
-        levels, A, B, told, at_start = slopes[:, free].T.split([n + 1, n * n, n * n, n, 1], dim=1)
-        return Linearised(tableau.detach(), levels, A.reshape(K, n, n), B.reshape(K, n, n), told, at_start[:, 0])
+        levels, A, B, conditioning, kappas = slopes[:, free].T.split([n + 1, n * n, n * n, n, 1], dim=1)
+        return Linearised(tableau.detach(), levels, A.reshape(K, n, n), B.reshape(K, n, n), conditioning, kappas[:, 0])
 
     def independent(self, free: Tensor) -> Tensor:
         """A largest choice of the parameters `free` whose effects on the solver are linearly independent, [<= len(free)].
 
         GS, PC and the softmax of a schedule have more parameters than ways to differ: two solvers are the same when their
-        reduced forms and told levels are. Steps along the chosen ones reach all that the others reach.
+        reduced forms and conditioning levels are. Steps along the chosen ones reach all that the others reach.
         """
         if not len(free):
             return free
@@ -108,7 +108,7 @@ class Parameters:
 
 
 def _reduced_slopes(lin: Linearised) -> Tensor:
-    """Derivatives of the reduced form and the told levels, [K, numbers]."""
+    """Derivatives of the reduced form and the conditioning levels, [K, numbers]."""
     t = lin.tableau
     a, b = t.reduced()
     slopes_a, slopes_b = [torch.zeros(len(lin.A), dtype=torch.float64)], [torch.zeros(len(lin.A), t.nfe, dtype=torch.float64)]
@@ -116,6 +116,6 @@ def _reduced_slopes(lin: Linearised) -> Tensor:
         row, moved_row = t.A[n, : n + 1], lin.A[:, n, : n + 1]
         slopes_a.append(moved_row @ a[: n + 1] + torch.stack(slopes_a, 1) @ row)
         slopes_b.append(moved_row @ b[: n + 1] + torch.einsum("nkj,n->kj", torch.stack(slopes_b), row) + lin.B[:, n])
-    told = lin.eval_levels / t.eval_levels
-    parts = [torch.stack(slopes_a[1:], 1), torch.stack(slopes_b[1:], 1).flatten(1), told, lin.kappa[:, None]]
+    conditioning = lin.eval_levels / t.eval_levels
+    parts = [torch.stack(slopes_a[1:], 1), torch.stack(slopes_b[1:], 1).flatten(1), conditioning, lin.kappa[:, None]]
     return torch.cat(parts, 1)

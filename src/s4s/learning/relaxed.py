@@ -1,4 +1,4 @@
-"""The relaxed objective: each training pair may start from a point near its noise (S4S; LD3, arXiv 2405.15506)."""
+"""The relaxed objective: the initial noise of each training pair may move a little (S4S; LD3, arXiv 2405.15506)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from torch import Tensor
 
 
 class RelaxedNoise:
-    """Starting points y' with ||y' - y_T|| <= radius s_T, one for each training pair, at first y_T itself.
+    """Relaxed initial noise y' with ||y' - y_T|| <= radius s_T, one for each training pair, at first y_T itself.
 
     Whenever a pair is visited its y' takes one gradient step on that pair's distance, is projected back to the ball
     and is kept only if the distance fell. Radius and step are in units of unit noise, y/s_T, L2 over a state.
 
     Args:
-        y_T: [n, *shape]; s_T: the starting noise level; radius, step: > 0.
+        y_T: [n, *shape]; s_T: its noise level; radius, step: > 0.
     """
 
     def __init__(self, y_T: Tensor, s_T: float, radius: float, step: float):

@@ -11,11 +11,11 @@ from s4s.tableau import Tableau
 
 
 class Step(NamedTuple):
-    """New values [P], distances of the minibatch before the step [B], their gradients by the starting states if asked."""
+    """New values [P], distances of the minibatch before the step [B], their gradients by the initial noise if asked."""
 
     values: Tensor
     distances: Tensor
-    by_start: Tensor | None
+    by_noise: Tensor | None
 
 
 class NotFinite(Exception):
@@ -27,7 +27,7 @@ class FitResult:
     """A fit's outcome.
 
     Attributes:
-        tableau: the learned solver with the smallest validation error.
+        tableau: the learned solver with the smallest validation loss.
         history: one dict a validation: iteration, free, train, val (mean distances), evaluations, recovered (how often so far).
         evaluations: denoiser evaluations, a forward pass counted 1 and a forward with its backward pass 3.
         seconds: wall time, with that of earlier interrupted runs.

@@ -60,7 +60,7 @@ class FitSettings(BaseModel):
     learning_rate: float = Field(1e-3, gt=0, description="adam, rmsprop: largest step size")
     learning_rate_power: float = Field(0.0, ge=0, description="adam, rmsprop: the step size is divided by NFE to this power")
     told_learning_rate: float | None = Field(
-        None, gt=0, description="adam, rmsprop: told levels take plain gradient steps of this over NFE instead"
+        None, gt=0, description="adam, rmsprop: conditioning levels take plain gradient steps of this over NFE instead"
     )
     decay: Literal["cosine", "constant", "plateau"] = Field(
         "cosine",
@@ -72,18 +72,20 @@ class FitSettings(BaseModel):
     patience: Positive = Field(8, description="validations without a better one after which a fit stops")
     validate_every: Positive = Field(4, description="steps between validations")
     distance: Literal["perceptual", "l2", "l1", "lpips", "features"] = Field(
-        "perceptual", description="distance d between the student's and the teacher's end point"
+        "perceptual", description="distance d between the student's and the teacher's final sample; its mean is the loss"
     )
     lpips_network: Literal["vgg", "alex", "squeeze"] = Field("vgg", description="trunk of the distance lpips")
     lpips_weights: Path | None = Field(
         None, description="file of that trunk in torchvision's format; by default it is downloaded"
     )
     trajectory: float = Field(
-        0.0, ge=0, description="weight of the distance to the teacher's path at the nodes between; needs teacher: trajectory"
+        0.0,
+        ge=0,
+        description="weight of the distance to the teacher's trajectory at the nodes between; needs teacher: trajectory",
     )
     radius: Annotated[float, Field(ge=0)] | Literal["ld3"] = Field(
         0.0,
-        description="radius of the ball in which the starting noise may move, on unit noise; ld3: 0.001 (size of a state)/N^2",
+        description="radius of the ball in which the initial noise may move, on unit noise; ld3: 0.001 (size of a state)/N^2",
     )
     train_pairs: Positive | None = Field(None, description="use this many of the training pairs, by default all")
     val_pairs: Positive | None = Field(None, description="use this many of the validation pairs, by default all")

@@ -2,7 +2,7 @@
 
 A parameter of row n moves nothing before node n + 1, and all parameters share one run of the solver itself. So the derivatives
 of all states by K parameters cost, beside that run, one directional derivative of the denoiser for each node and each
-parameter that moves the node or what the network is told there.
+parameter that moves the node or its conditioning level.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def run_with_tangents(
     """Run a solver and differentiate all of its nodes by its parameters.
 
     Args:
-        y: starting states [B, *shape].
+        y: initial noise [B, *shape].
         lin: the solver and its derivatives by K parameters.
         rows: states at a time through the network.
         mode: "differences" of outputs (one forward pass each; for any network in float32), or "forward", torch's forward mode
@@ -63,8 +63,8 @@ def run_with_tangents(
         if n == 0:
             at, tangent = at * float(t.kappa), tangent + lin.kappa.to(y).view(column) * at
             moving = lin.kappa != 0
-        told = lin.eval_levels[:, n]
-        moving = moving | (told != 0)
+        level_changes = lin.eval_levels[:, n]
+        moving = moving | (level_changes != 0)
         output = denoiser(at, level, condition)
         counter.evaluations += len(y)
         slopes = y.new_zeros(K, *y.shape)
@@ -73,7 +73,7 @@ def run_with_tangents(
             size = max(1, rows // len(y))
             parts = [
                 _directional(
-                    denoiser, at, level, output, tangent[part.to(y.device)], told[part].to(y), counter, mode, condition
+                    denoiser, at, level, output, tangent[part.to(y.device)], level_changes[part].to(y), counter, mode, condition
                 )
                 for part in chosen.split(size)
             ]
@@ -105,12 +105,12 @@ def _directional(
     s: float,
     output: Tensor,
     tangents: Tensor,
-    told: Tensor,
+    level_changes: Tensor,
     counter: Counter,
     mode: str,
     condition: Tensor | None,
 ) -> Tensor:
-    """Derivatives of D(y; s) along each (tangent [B, *shape], change of the told level): [K, B, *shape]."""
+    """Derivatives of D(y; s) along each (tangent [B, *shape], change of the conditioning level): [K, B, *shape]."""
     K, B = len(tangents), len(y)
     levels = y.new_full((K, B), s)
     conditions = None if condition is None else condition.repeat(K, *[1] * (condition.ndim - 1))
@@ -118,7 +118,7 @@ def _directional(
         counter.evaluations += FORWARD_COST * K * B
         with FORWARD_MODE, forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
             dual_y = forward_ad.make_dual(y.expand(K, *y.shape).flatten(0, 1).contiguous(), tangents.flatten(0, 1))
-            dual_s = forward_ad.make_dual(levels.flatten(), told[:, None].expand(K, B).flatten())
+            dual_s = forward_ad.make_dual(levels.flatten(), level_changes[:, None].expand(K, B).flatten())
             try:
                 tangent = forward_ad.unpack_dual(denoiser(dual_y, dual_s, conditions)).tangent
             except (RuntimeError, NotImplementedError) as error:
@@ -127,8 +127,8 @@ def _directional(
                 ) from error
         return torch.zeros_like(tangents) if tangent is None else tangent.view_as(tangents)
     counter.evaluations += K * B
-    size = tangents.flatten(2).square().mean(2).sqrt() + told.abs()[:, None]
+    size = tangents.flatten(2).square().mean(2).sqrt() + level_changes.abs()[:, None]
     step = STEP * s / size.clamp_min(1e-30)  # of each sample, so that it does not depend on the others
     column = step.view(K, B, *[1] * (y.ndim - 1))
-    shifted = denoiser((y + column * tangents).flatten(0, 1), (levels + step * told[:, None]).flatten(), conditions)
+    shifted = denoiser((y + column * tangents).flatten(0, 1), (levels + step * level_changes[:, None]).flatten(), conditions)
     return (shifted.view_as(tangents) - output) / column

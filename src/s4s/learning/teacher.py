@@ -123,7 +123,7 @@ def write_pairs(
 
 
 def convergence(
-    denoiser: Denoiser, solver_kind: str, solver_options: dict, grid: str, steps: int, count: int, batch_size: int
+    denoiser: Denoiser, solver_kind: str, solver_options: dict, schedule: str, steps: int, count: int, batch_size: int
 ) -> list[tuple[int, float]]:
     """The teacher's own global error against its number of steps, measured on validation noise.
 
@@ -132,11 +132,11 @@ def convergence(
     seeds = sample_seeds("val", count)
     y_T, condition = initial_noise(denoiser, seeds), denoiser.conditions(seeds)
 
-    def end(n: int) -> np.ndarray:
-        on = levels(grid, n, denoiser)
+    def final_samples(n: int) -> np.ndarray:
+        on = levels(schedule, n, denoiser)
         tableau = solver(solver_kind, on, start=denoiser.s_max, path=denoiser.path, **solver_options)
         return sample(denoiser, y_T, tableau, condition, batch_size, show_progress=True).cpu().numpy()
 
-    reference = end(4 * steps)
+    reference = final_samples(4 * steps)
     tried = sorted({n for n in (5, 8, 12, 16, 24, 32, 48, 64, 96, 128) if n < steps} | {steps})
-    return [(n, global_error(end(n), reference)) for n in tried]
+    return [(n, global_error(final_samples(n), reference)) for n in tried]

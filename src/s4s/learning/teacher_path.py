@@ -1,4 +1,4 @@
-"""The teacher's path between its steps, and how far a student's inner nodes are from it."""
+"""The teacher's trajectory between its steps, and how far a student's inner nodes are from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting a fit from another learned solver: at another NFE, or of another model."""
+"""Warm start: a fit initialised with another learned solver, of another NFE or another model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.learning.families.family import data_start
+from s4s.learning.families.family import data_form
 from s4s.solvers.exponential import data_tableau, noise_tableau, unit_weights
 from s4s.tableau import Tableau
 
@@ -19,21 +19,21 @@ from s4s.tableau import Tableau
 def resampled(
     source: Tableau, nfe: int, s_max: float, s_min: float, classical: Callable[[Tensor], Tableau], weights: bool = True
 ) -> Tableau:
-    """A learned solver carried over to `nfe` evaluations between other levels: a start for a fit, not its result.
+    """A learned solver carried over to `nfe` evaluations between other levels: the initialisation of a fit, not its result.
 
     The nodes' places in lambda = -ln s, between the ends, are interpolated monotonically over n/N, and so are the factors on
-    the told levels. What the weights of the last outputs and of y_0 differ by from those of the classical solver on the
+    the conditioning levels. What the weights of the last outputs and of y_0 differ by from those of the classical solver on the
     source's levels is interpolated for each lag over the steps' places and added to the classical solver on the new levels: in
     noise prediction where both are written so, else in data prediction. At its own NFE and levels a source is itself.
 
     Args:
-        source: a learned tableau that ends above level 0. classical: levels [N + 1] to the solver that it was based on.
+        source: a learned tableau that ends above level 0. classical: levels [N + 1] to its base solver.
         weights: carry the weights over, not the levels alone.
     Raises:
         S4SError: if the source ends at level 0.
     """
     if source.levels[-1] == 0:
-        raise S4SError("a fit cannot start from a learned solver that ends at level 0")
+        raise S4SError("a fit cannot be initialised with a learned solver that ends at level 0")
     lam = -source.levels.log().numpy()
     places = (lam - lam[0]) / (lam[-1] - lam[0])
     new_places = _interpolated(np.linspace(0, 1, source.nfe + 1), places, np.linspace(0, 1, nfe + 1))
@@ -41,8 +41,8 @@ def resampled(
     levels = torch.exp(-torch.as_tensor(start + (end - start) * new_places))
     levels[0], levels[-1] = s_max, s_min
     old_steps, new_steps = (np.arange(n) / max(1, n - 1) for n in (source.nfe, nfe))
-    told = (source.eval_levels / source.levels[:-1]).log().numpy()
-    factors = torch.exp(torch.as_tensor(_interpolated(old_steps, told, new_steps)))
+    log_factors = (source.eval_levels / source.levels[:-1]).log().numpy()
+    factors = torch.exp(torch.as_tensor(_interpolated(old_steps, log_factors, new_steps)))
     new = classical(levels)
     if weights:
         own = classical(source.levels)
@@ -52,8 +52,10 @@ def resampled(
             change = _interpolated(old_steps[lag:], (b - own_b).diagonal(-lag).numpy(), new_steps[lag:])
             new_b = new_b + torch.diag(torch.as_tensor(change), -lag)
         B = unit_weights(levels, prediction) * new_b
-        from_start = new_g + torch.as_tensor(_interpolated(old_steps, (g - own_g).numpy(), new_steps))
-        new = replace(noise_tableau(levels, B) if prediction == "noise" else data_tableau(levels, B, from_start), meta=new.meta)
+        skip_weights = new_g + torch.as_tensor(_interpolated(old_steps, (g - own_g).numpy(), new_steps))
+        new = replace(
+            noise_tableau(levels, B) if prediction == "noise" else data_tableau(levels, B, skip_weights), meta=new.meta
+        )
     return replace(new, eval_levels=levels[:-1] * factors, kappa=source.kappa)
 
 
@@ -64,7 +66,7 @@ def _of_directions(tableau: Tableau) -> bool:
 
 def _weights(tableau: Tableau, prediction: str) -> tuple[Tensor, Tensor]:
     """Weights of the outputs [N, N], and of y_0 [N] (none in noise prediction)."""
-    B, g = (tableau.B, torch.zeros(tableau.nfe).double()) if prediction == "noise" else data_start(tableau, "lms")
+    B, g = (tableau.B, torch.zeros(tableau.nfe).double()) if prediction == "noise" else data_form(tableau, "lms")
     return B / unit_weights(tableau.levels, prediction), g
 
 

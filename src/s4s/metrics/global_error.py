@@ -1,4 +1,4 @@
-"""Global error: how far a solver's end point lies from the teacher's for the same noise."""
+"""Global error: how far a solver's final sample lies from the teacher's for the same initial noise."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class SplitStatistics:
 
     Attributes:
         features: running moments of their features.
-        distance: sum of their distances from the teacher's end points.
+        distance: sum of their distances from the teacher's final samples.
     """
 
     def __init__(self, features: RunningMoments | None = None, distance: float = 0.0):

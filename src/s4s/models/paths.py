@@ -40,7 +40,7 @@ class Path(ABC):
         return (1 + s**2).rsqrt()
 
     def description(self) -> dict[str, Any]:
-        """Plain values by which a path is told from another."""
+        """Plain values that distinguish a path from another."""
         return {"path": self.kind}
 
     def to_ys(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,7 @@ class PredictingDenoiser(Denoiser):
         path: the Gaussian path whose times t are.
         decoder: clean states [B, *shape] to images in [-1, 1], called on at most `decode_batch` at a time.
         weights: type of the network's weights; states are float32.
-        times: what the network is told at t = 1, and times t elsewhere.
+        times: the network's time at t = 1; times t elsewhere.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class PredictingDenoiser(Denoiser):
     def __call__(self, y: Tensor, s: Tensor | float, condition: Tensor | None = None) -> Tensor:
         s = torch.as_tensor(s, dtype=torch.float64, device=y.device)
         x, t = self.path.from_ys(y, s)
-        told = (self.times * t).to(y.dtype)  # rounded once: networks see the rounding of float32
-        output = self._network(x, told.expand(len(y)), condition)
+        time = (self.times * t).to(y.dtype)  # rounded once: networks see the rounding of float32
+        output = self._network(x, time.expand(len(y)), condition)
         if self.prediction == "sample":
             return output
         if self.prediction == "epsilon":

@@ -39,7 +39,7 @@ def guidance(tableau: Tableau) -> float | None:
 
 def validated(tableau: Tableau) -> str:
     """What a learned tableau's meta says of its distance from the teacher on the validation pairs; "" if it says nothing."""
-    words = "{start:.4g} at the start, {learned:.4g} learned ({distance} distance)"
+    words = "{start:.4g} at initialisation, {learned:.4g} learned ({distance} distance)"
     try:
         return words.format(**tableau.meta["validation"])
     except (KeyError, TypeError, ValueError):  # other programs may write what they like there

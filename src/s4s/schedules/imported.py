@@ -3,7 +3,7 @@
 What is in each, by its authors' code:
 
 * LD3 (Tong et al. 2024, arXiv 2405.15506; best_v1.pt, best_v2.pt, best_t_steps_*.pt): a dictionary whose `best_t_steps`
-  [2 (N + 1)] holds the times of the solver's formula and then those that the network is told, each from noise to data with
+  [2 (N + 1)] holds the times of the solver's formula and then those of its conditioning levels, each from noise to data with
   its last entry; the two differ between the ends only. t_steps.pt is that tensor alone. On EDM's networks a time is the
   noise level itself, 80 to 0.002. On a VP path times lie in (0, 1]: those of a table of T betas are t = (k + 1)/T for entry
   k. Between entries LD3 interpolates ln alpha, we ln s: on Stable Diffusion's table levels at the same k differ by less than
@@ -37,10 +37,10 @@ LIMIT = 2**20  # bytes; published schedules have a few thousand
 
 
 class Imported(NamedTuple):
-    """Noise levels s_0 > ... > s_N >= 0, [N + 1]; the levels that the network is told, [N], where others; the list's name."""
+    """Noise levels s_0 > ... > s_N >= 0, [N + 1]; the conditioning levels, [N], where others; the list's name."""
 
     levels: Tensor
-    told: Tensor | None = None
+    conditioning: Tensor | None = None
     name: str = ""
 
 
@@ -59,8 +59,8 @@ def read_schedule(file: str | Path, form: str | None, path: GaussianPath) -> lis
             its levels, or named sigmas, are levels; on another path a list from 1 or below holds times.
         path: the model's Gaussian path, by which times become levels.
     Raises:
-        S4SError: if the form is unknown or cannot be told, the file cannot be read or is no schedule, a number is not finite, a
-            time is beyond the path, or levels do not decrease.
+        S4SError: if the form is unknown or cannot be recognised, the file cannot be read or is no schedule, a number is not
+            finite, a time is beyond the path, or levels do not decrease.
     """
     if form is not None and form not in FORMS:
         raise S4SError(f"unknown form of a schedule {form!r}; known: {', '.join(FORMS)}")
@@ -144,8 +144,8 @@ def _levels_at(times: Tensor, path: GaussianPath, where: str) -> Tensor:
     return path.s_of_t(inside)
 
 
-def _checked(levels: Tensor, told: Tensor | None, name: str, where: str) -> Imported:
-    for values in (levels, levels if told is None else told):
+def _checked(levels: Tensor, conditioning: Tensor | None, name: str, where: str) -> Imported:
+    for values in (levels, levels if conditioning is None else conditioning):
         if not bool(torch.isfinite(values).all()):
             raise S4SError(
                 f"{where}: a noise level, or that of a time, is not a finite number (time 1 of rectified flow has none): "
@@ -155,9 +155,9 @@ def _checked(levels: Tensor, told: Tensor | None, name: str, where: str) -> Impo
         check_levels(levels)
     except S4SError as error:
         raise S4SError(f"{where}: {error}") from error
-    if told is not None and not bool((told > 0).all()):
-        raise S4SError(f"{where}: the levels that the network is told must be > 0, got {told.tolist()}")
-    return Imported(levels, told, name)
+    if conditioning is not None and not bool((conditioning > 0).all()):
+        raise S4SError(f"{where}: the conditioning levels must be > 0, got {conditioning.tolist()}")
+    return Imported(levels, conditioning, name)
 
 
 def _rows(text: str, file: str) -> Iterator[tuple[str, list[float]]]:

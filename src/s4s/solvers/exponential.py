@@ -29,16 +29,16 @@ def unit_weights(levels: Tensor, prediction: str) -> Tensor:
     return -(levels[1:] - levels[:-1])[:, None] / levels[:-1]
 
 
-def data_tableau(levels: Tensor, B: Tensor, from_start: Tensor | None = None, starts: Sequence[int] | None = None) -> Tableau:
+def data_tableau(levels: Tensor, B: Tensor, skip_weights: Tensor | None = None, starts: Sequence[int] | None = None) -> Tableau:
     """The tableau of y_{n+1} = (s_{n+1}/s_g) y_g + sum_j B[n,j] D_j with g = starts[n], by default n; B [N, N].
 
-    With `from_start` [N] each row also has from_start[n] (s_{n+1}/s_0) y_0.
+    With `skip_weights` [N] each row also has skip_weights[n] (s_{n+1}/s_0) y_0.
     """
     kept = ratios(levels) if starts is None else levels[1:] / levels[list(starts)]
     A = _unit_rows(B, starts) * kept[:, None]
-    if from_start is not None:
-        on_first = _unit_rows(B, [0] * len(B))
-        A = A + (levels[1:] / levels[0] * from_start)[:, None] * on_first
+    if skip_weights is not None:
+        on_initial = _unit_rows(B, [0] * len(B))
+        A = A + (levels[1:] / levels[0] * skip_weights)[:, None] * on_initial
     return Tableau(levels, A, B)
 
 
@@ -51,8 +51,8 @@ def noise_step_tableau(
     levels: Tensor, E: Tensor, eval_levels: Tensor | None = None, starts: Sequence[int] | None = None
 ) -> Tableau:
     """The tableau of y_{n+1} = y_g + sum_j E[n,j] e_j, e_j = (y_j - D_j)/eval_levels[j]; E [N, N]."""
-    told = levels[:-1] if eval_levels is None else eval_levels
-    return noise_tableau(levels, denoised_at_zero(levels, -E / told), eval_levels, starts)
+    conditioning = levels[:-1] if eval_levels is None else eval_levels
+    return noise_tableau(levels, denoised_at_zero(levels, -E / conditioning), eval_levels, starts)
 
 
 def _unit_rows(B: Tensor, starts: Sequence[int] | None) -> Tensor:

@@ -24,7 +24,7 @@ def pndm(levels: Tensor) -> Tableau:
     nfe = len(levels) - 1
     doubled = nfe > 1 and bool(levels[2] > 0)
     first = [0, 0] if doubled else [0]  # evaluations of the first step start at node 0
-    told = torch.cat([levels[:1], levels[2:3], levels[2:-1]]) if doubled else levels[:-1]
+    conditioning = torch.cat([levels[:1], levels[2:3], levels[2:-1]]) if doubled else levels[:-1]
     E = torch.zeros(nfe, nfe, dtype=levels.dtype)
     E[0, 0] = levels[len(first)] - levels[0]
     if doubled:
@@ -33,4 +33,4 @@ def pndm(levels: Tensor) -> Tableau:
         history = [*range(n, len(first) - 1, -1), 0][:4]
         for j, weight in zip(history, ADAMS_BASHFORTH[len(history)], strict=True):
             E[n, j] = (levels[n + 1] - levels[n]) * weight
-    return noise_step_tableau(levels, E, told, [*first, *range(len(first), nfe)])
+    return noise_step_tableau(levels, E, conditioning, [*first, *range(len(first), nfe)])

@@ -5,7 +5,7 @@ ComfyUI loads this folder from its custom_nodes; nothing else of s4s imports it.
 * Where sigmas begin at the model's last level, to 1e-5, ComfyUI starts from sqrt(1 + sigma^2) times unit noise instead of sigma
   times (comfy/samplers.py, Sampler.max_denoise), 0.23 % more for Stable Diffusion. Solvers are fitted to start from sigma times
   noise, so the first of SIGMAS is kept 2e-5 below that level, and `sample_s4s` makes up for it.
-* A model with a table of times (comfy/model_sampling.py, ModelSamplingDiscrete) is told the nearest whole time, whatever the
+* A model with a table of times (comfy/model_sampling.py, ModelSamplingDiscrete) is given the nearest whole time, whatever the
   sampler; `s4s.sample` tells times between those of the table.
 """
 

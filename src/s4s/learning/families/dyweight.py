@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from s4s.learning.families.family import Family, band, check_inside, check_order, noise_start
+from s4s.learning.families.family import Family, band, check_inside, check_order, noise_form
 from s4s.solvers.exponential import noise_tableau, unit_weights
 from s4s.tableau import Tableau
 
@@ -16,8 +16,8 @@ class DyWeight(Family):
     y_{n+1} = y_n + (s_{n+1} - t_n) sum_{k<K} w_{n,n-k} d_{n-k},   d_j = (y_j - D(y_j; t_j))/t_j
     t_{n+1} = t_n + (s_{n+1} - t_n) sum_k w_{n,n-k},               t_0 = s_0
 
-    The schedule s is fixed; t is where the weights say that the state is, and what the network is told. The learned scale of
-    what it is told (the authors' s_i) is the option `decoupled` of a fit. theta holds w - w_start, row by row.
+    The schedule s is fixed; t is where the weights say that the state is, and the conditioning level. The learned factor on
+    it (the authors' s_i) is the option `decoupled` of a fit. theta holds w - w_base, row by row.
 
     Args:
         base: an exponential solver; the authors take iPNDM-3.
@@ -27,12 +27,12 @@ class DyWeight(Family):
     def __init__(self, base: Tableau, order: int | None = None):
         check_order(order, base)
         self.nfe = base.nfe
-        self.start_B = noise_start(base, "dyweight")
+        self.base_B = noise_form(base, "dyweight")
         allowed = band(base.nfe, order or base.nfe)
-        check_inside(self.start_B, allowed, base, "dyweight", "take order {} or full")
+        check_inside(self.base_B, allowed, base, "dyweight", "take order {} or full")
         self.at = allowed.nonzero(as_tuple=True)
         self.size = len(self.at[0])
-        self.start_scale = unit_weights(base.levels, "noise")
+        self.base_scale = unit_weights(base.levels, "noise")
 
     def tableau(self, levels: Tensor, theta: Tensor) -> Tableau:
         """The solver with these weights; raises S4SError if they lead to a time that is not positive."""
@@ -43,4 +43,4 @@ class DyWeight(Family):
             times.append(levels[n + 1] + excess[n] * (levels[n + 1] - times[n]))
         t = torch.stack(times)
         scale = -(levels[1:] - t)[:, None] / t
-        return noise_tableau(levels, self.start_B * (scale / self.start_scale) + scale * change, eval_levels=t)
+        return noise_tableau(levels, self.base_B * (scale / self.base_scale) + scale * change, eval_levels=t)

@@ -15,7 +15,7 @@ from s4s.tableau import Tableau
 class Family(ABC):
     """A differentiable map from weights theta [size] and levels [N + 1] to a tableau.
 
-    theta = 0 on the levels of the solver that it started from gives that solver.
+    theta = 0 on the levels of the base solver gives that solver.
 
     Attributes:
         size: number of weights.
@@ -33,10 +33,12 @@ def name_of(base: Tableau) -> str:
     return str(base.meta.get("token") or base.meta.get("solver") or "this solver")
 
 
-def check_plain_start(base: Tableau, family: str) -> None:
+def check_base(base: Tableau, family: str) -> None:
     """Raise S4SError unless `base` ends above level 0."""
     if base.levels[-1] == 0:
-        raise S4SError(f"family {family!r} cannot start at {name_of(base)}, which ends at level 0; leave out to_zero")
+        raise S4SError(
+            f"family {family!r} cannot be initialised with {name_of(base)}, which ends at level 0; leave out to_zero"
+        )
 
 
 def check_order(order: int | None, base: Tableau) -> None:
@@ -56,12 +58,12 @@ def band(nfe: int, width: int) -> Tensor:
     return torch.ones(nfe, nfe, dtype=torch.float64).tril().triu(1 - width)
 
 
-def data_start(base: Tableau, family: str) -> tuple[Tensor, Tensor]:
+def data_form(base: Tableau, family: str) -> tuple[Tensor, Tensor]:
     """B and g of the solver in the form y_{n+1}/s_{n+1} = y_n/s_n + g_n y_0/s_0 + sum_j B[n,j] D_j/s_{n+1}, [N, N] and [N].
 
     g is 0 for every solver that is exact on D = 0. A solver that has this form already is given back bit for bit.
     """
-    check_plain_start(base, family)
+    check_base(base, family)
     r = ratios(base.levels)
     if torch.equal(torch.diag(r), base.A):
         return base.B, torch.zeros_like(r)
@@ -71,30 +73,31 @@ def data_start(base: Tableau, family: str) -> tuple[Tensor, Tensor]:
     return b[1:] - r[:, None] * b[:-1], torch.where(g.abs() < 1e-12, 0.0, g)
 
 
-def noise_start(base: Tableau, family: str) -> Tensor:
+def noise_form(base: Tableau, family: str) -> Tensor:
     """B of the solver in the form y_{n+1} = y_n + sum_j B[n,j] (D_j - y_j), bit for bit where it has that form already.
 
     Raises:
         S4SError: if it is not exact on D = 0 and on constant states.
     """
-    check_plain_start(base, family)
+    check_base(base, family)
     unit = torch.eye(base.nfe, dtype=torch.float64)
     if torch.equal(unit - base.B, base.A):
         return base.B
     a, b = base.reduced()
     if not torch.allclose(a, base.levels / base.levels[0]) or not torch.allclose(a + b.sum(1), torch.ones_like(a)):
         raise S4SError(
-            f"family {family!r} in noise prediction can only start at a solver that is exact for D = 0 and for constant "
-            f"states; {name_of(base)} is not (none with an analytic first step is)"
+            f"family {family!r} in noise prediction can only be initialised with a solver that is exact for D = 0 and for "
+            f"constant states; {name_of(base)} is not (none with an analytic first step is)"
         )
     return torch.linalg.solve_triangular(unit - b[:-1], b[1:] - b[:-1], upper=False, left=False)
 
 
 def check_inside(B: Tensor, mask: Tensor, base: Tableau, family: str, remedy: str) -> None:
-    """Raise S4SError if the start has weights where the family has none."""
+    """Raise S4SError if the base solver has weights where the family has none."""
     outside = B.abs().gt(1e-12) & (mask == 0)
     if bool(outside.any()):
         needed = max(n - j + 1 for n, j in outside.nonzero().tolist())
         raise S4SError(
-            f"family {family!r} cannot start at {name_of(base)}, which uses the last {needed} outputs; {remedy.format(needed)}"
+            f"family {family!r} cannot be initialised with {name_of(base)}, which uses the last {needed} outputs; "
+            f"{remedy.format(needed)}"
         )

@@ -19,7 +19,7 @@ class GS(LD3):
 
     y_{n+1} = sum_{j<=n} (A[n,j] + (s_{n+1}/s_j) alpha_{n,j}) y_j + (B[n,j] + (1 - s_{n+1}/s_n) beta_{n,j}) D_j
 
-    theta holds alpha, then beta, row by row. The authors start at DPM-Solver++(3M) and let some corrections act on
+    theta holds alpha, then beta, row by row. The authors initialise with DPM-Solver++(3M) and let some corrections act on
     differences of outputs; the span is the same.
 
     Args:

@@ -30,10 +30,12 @@ class LD3(Family):
         if self.kind not in SOLVERS:
             raise S4SError("a family that follows the levels needs a base made by s4s.solver, whose meta says its kind")
         if base.levels[-1] == 0:
-            raise S4SError(f"a learned schedule cannot start at {name_of(base)}, which ends at level 0; leave out to_zero")
+            raise S4SError(
+                f"a learned schedule cannot be initialised with {name_of(base)}, which ends at level 0; leave out to_zero"
+            )
         self.nfe = base.nfe
         again = None if self.options.get("analytic_first_step") else self._classical(base.levels)
-        # told levels may be others: a fit starts from those of its base
+        # conditioning levels may be others: those of the base are the initialisation
         if again is None or not again.same_as(replace(base, eval_levels=again.eval_levels, kappa=again.kappa)):
             raise S4SError(
                 f"{name_of(base)} is not {self.kind} on its own levels, so its formula cannot follow a learned schedule; "

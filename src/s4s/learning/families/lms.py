@@ -6,28 +6,29 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.learning.families.family import Family, band, check_inside, check_order, check_prediction, data_start, noise_start
+from s4s.learning.families.family import Family, band, check_inside, check_order, check_prediction, data_form, noise_form
 from s4s.solvers.exponential import data_tableau, noise_tableau, unit_weights
 from s4s.tableau import Tableau
 
 
 class LMS(Family):
-    """S4S-LMS (arXiv 2502.17423): order K, weights b free, started at a classical solver.
+    """S4S-LMS (arXiv 2502.17423): order K, weights b free, initialised with a classical solver.
 
     data:   y_{n+1} = r_n y_n + (1 - r_n) sum_{k<K} b_{k,n} D_{n-k},           r_n = s_{n+1}/s_n
     noise:  y_{n+1} = y_n + (s_{n+1} - s_n) sum_{k<K} b_{k,n} e_{n-k},         e_j = (y_j - D_j)/s_j
 
-    Either way B[n,j] = scale[n,j] b[n,j], with scale a function of the levels. theta holds b - b_start, row by row.
-    theta = 0 on the starting levels gives the starting solver bit for bit if it is written in this form. A solver that is
-    not exact on D = 0 (one with an analytic first step) adds to each row of the data form what it takes from y_0; with
-    `start_weights` that is learned too, and the family is as general as BNS.
+    Either way B[n,j] = scale[n,j] b[n,j], with scale a function of the levels. theta holds b - b_base, row by row.
+    theta = 0 on the base solver's levels gives that solver bit for bit if it is written in this form. A solver that is
+    not exact on D = 0 (one with an analytic first step) adds to each row of the data form a skip weight of the initial
+    noise y_0; with `start_weights` these are learned too, and the family is as general as BNS.
 
     Args:
-        base: the solver to start from; for noise prediction one that is exact on D = 0 and on constants.
+        base: the base solver; for noise prediction one that is exact on D = 0 and on constants.
         prediction: "data" or "noise".
         order: K, or None for as many as there are.
         consistency: keep the sum of the weights of each row, which is 1 for every classical solver.
-        start_weights: data prediction only: learn what each row takes from y_0 as well; theta ends with these N numbers.
+        start_weights: data prediction only: learn the skip weight of the initial noise of each row as well; theta ends with
+            these N numbers.
     Raises:
         S4SError: if this family cannot represent `base`.
     """
@@ -48,16 +49,16 @@ class LMS(Family):
         check_order(order, base)
         self.prediction, self.nfe = prediction, base.nfe
         self.order, self.consistency = order or base.nfe, consistency
-        self.start_scale = unit_weights(base.levels, prediction)
+        self.base_scale = unit_weights(base.levels, prediction)
         if prediction == "data":
-            self.start_B, self.from_start = data_start(base, self.name)
+            self.base_B, self.skip_weights = data_form(base, self.name)
         else:
-            self.start_B = noise_start(base, self.name)
+            self.base_B = noise_form(base, self.name)
         reach = self._reach()
-        check_inside(self.start_B, band(self.nfe, reach), base, self.name, f"take order {{}}{self._less} or full")
+        check_inside(self.base_B, band(self.nfe, reach), base, self.name, f"take order {{}}{self._less} or full")
         self.at = self._positions(self.order)
-        self.start_weights = base.nfe if start_weights else 0
-        self.size = len(self.at[0]) + self.start_weights
+        self.n_skip = base.nfe if start_weights else 0
+        self.size = len(self.at[0]) + self.n_skip
 
     _less = ""  # how an error speaks of the order that would do
 
@@ -80,10 +81,10 @@ class LMS(Family):
         return scale * self._table(theta, self.at)
 
     def tableau(self, levels: Tensor, theta: Tensor) -> Tableau:
-        """The solver with weights b_start + theta on `levels`; differentiable in both."""
+        """The solver with weights b_base + theta on `levels`; differentiable in both."""
         scale = unit_weights(levels, self.prediction)
-        weights, on_start = theta[: self.size - self.start_weights], theta[self.size - self.start_weights :]
-        B = self.start_B * (scale / self.start_scale) + self._change(levels, weights, scale)
+        weights, skip_changes = theta[: self.size - self.n_skip], theta[self.size - self.n_skip :]
+        B = self.base_B * (scale / self.base_scale) + self._change(levels, weights, scale)
         if self.prediction == "noise":
             return noise_tableau(levels, B)
-        return data_tableau(levels, B, self.from_start + on_start if self.start_weights else self.from_start)
+        return data_tableau(levels, B, self.skip_weights + skip_changes if self.n_skip else self.skip_weights)

@@ -24,7 +24,7 @@ class PC(LMS):
     optimiser makes of them.
 
     Args:
-        base: the solver to start from, such as UniPC-K; all but `order` as in LMS.
+        base: the base solver, such as UniPC-K; all but `order` as in LMS.
         order: K; None for the largest, N - 1.
     """
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.learning.families.family import Family, check_inside, check_order, check_plain_start, check_prediction, name_of
+from s4s.learning.families.family import Family, check_base, check_inside, check_order, check_prediction, name_of
 from s4s.schedules.increments import moved
 from s4s.solvers.exponential import data_tableau, noise_tableau, stages, step_starts
 from s4s.tableau import Tableau
@@ -33,29 +33,29 @@ class SingleStep(Family):
     def __init__(self, base: Tableau, prediction: str = "data", order: int = 2, consistency: bool = False):
         check_prediction(prediction)
         check_order(order, base)
-        check_plain_start(base, "single_step")
+        check_base(base, "single_step")
         self.prediction, self.consistency, self.nfe = prediction, consistency, base.nfe
         self.sizes = stages(base.levels, order)
         self.starts = step_starts(self.sizes)
         node = torch.arange(base.nfe)
         mask = (node <= node[:, None]) & (node >= torch.tensor(self.starts)[:, None])
-        self.start_B = self._start(base)
+        self.base_B = self._base_form(base)
         check_inside(
-            self.start_B, mask, base, "single_step", f"take a base with steps of {order} evaluations (dpm2, dpm3) or ddim"
+            self.base_B, mask, base, "single_step", f"take a base with steps of {order} evaluations (dpm2, dpm3) or ddim"
         )
-        self.start_scale = self._scale(base.levels)
+        self.base_scale = self._scale(base.levels)
         free = mask & (node < node[:, None]) if consistency else mask
         self.at = free.nonzero(as_tuple=True)
         self.size = len(self.at[0]) + sum(size - 1 for size in self.sizes)
 
-    def _start(self, base: Tableau) -> Tensor:
+    def _base_form(self, base: Tableau) -> Tensor:
         make = data_tableau if self.prediction == "data" else noise_tableau
         if torch.equal(make(base.levels, base.B, starts=self.starts).A, base.A):
             return base.B
         a, b = base.reduced()
         exact_on_constants = torch.allclose(a + b.sum(1), torch.ones_like(a))
         if not torch.allclose(a, base.levels / base.levels[0]) or (self.prediction == "noise" and not exact_on_constants):
-            raise S4SError(f"family 'single_step' can only start at an exponential solver; {name_of(base)} is not")
+            raise S4SError(f"family 'single_step' can only be initialised with an exponential solver; {name_of(base)} is not")
         if self.prediction == "data":
             return b[1:] - (base.levels[1:] / base.levels[self.starts])[:, None] * b[self.starts]
         unit = torch.eye(base.nfe, dtype=torch.float64)
@@ -76,12 +76,12 @@ class SingleStep(Family):
         return torch.cat(parts)
 
     def tableau(self, levels: Tensor, theta: Tensor) -> Tableau:
-        """The solver with these weights and stage levels; `levels` between the ends of a step are where its stages start."""
+        """The solver with these weights and stage levels; `levels` within a step are its stages' at theta = 0."""
         n_weights = len(self.at[0])
         levels = self._stage_levels(levels, theta[n_weights:])
         change = torch.zeros(self.nfe, self.nfe, dtype=torch.float64).index_put(self.at, theta[:n_weights])
         if self.consistency:
             change = change - torch.diag(change.sum(1))
         scale = self._scale(levels)
-        B = self.start_B * (scale / self.start_scale) + scale * change
+        B = self.base_B * (scale / self.base_scale) + scale * change
         return (data_tableau if self.prediction == "data" else noise_tableau)(levels, B, starts=self.starts)

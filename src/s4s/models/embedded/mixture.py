@@ -36,7 +36,7 @@ class IndependentMixture(Denoiser):
     """The denoiser of data whose components are independent, each from a Gaussian mixture in one dimension.
 
     The ODE then falls apart into one for each component, and in one dimension its flow is known: it keeps the share of the data
-    that lies below a point. So `flow` gives end points without any solver.
+    that lies below a point. So `flow` gives final samples without any solver.
 
     Args:
         weights, means, deviations: [d, K] of d components, float64; weights of a row sum to 1.

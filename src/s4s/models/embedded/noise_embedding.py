@@ -1,4 +1,4 @@
-"""How the embedded networks are told the noise level."""
+"""How the embedded networks are conditioned on the noise level."""
 
 from __future__ import annotations
 

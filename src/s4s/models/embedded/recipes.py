@@ -14,10 +14,10 @@ class Recipe:
         dataset: name in DATASETS.
         network: its class, and `options` of it.
         prediction: what the network gives: EDM's mixture of noise and data, or that of a PredictingDenoiser on `path`.
-        times: what the network is told at t = 1, with a path.
+        times: the network's time at t = 1, with a path.
         sigma_data: standard deviation of states, with EDM's preconditioning.
         log_s: mean and standard deviation of ln s in training. EDM's are -1.2 and 1.2.
-        classes: number of classes, if it is conditioned on them; in a tenth of the training it is not told which.
+        classes: number of classes, if it is conditioned on them; in a tenth of the training it is given none.
         autoencoder: whether states are latents of the autoencoder beside it.
         turned: whether the networks of scores and of fits tell rotations apart, since the images have no classes.
         steps, batch, learning_rate, dropout: of the training.

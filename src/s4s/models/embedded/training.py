@@ -20,7 +20,7 @@ from s4s.models.embedded.mixture import IndependentMixture
 from s4s.models.embedded.recipes import Recipe
 from s4s.models.embedded.weights import NETWORKS, assemble
 
-NOT_TOLD = 0.1  # share of the training in which a conditional network sees the label of no class (Ho & Salimans 2022)
+UNCONDITIONAL = 0.1  # share of the training in which a conditional network sees the label of no class (Ho & Salimans 2022)
 KL_WEIGHT = 1e-4  # of a latent's divergence from unit noise, against the error of a pixel
 
 
@@ -98,7 +98,7 @@ def train_denoiser(
         rows = torch.randint(len(data.train), (batch,))
         states, condition = data.train[rows], None
         if recipe.classes is not None:
-            condition = torch.where(torch.rand(batch) < NOT_TOLD, recipe.classes, data.train_labels[rows])
+            condition = torch.where(torch.rand(batch) < UNCONDITIONAL, recipe.classes, data.train_labels[rows])
         return denoising_loss(denoiser, recipe, states, _levels(recipe, batch), torch.randn_like(states), condition)
 
     @torch.no_grad()

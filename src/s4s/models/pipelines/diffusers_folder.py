@@ -136,16 +136,16 @@ def _decoder(autoencoder: Any, device: torch.device, dtype: torch.dtype) -> Call
 
 
 def _sizes(parts: Parts) -> dict[str, Tensor | None] | None:
-    """What SDXL and PixArt are told of an image's size, [1, n] each: that it is whole and square; None for other networks."""
-    config, told = parts.network.config, getattr(parts.network, "use_additional_conditions", None)  # told: PixArt's
-    if config.get("addition_embed_type") is None and told is None:
+    """What SDXL and PixArt are given of an image's size, [1, n] each: that it is whole and square; None for other networks."""
+    config, pixart = parts.network.config, getattr(parts.network, "use_additional_conditions", None)  # PixArt has it
+    if config.get("addition_embed_type") is None and pixart is None:
         return None
     halvings = 0 if parts.autoencoder is None else len(parts.autoencoder.config.block_out_channels) - 1
     pixels = config.sample_size * 2**halvings
-    if told is None:
+    if pixart is None:
         return {"time_ids": torch.tensor([[pixels, pixels, 0, 0, pixels, pixels]])}
     sizes = torch.tensor([[pixels, pixels]]), torch.tensor([[1.0]])
-    return dict(zip(("resolution", "aspect_ratio"), sizes if told else (None, None), strict=True))
+    return dict(zip(("resolution", "aspect_ratio"), sizes if pixart else (None, None), strict=True))
 
 
 def _check(model: PipelineModel | StableDiffusionModel, network: Any) -> None:

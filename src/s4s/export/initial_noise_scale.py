@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from s4s.errors import S4SError
 
-UNIT = 0.01  # a start within this of unit noise is taken for it, as by diffusers' own schedulers
+UNIT = 0.01  # initial noise of a scale within this of 1 is taken for unit noise, as by diffusers' own schedulers
 
 
 class Attachment:
@@ -41,36 +41,36 @@ class Attachment:
 ATTACHED: WeakKeyDictionary[nn.Module, Attachment] = WeakKeyDictionary()
 
 
-class StartingNoise:
-    """Either the pipeline multiplies its noise by what it is told, or the networks' first inputs are scaled on their way."""
+class InitialNoiseScale:
+    """Either the pipeline multiplies its noise by init_noise_sigma, or the networks' first inputs are scaled on their way."""
 
     def __init__(self) -> None:
-        self.told: float | None = None  # what the pipeline was given as init_noise_sigma for this run
+        self.announced: float | None = None  # what the pipeline was given as init_noise_sigma for this run
         self.attachment = Attachment()
         self.fed: dict[int, torch.Size] = {}  # shapes of the inputs that were scaled, by attached network
 
     def begin(self) -> None:
-        """A run is about to begin: what was told before is not for it."""
-        self.told = None
+        """A run is about to begin: what was announced before is not for it."""
+        self.announced = None
         self.fed.clear()
 
-    def tell(self, start: float) -> float:
-        """init_noise_sigma of a run that starts from `start` times unit noise."""
+    def announce(self, scale: float) -> float:
+        """init_noise_sigma of a run whose first input is `scale` times unit noise."""
         if self.attachment.there:
             return 1.0
-        self.told = start
-        return start
+        self.announced = scale
+        return scale
 
-    def scaled(self, which: int, x: Tensor, start: float) -> Tensor:
+    def scaled(self, which: int, x: Tensor, scale: float) -> Tensor:
         """The first input of attached network `which`, of the sample that the pipeline had."""
         self.fed[which] = x.shape
-        return x * start
+        return x * scale
 
-    def first_input(self, x: Tensor, start: float) -> Tensor:
+    def first_input(self, x: Tensor, scale: float) -> Tensor:
         """What the network was fed first, from the sample that the pipeline had.
 
         Raises:
-            S4SError: if the pipeline did not start from `start` times unit noise, or the networks that scale it were not run on
+            S4SError: if the pipeline did not start from `scale` times unit noise, or the networks that scale it were not run on
                 the sample alone.
         """
         fed = list(self.fed.values())
@@ -85,11 +85,11 @@ class StartingNoise:
                     f"this pipeline feeds its network {list(other[0][1:])}, more than the sample, {list(x.shape[1:])}, which "
                     "attach cannot scale alone; call remove() on what it returned, and use a solver that starts from unit noise"
                 )
-            return x * start
-        found = self.told or 1.0
-        if abs(found / start - 1) > (UNIT if self.told is None else 1e-6):
+            return x * scale
+        found = self.announced or 1.0
+        if abs(found / scale - 1) > (UNIT if self.announced is None else 1e-6):
             raise S4SError(
-                f"this solver starts from {start:.4g} times unit noise, but the pipeline started from {found:.4g} times; "
+                f"this solver starts from {scale:.4g} times unit noise, but the pipeline started from {found:.4g} times; "
                 "call pipe.scheduler.attach(pipe.transformer), or pipe.unet, once, or set_timesteps before taking "
                 "init_noise_sigma"
             )

@@ -1,4 +1,4 @@
-"""Levels that a diffusers pipeline gives its scheduler, which a learned solver has of its own."""
+"""Custom timesteps and sigmas that a diffusers pipeline gives its scheduler; a learned solver has its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from s4s.errors import S4SError
 
 
-def check_given(
+def check_custom(
     what: str, given: Sequence[float], own: Sequence[float], rounding: float, first: float | None, last: float
 ) -> None:
     """Raise S4SError where levels are neither the solver's own nor what pipelines give unasked.
