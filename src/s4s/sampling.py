@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from s4s.models.denoiser import Denoiser
 from s4s.tableau import Tableau
 
 Callback = Callable[[int, Tensor, Tensor], None]
+Denoise = Callable[[Tensor, "Tensor | float", "Tensor | None"], Tensor]  # a Denoiser, or what is called like one
 
 
 def initial_noise(denoiser: Denoiser, seeds: Sequence[int] | np.ndarray, level: float | None = None) -> Tensor:
@@ -40,7 +41,7 @@ def initial_noise(denoiser: Denoiser, seeds: Sequence[int] | np.ndarray, level: 
 
 
 def run(
-    denoiser: Denoiser,
+    denoiser: Denoise,
     y: Tensor,
     tableau: Tableau,
     condition: Tensor | None = None,
@@ -101,7 +102,7 @@ def sample(
     condition: Tensor | None = None,
     batch_size: int | None = None,
     callback: Callback | None = None,
-    show_progress: bool | tqdm = False,
+    show_progress: bool | tqdm[NoReturn] = False,
     fill: bool = False,
 ) -> Tensor:
     """Sample without gradients, in batches of at most `batch_size` rows.

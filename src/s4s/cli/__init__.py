@@ -38,8 +38,8 @@ def main() -> None:
         raise
     except (S4SError, OSError, RuntimeError) as error:
         message = plain(error)
-        if message is None and getattr(error, "filename", None):
-            message = f"{error.filename}: {error.strerror}"  # type: ignore[union-attr]
+        if message is None and isinstance(error, OSError) and error.filename:
+            message = f"{error.filename}: {error.strerror}"
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)

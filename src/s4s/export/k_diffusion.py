@@ -68,7 +68,7 @@ def sample_s4s(
     dtype, ends = x.dtype, solver.levels.tolist()
     x = x.to(torch.promote_types(dtype, torch.float32))  # y = x/alpha may be beyond what half precision holds
 
-    def denoiser(y: Tensor, s: Any, condition: None) -> Tensor:
+    def denoiser(y: Tensor, s: Any, condition: Tensor | None) -> Tensor:
         time: Any = FLOW.t_of_s(s) if flow else s
         denoised = model((y * alpha(s)).to(dtype), y.new_full((len(y),), time, dtype=dtype), **extra)
         return denoised.to(torch.promote_types(denoised.dtype, y.dtype))
@@ -83,8 +83,9 @@ def sample_s4s(
                 shown = (y * alpha(ends[i])).to(dtype)
                 callback({"x": shown, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
 
-        y = run(denoiser, x / alpha(ends[0]), solver, None, step)  # type: ignore[arg-type]
-    return (y * alpha(ends[-1])).to(dtype)
+        y = run(denoiser, x / alpha(ends[0]), solver, None, step)
+    end: Tensor = y * alpha(ends[-1])
+    return end.to(dtype)
 
 
 def _check(tableau: Tableau, model: Any, flow: bool) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,14 @@ from s4s.models.torchvision_operators import declare_missing_operators
 from s4s.tableau import Tableau
 
 declare_missing_operators()
-from diffusers import ConfigMixin, SchedulerMixin  # noqa: E402
-from diffusers.configuration_utils import register_to_config  # noqa: E402
+from diffusers import SchedulerMixin  # noqa: E402
+from diffusers.configuration_utils import ConfigMixin, register_to_config  # noqa: E402
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerOutput  # noqa: E402
 
 log = logging.getLogger(__name__)
+
+Method = TypeVar("Method", bound=Callable[..., None])
+registered: Callable[[Method], Method] = register_to_config  # which has no types
 
 
 class S4SScheduler(SchedulerMixin, ConfigMixin):
@@ -54,7 +57,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
     _compatibles = [scheduler.name for scheduler in KarrasDiffusionSchedulers]  # noqa: RUF012
     order = 1
 
-    @register_to_config
+    @registered
     def __init__(
         self,
         tableaux: Sequence[Mapping[str, Any]] = (),
@@ -93,9 +96,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         self._noise = InitialNoiseScale()
 
     @classmethod
-    def from_tableau(
-        cls, path_or_tableau: Source, like: SchedulerMixin | Mapping[str, Any] | None = None, **config: Any
-    ) -> Self:
+    def from_tableau(cls, path_or_tableau: Source, like: ConfigMixin | Mapping[str, Any] | None = None, **config: Any) -> Self:
         """A scheduler with one or several solvers.
 
         Args:
@@ -111,7 +112,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             base = {"_class_name": cls.__name__, **config_of_tableau(next(iter(tableaux.values())), config)}
         else:
             named = {} if isinstance(like, Mapping) else {"_class_name": type(like).__name__}
-            base = {**(like if isinstance(like, Mapping) else like.config), **named}  # type: ignore[attr-defined]
+            base = {**(like if isinstance(like, Mapping) else like.config), **named}
         made: Self = cls.from_config(base, tableaux=[tableau.as_json() for tableau in tableaux.values()], **config)
         return made
 
@@ -120,7 +121,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         """As in diffusers; configs of its schedulers for flow matching and for EDM are understood too."""
         if isinstance(config, Mapping):
             kwargs = {**translated(config), **kwargs}
-        return super().from_config(config, return_unused_kwargs=return_unused_kwargs, **kwargs)
+        untyped: Any = super()
+        return untyped.from_config(config, return_unused_kwargs=return_unused_kwargs, **kwargs)
 
     @property
     def available_steps(self) -> list[int]:

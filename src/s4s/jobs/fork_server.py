@@ -61,7 +61,7 @@ def main() -> None:
         sys.exit(code)
 
 
-def start_server(*modules: str) -> subprocess.Popen | None:
+def start_server(*modules: str) -> subprocess.Popen[bytes] | None:
     """Start a server for the jobs that this process and its children start, which imports some modules for them all.
 
     It ends with this process. None but on Linux.
@@ -173,7 +173,8 @@ def _serve(file: str, modules: list[str]) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: _stop(children))
     while True:
-        ready, _, _ = select.select([listener, 0, wake_read, *children.values()], [], [])  # type: ignore[type-var]
+        waiting: list[socket.socket | int] = [listener, 0, wake_read, *children.values()]
+        ready, _, _ = select.select(waiting, [], [])
         if 0 in ready and not os.read(0, 4096):
             _stop(children)
         if wake_read in ready:

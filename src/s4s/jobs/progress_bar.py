@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
 
-def progress(**options: Any) -> tqdm:
+def progress(**options: Any) -> tqdm[NoReturn]:
     """`tqdm` on standard error; in a file it prints at most one line every ten seconds."""
     terminal = sys.stderr.isatty()
     return tqdm(

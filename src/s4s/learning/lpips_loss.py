@@ -97,7 +97,8 @@ def _package() -> ModuleType:
             f"the distance lpips needs the package lpips ({error}); install it: "
             "pip install '.[workflow]' in s4s's own folder, or pip install lpips torchvision"
         ) from error
-    return lpips
+    package: ModuleType = lpips
+    return package
 
 
 def _trunk_state(net: str, weights: Path | None, sha256: str | None) -> dict[str, Tensor]:
@@ -108,10 +109,12 @@ def _trunk_state(net: str, weights: Path | None, sha256: str | None) -> dict[str
             weights = downloaded
     if weights is not None:
         _check_digest(net, weights, sha256)
+    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
-        if weights is not None:
-            return torch.load(weights, map_location="cpu", weights_only=True)
-        return torch.hub.load_state_dict_from_url(URL + TRUNKS[net], map_location="cpu", check_hash=True, weights_only=True)
+        if weights is None:
+            return torch.hub.load_state_dict_from_url(URL + TRUNKS[net], check_hash=True, **options)
+        state: dict[str, Tensor] = torch.load(weights, **options)
+        return state
     except Exception as error:  # no network, a full disk, a damaged file: each fails in its own ways
         problem = f"cannot read {weights}" if weights else "the download failed"
         raise _refused(net, f"{problem}: {str(error) or type(error).__name__}") from error

@@ -163,7 +163,9 @@ class Objective:
         """Mean over the nodes between the first and the last of the distance from the teacher's trajectory, [B]."""
         assert self.path is not None
         differences = [self.path.difference(states[n], tableau.levels[n], rows) for n in range(1, tableau.nfe)]
-        return torch.stack([(d.square().sum(1) + 1e-12).sqrt() for d in differences]).mean(0) if differences else 0.0  # type: ignore
+        if not differences:  # one step has no nodes between
+            return torch.zeros(())
+        return torch.stack([(d.square().sum(1) + 1e-12).sqrt() for d in differences]).mean(0)
 
     @torch.no_grad()
     def _equations(

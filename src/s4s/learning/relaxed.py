@@ -24,7 +24,8 @@ class RelaxedNoise:
         moved = self.y[rows] - self.step * gradient
         offset = (moved - self.y_T[rows]).flatten(1)
         norm = offset.norm(dim=1, keepdim=True).clamp_min(1e-30)
-        return self.y_T[rows] + (offset * (self.radius / norm).clamp_max(1)).view_as(moved)
+        inside: Tensor = offset * (self.radius / norm).clamp_max(1)
+        return self.y_T[rows] + inside.view_as(moved)
 
     def keep(self, rows: Tensor, candidates: Tensor, better: Tensor) -> None:
         """Store those candidates for which `better` [B] holds."""

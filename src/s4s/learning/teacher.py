@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ def make_pairs(
     seeds: Sequence[int] | np.ndarray,
     batch_size: int | None = None,
     trajectory: bool = False,
-    show_progress: bool | tqdm = False,
+    show_progress: bool | tqdm[NoReturn] = False,
     fill: bool = False,
 ) -> Split:
     """Run the teacher from the noise of each seed.
@@ -123,7 +123,7 @@ def write_pairs(
 
 
 def convergence(
-    denoiser: Denoiser, solver_kind: str, solver_options: dict, schedule: str, steps: int, count: int, batch_size: int
+    denoiser: Denoiser, solver_kind: str, solver_options: dict[str, Any], schedule: str, steps: int, count: int, batch_size: int
 ) -> list[tuple[int, float]]:
     """The teacher's own global error against its number of steps, measured on validation noise.
 

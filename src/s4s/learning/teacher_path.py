@@ -49,8 +49,9 @@ class TeacherPath:
     def difference(self, y: Tensor, level: Tensor, rows: Tensor) -> Tensor:
         """(y - teacher's state) / sqrt(1 + s^2), so scaled that its norm is a root mean square; [B, k]."""
         target = self.at(level, rows)[0].to(y.device)
-        scale = (1 + level**2).rsqrt()
-        return ((y - target) * scale.to(y.device, y.dtype)).flatten(1) / y[0].numel() ** 0.5
+        scale: Tensor = (1 + level**2).rsqrt()
+        root: float = y[0].numel() ** 0.5
+        return ((y - target) * scale.to(y.device, y.dtype)).flatten(1) / root
 
     def linearised(self, y: Tensor, tangents: Tensor, lin: Linearised, n: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         """`difference` at node n, and its derivatives [K, B, k]."""

@@ -74,4 +74,5 @@ def _interpolated(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Monotone cubic interpolation, constant beyond the ends; a single value stays that value."""
     if len(x) == 1:
         return np.full(len(at), y[0])
-    return PchipInterpolator(x, y)(np.clip(at, x[0], x[-1]))
+    values: np.ndarray = PchipInterpolator(x, y)(np.clip(at, x[0], x[-1]))
+    return values

@@ -33,9 +33,9 @@ def _block(rows: np.ndarray, number: int) -> np.ndarray:
 def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
     def between_others(rows: np.ndarray) -> float:
         kernel = polynomial_kernel(rows, degree=3, coef0=1)
-        return (kernel.sum() - np.trace(kernel)) / (len(rows) * (len(rows) - 1))
+        return float((kernel.sum() - np.trace(kernel)) / (len(rows) * (len(rows) - 1)))
 
-    return between_others(x) + between_others(y) - 2 * polynomial_kernel(x, y, degree=3, coef0=1).mean()
+    return between_others(x) + between_others(y) - 2 * float(polynomial_kernel(x, y, degree=3, coef0=1).mean())
 
 
 def precision_recall_coverage(samples: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
@@ -53,7 +53,8 @@ def precision_recall_coverage(samples: np.ndarray, reference: np.ndarray) -> tup
 
 def _radii(rows: np.ndarray) -> np.ndarray:
     """Distance of each row from its fifth neighbour, [n]."""
-    return NearestNeighbors(n_neighbors=min(NEIGHBOUR, len(rows) - 1)).fit(rows).kneighbors()[0][:, -1]
+    distances: np.ndarray = NearestNeighbors(n_neighbors=min(NEIGHBOUR, len(rows) - 1)).fit(rows).kneighbors()[0]
+    return distances[:, -1]
 
 
 def _share_inside(points: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> float:

@@ -177,12 +177,14 @@ def read_images(folder: Path) -> Iterator[Tensor]:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise S4SError(f"{folder}: no images; allowed: {', '.join(sorted(SUFFIXES))}")
-    for path in progress(iterable=paths, desc="real images", unit="image"):
-        try:
-            with Image.open(path) as image:
-                yield torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-        except OSError as error:
-            raise S4SError(f"{path}: cannot read this image: {error}") from error
+    with progress(total=len(paths), desc="real images", unit="image") as bar:
+        for path in paths:
+            try:
+                with Image.open(path) as image:
+                    yield torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+            except OSError as error:
+                raise S4SError(f"{path}: cannot read this image: {error}") from error
+            bar.update()
 
 
 def read_moments(path: Path) -> Moments:

@@ -8,7 +8,8 @@ import numpy as np
 def distances(y_0: np.ndarray, teacher_y_0: np.ndarray) -> np.ndarray:
     """Root-mean-square difference over each state's components, float64 [n], of [n, *shape] each."""
     difference = (y_0.astype(np.float64) - teacher_y_0.astype(np.float64)).reshape(len(y_0), -1)
-    return np.sqrt((difference**2).mean(axis=1))
+    each: np.ndarray = np.sqrt((difference**2).mean(axis=1))
+    return each
 
 
 def global_error(y_0: np.ndarray, teacher_y_0: np.ndarray) -> float:

@@ -31,7 +31,8 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 def _beside_the_yaml(path: Path, info: ValidationInfo) -> Path:
     """A relative path counts from the YAML's own folder."""
-    return ((info.context or {}).get("folder", Path()) / path.expanduser()).resolve()
+    folder: Path = (info.context or {}).get("folder", Path())
+    return (folder / path.expanduser()).resolve()
 
 
 LocalPath = Annotated[Path, AfterValidator(_beside_the_yaml)]

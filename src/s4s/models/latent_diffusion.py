@@ -47,10 +47,12 @@ def load_denoiser(model: LatentDiffusionModel, device: torch.device) -> Predicti
         nn.Module.to(network, device, dtype)  # diffusers' own warns
 
     def predict(x: Tensor, t: Tensor, **arguments: Tensor) -> Tensor:
-        return unet(x, t, **arguments).sample
+        output: Tensor = unet(x, t, **arguments).sample
+        return output
 
     def decoder(latents: Tensor) -> Tensor:
-        return stage.decode(latents.to(dtype) / model.scale_factor).sample.clamp(-1, 1)
+        images: Tensor = stage.decode(latents.to(dtype) / model.scale_factor).sample
+        return images.clamp(-1, 1)
 
     s_min, s_max, path, _ = outline(model)
     labels = None

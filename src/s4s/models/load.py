@@ -62,7 +62,8 @@ def load_outline(name_or_path: str | Path) -> Outline:
 
 def text_encoder(model: AnyModel, device: torch.device) -> Encode:
     """What turns the prompts of a model into embeddings."""
-    return _adapter(model.kind).text_encoder(model, device)
+    encode: Encode = _adapter(model.kind).text_encoder(model, device)
+    return encode
 
 
 def _adapter(kind: str) -> Any:

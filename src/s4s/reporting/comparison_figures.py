@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from s4s.reporting.comparisons import Ranks
-from s4s.reporting.figures import panels, plt
+from s4s.reporting.figures import panels
 from s4s.reporting.solver_styles import learned_style
 
 GOAL = 2  # times as many evaluations

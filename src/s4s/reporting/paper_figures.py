@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from s4s.files.atomic import atomic_path
-from s4s.reporting.figures import draw_curves, plt
+from s4s.reporting.figures import draw_curves
 from s4s.reporting.solver_styles import learned_style, plain_style
 from s4s.reporting.tables import NOT_LEARNED
 from s4s.tableau import Tableau

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from s4s.models.denoiser import Denoiser
+    from s4s.models.paths import Path
 
 
 class Grid(NamedTuple):
@@ -48,12 +49,13 @@ class Span(NamedTuple):
 
     s_max: float
     s_min: float
-    path: Any
+    path: Path
 
 
 def grid_function(kind: str) -> Callable[..., Tensor]:
     """The function of a registered schedule: (nfe, Span, options) to levels."""
-    return getattr(import_module(f"s4s.schedules.{GRIDS[kind].module}"), kind)
+    function: Callable[..., Tensor] = getattr(import_module(f"s4s.schedules.{GRIDS[kind].module}"), kind)
+    return function
 
 
 def levels(kind: str, nfe: int, denoiser: Denoiser, to_zero: bool = False, **options: Any) -> Tensor:

@@ -20,6 +20,12 @@ def _ends(span: Span) -> Tensor:
     return torch.tensor([span.s_max, span.s_min], dtype=torch.float64)
 
 
+def _even(ends: Tensor, nfe: int) -> Tensor:
+    start, end = ends
+    between: Tensor = start + _steps(nfe) * (end - start)
+    return between
+
+
 def edm(nfe: int, span: Span, rho: float = 7.0) -> Tensor:
     """Even in s^(1/rho), EDM's grid, also called polynomial or Karras.
 
@@ -28,8 +34,7 @@ def edm(nfe: int, span: Span, rho: float = 7.0) -> Tensor:
     """
     if not rho > 0:
         raise S4SError(f"schedule 'edm': rho must be > 0, got {rho}")
-    start, end = _ends(span) ** (1 / rho)
-    return (start + _steps(nfe) * (end - start)) ** rho
+    return _even(_ends(span) ** (1 / rho), nfe) ** rho
 
 
 def logsnr(nfe: int, span: Span) -> Tensor:
@@ -53,8 +58,7 @@ def time_power(nfe: int, span: Span, power: float) -> Tensor:
     times = span.path.t_of_s(_ends(span))
     if power != 1 and bool((times < 0).any()):
         raise S4SError(f"powers of time need times above 0, but this model's levels lie at times {times.tolist()}")
-    start, end = times ** (1 / power)
-    return span.path.s_of_t((start + _steps(nfe) * (end - start)) ** power)
+    return span.path.s_of_t(_even(times ** (1 / power), nfe) ** power)
 
 
 def time_uniform(nfe: int, span: Span) -> Tensor:

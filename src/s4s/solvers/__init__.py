@@ -54,7 +54,8 @@ SOLVERS: dict[str, Solver] = {
 
 def make_function(kind: str) -> Callable[..., Tableau]:
     """The function that makes the tableau of a registered solver."""
-    return getattr(import_module(f"s4s.solvers.{kind}"), kind)
+    make: Callable[..., Tableau] = getattr(import_module(f"s4s.solvers.{kind}"), kind)
+    return make
 
 
 def solver(

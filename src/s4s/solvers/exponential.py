@@ -44,7 +44,7 @@ def data_tableau(levels: Tensor, B: Tensor, skip_weights: Tensor | None = None, 
 
 def noise_tableau(levels: Tensor, B: Tensor, eval_levels: Tensor | None = None, starts: Sequence[int] | None = None) -> Tableau:
     """The tableau of y_{n+1} = y_g + sum_j B[n,j] (D_j - y_j) with g = starts[n], by default n; B [N, N]."""
-    return Tableau(levels, _unit_rows(B, starts) - B, B, eval_levels)  # type: ignore[arg-type]
+    return Tableau(levels, _unit_rows(B, starts) - B, B, levels[:-1] if eval_levels is None else eval_levels)
 
 
 def noise_step_tableau(

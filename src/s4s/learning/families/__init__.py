@@ -5,6 +5,7 @@ This file imports no torch before a family is made, since the config is checked 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -55,5 +56,5 @@ def make_family(name: str, base: Tableau, path: Path | None = None, **options: A
     for option in given:
         if option not in entry.options:
             raise S4SError(f"family {name!r} has no option {option!r}; allowed: {', '.join(entry.options) or 'none'}")
-    cls = getattr(import_module(f"s4s.learning.families.{name}"), entry.cls)
+    cls: Callable[..., Family] = getattr(import_module(f"s4s.learning.families.{name}"), entry.cls)
     return cls(base, path=path, **given) if entry.follows_levels else cls(base, **given)

@@ -89,7 +89,8 @@ def noise_form(base: Tableau, family: str) -> Tensor:
             f"family {family!r} in noise prediction can only be initialised with a solver that is exact for D = 0 and for "
             f"constant states; {name_of(base)} is not (none with an analytic first step is)"
         )
-    return torch.linalg.solve_triangular(unit - b[:-1], b[1:] - b[:-1], upper=False, left=False)
+    B: Tensor = torch.linalg.solve_triangular(unit - b[:-1], b[1:] - b[:-1], upper=False, left=False)
+    return B
 
 
 def check_inside(B: Tensor, mask: Tensor, base: Tableau, family: str, remedy: str) -> None:

@@ -59,7 +59,8 @@ class SingleStep(Family):
         if self.prediction == "data":
             return b[1:] - (base.levels[1:] / base.levels[self.starts])[:, None] * b[self.starts]
         unit = torch.eye(base.nfe, dtype=torch.float64)
-        return torch.linalg.solve_triangular(unit - b[:-1], b[1:] - b[self.starts], upper=False, left=False)
+        B: Tensor = torch.linalg.solve_triangular(unit - b[:-1], b[1:] - b[self.starts], upper=False, left=False)
+        return B
 
     def _scale(self, levels: Tensor) -> Tensor:
         first = levels[self.starts]

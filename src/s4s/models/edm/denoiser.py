@@ -82,7 +82,8 @@ class EDMDenoiser(Denoiser):
     def __call__(self, y: Tensor, s: Tensor | float, condition: Tensor | None = None) -> Tensor:
         s = as_column(s, y)
         c_skip, c_out, c_in, c_noise = self.preconditioning(s)
-        return c_skip * y + c_out * self.network(c_in * y, c_noise.flatten(), **self._arguments(condition, len(y)))
+        output: Tensor = self.network(c_in * y, c_noise.flatten(), **self._arguments(condition, len(y)))
+        return c_skip * y + c_out * output
 
     def _arguments(self, condition: Tensor | None, rows: int) -> dict[str, Tensor]:
         if self.conditioning is not None:

@@ -117,7 +117,7 @@ class Block(nn.Module):
             self.proj = Convolution(outputs, outputs, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv0(F.silu(self.norm0(x)))
+        h: Tensor = self.conv0(F.silu(self.norm0(x)))
         change = self.affine(embedding)[:, :, None, None]
         if self.adaptive:
             factor, shift = change.chunk(2, dim=1)
@@ -132,7 +132,8 @@ class Block(nn.Module):
         batch, channels, height, width = x.shape
         shape = (batch, self.heads, channels // self.heads, 3, height * width)
         q, k, v = self.qkv(self.norm2(x)).reshape(shape).permute(3, 0, 1, 4, 2)  # each [B, heads, pixels, channels a head]
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape))
+        output: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape))
+        return output
 
 
 class FourierFeatures(nn.Module):

@@ -205,7 +205,8 @@ class DhariwalUNet(nn.Module):
             skips.append(x)
         for module in self.dec.values():
             x = _decode(module, x, skips, embedding)
-        return self.out_conv(F.silu(self.out_norm(x)))
+        output: Tensor = self.out_conv(F.silu(self.out_norm(x)))
+        return output
 
 
 def _one_hot(class_labels: Tensor | None, classes: int) -> Tensor:
@@ -218,7 +219,8 @@ def _one_hot(class_labels: Tensor | None, classes: int) -> Tensor:
 def _decode(block: Any, x: Tensor, skips: list[Tensor], embedding: Tensor) -> Tensor:
     if x.shape[1] != block.inputs:
         x = torch.cat([x, skips.pop()], dim=1)
-    return block(x, embedding)
+    output: Tensor = block(x, embedding)
+    return output
 
 
 NETWORKS: dict[str, type[SongUNet | DhariwalUNet]] = {"SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet}

@@ -38,7 +38,7 @@ class Recorded:
         self.state = _dictionary(state)
 
 
-class _Easy(dict):
+class _Easy(dict[str, Any]):
     """dnnlib's dictionary; the attribute access that gives it its name is not needed."""
 
     def __setstate__(self, state: Any) -> None:
@@ -82,7 +82,8 @@ def _recorded(meta: Any) -> Recorded:
 
 
 def _scalar(kind: Any, content: Any) -> float | int | bool:
-    return np.frombuffer(content, dtype=f"<{kind.code}").item()
+    value: float | int | bool = np.frombuffer(content, dtype=f"<{kind.code}").item()
+    return value
 
 
 def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:

@@ -20,7 +20,8 @@ class ConvolutionBlock(nn.Module):
         nn.init.zeros_(self.conv_2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv_2(F.silu(self.norm_2(self.conv_1(F.silu(self.norm_1(x))))))
+        output: Tensor = x + self.conv_2(F.silu(self.norm_2(self.conv_1(F.silu(self.norm_1(x))))))
+        return output
 
 
 class Autoencoder(nn.Module):
@@ -56,4 +57,5 @@ class Autoencoder(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images [B, 3, 4 h, 4 w] of latents [B, latent, h, w]."""
-        return self.decoder((latents / self.scale).contiguous(memory_format=torch.channels_last)).contiguous()
+        images: Tensor = self.decoder((latents / self.scale).contiguous(memory_format=torch.channels_last))
+        return images.contiguous()

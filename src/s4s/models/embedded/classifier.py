@@ -50,4 +50,5 @@ class Classifier(nn.Module):
         return self.activations(images)[-1].flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.dropout(self.features(images)))
+        scores: Tensor = self.head(self.dropout(self.features(images)))
+        return scores

@@ -87,7 +87,8 @@ class IndependentMixture(Denoiser):
     def _shares(self, y: Tensor, s: float) -> tuple[Tensor, Tensor]:
         """Shares of the noisy data below and above y in each component, [B, d] each."""
         standard = (y[:, :, None] - self.means) / (self.deviations**2 + s**2).sqrt()
-        return tuple((self.weights * torch.special.ndtr(sign * standard)).sum(2) for sign in (1, -1))  # type: ignore[return-value]
+        below, above = ((self.weights * torch.special.ndtr(sign * standard)).sum(2) for sign in (1, -1))
+        return below, above
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean [d] and covariance [d, d] of the data, float64."""

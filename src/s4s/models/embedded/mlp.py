@@ -21,7 +21,8 @@ class ResidualLayer(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.affine(embedding).chunk(2, dim=1)
-        return x + self.last(self.dropout(F.silu(self.first(self.norm(x)) * (1 + scale) + shift)))
+        change: Tensor = self.last(self.dropout(F.silu(self.first(self.norm(x)) * (1 + scale) + shift)))
+        return x + change
 
 
 class MLP(nn.Module):
@@ -39,4 +40,5 @@ class MLP(nn.Module):
         embedding, h = self.noise(c_noise), self.entry(x)
         for layer in self.layers:
             h = layer(h, embedding)
-        return self.exit(F.silu(h))
+        output: Tensor = self.exit(F.silu(h))
+        return output

@@ -19,4 +19,5 @@ class NoiseEmbedding(nn.Module):
 
     def forward(self, c_noise: Tensor) -> Tensor:
         phase = c_noise[:, None] * self.frequencies
-        return self.layers(torch.cat([phase.cos(), phase.sin()], dim=1))
+        embedding: Tensor = self.layers(torch.cat([phase.cos(), phase.sin()], dim=1))
+        return embedding

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +80,7 @@ def _levels(recipe: Recipe, count: int, generator: torch.Generator | None = None
 
 def train_denoiser(
     name: str, recipe: Recipe, data: RealData, steps: int | None = None, seed: int = 0
-) -> tuple[nn.Module, dict]:
+) -> tuple[nn.Module, dict[str, Any]]:
     """Train a denoiser's network on the training states; return the averaged (EMA) network and what to record about it.
 
     Args:
@@ -128,8 +129,8 @@ def train_denoiser(
 
 
 def train_classifier(
-    name: str, data: RealData, options: dict, steps: int, batch: int = 128, seed: int = 0
-) -> tuple[Classifier, dict]:
+    name: str, data: RealData, options: dict[str, Any], steps: int, batch: int = 128, seed: int = 0
+) -> tuple[Classifier, dict[str, Any]]:
     """Train a feature network on the training images with a little noise; its accuracy is that on the held-out images."""
     torch.manual_seed(seed)
     network = Classifier(**options)
@@ -153,7 +154,9 @@ def train_classifier(
     }
 
 
-def train_autoencoder(data: RealData, options: dict, steps: int, batch: int = 64, seed: int = 0) -> tuple[Autoencoder, dict]:
+def train_autoencoder(
+    data: RealData, options: dict[str, Any], steps: int, batch: int = 64, seed: int = 0
+) -> tuple[Autoencoder, dict[str, Any]]:
     """Train an autoencoder on images and their mirror images: absolute error of pixels and a little of the latents' divergence.
 
     Afterwards its scale brings the training latents to unit standard deviation. The record's error is that of held-out pixels.
@@ -187,7 +190,7 @@ def train_autoencoder(data: RealData, options: dict, steps: int, batch: int = 64
     }
 
 
-def train_mixture(data: RealData, components: int = 16, parts: int = 3) -> tuple[IndependentMixture, dict]:
+def train_mixture(data: RealData, components: int = 16, parts: int = 3) -> tuple[IndependentMixture, dict[str, Any]]:
     """An exact denoiser near real data: mixtures of some Gaussians, one for each leading principal component."""
     from sklearn.decomposition import PCA
     from sklearn.mixture import GaussianMixture

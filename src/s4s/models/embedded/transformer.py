@@ -25,12 +25,14 @@ class Block(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         parts = self.modulation(embedding)[:, None].chunk(6, dim=2)
         x = x + parts[2] * self._attention(self.norm(x) * (1 + parts[0]) + parts[1])
-        return x + parts[5] * self.mlp(self.norm(x) * (1 + parts[3]) + parts[4])
+        change: Tensor = parts[5] * self.mlp(self.norm(x) * (1 + parts[3]) + parts[4])
+        return x + change
 
     def _attention(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
         q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width))
+        output: Tensor = self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width))
+        return output
 
 
 class Transformer(nn.Module):

@@ -27,7 +27,8 @@ class ResidualBlock(nn.Module):
         scale, shift = self.affine(embedding)[:, :, None, None].chunk(2, dim=1)
         h = self.conv_1(F.silu(self.norm_1(x)))
         h = F.silu(self.norm_2(h) * (1 + scale) + shift)
-        return self.skip(x) + self.conv_2(self.dropout(h))
+        output: Tensor = self.skip(x) + self.conv_2(self.dropout(h))
+        return output
 
 
 class Attention(nn.Module):
@@ -46,7 +47,8 @@ class Attention(nn.Module):
         tokens = self.qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(batch, height * width, 3, self.heads, -1)
         q, k, v = tokens.permute(2, 0, 3, 1, 4)
         h = F.scaled_dot_product_attention(q, k, v).permute(0, 2, 1, 3).reshape(batch, height, width, channels)
-        return x + self.out(h.permute(0, 3, 1, 2))
+        output: Tensor = x + self.out(h.permute(0, 3, 1, 2))
+        return output
 
 
 class UNet(nn.Module):
@@ -77,4 +79,5 @@ class UNet(nn.Module):
         h = self.middle_2(self.attention(self.middle_1(coarse, embedding)), embedding)
         h = self.up_2(torch.cat([h, coarse], dim=1), embedding)
         h = self.up_1(torch.cat([F.interpolate(h, scale_factor=2), fine], dim=1), embedding)
-        return self.exit(F.silu(h)).contiguous()
+        output: Tensor = self.exit(F.silu(h))
+        return output.contiguous()

@@ -91,7 +91,7 @@ def assemble(
             if "text_embeds" in arguments:
                 added["text_embeds"] = arguments.pop("text_embeds")
             arguments["added_cond_kwargs"] = added
-        output = parts.network(x, timestep=t, return_dict=False, **arguments)[0]
+        output: Tensor = parts.network(x, timestep=t, return_dict=False, **arguments)[0]
         return output[:, :channels]  # what follows is a learned variance
 
     return PredictingDenoiser(

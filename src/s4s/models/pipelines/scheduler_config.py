@@ -63,7 +63,8 @@ def known_kind(path_type: Any) -> Kind:
     """
     if path_type not in ("vp", "flow", "edm"):
         raise S4SError(f"path_type must be vp, flow or edm, got {path_type!r}")
-    return path_type  # type: ignore[no-any-return]
+    kind: Kind = path_type
+    return kind
 
 
 def ours(config: Mapping[str, Any]) -> bool:
@@ -76,5 +77,5 @@ def _defaults(name: str) -> dict[str, Any]:
     scheduler = getattr(diffusers, name, None) if name else None
     if not (isinstance(scheduler, type) and issubclass(scheduler, diffusers.SchedulerMixin)):
         return {}
-    parameters = inspect.signature(scheduler.__init__).parameters.values()  # type: ignore[misc]
+    parameters = inspect.signature(scheduler.__init__).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}

@@ -69,7 +69,7 @@ def _state(model: StableDiffusionModel) -> dict[str, Tensor]:
 def _filled(model: StableDiffusionModel, kind: Any, name: str, weights: Any) -> nn.Module:
     try:
         config = kind.load_config(model.config / name, **LOCAL)
-        network = kind.from_config(config)
+        network: nn.Module = kind.from_config(config)
         network.load_state_dict(weights(config))
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise _misfit(model, name, error) from error

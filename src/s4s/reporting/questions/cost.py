@@ -26,6 +26,7 @@ from s4s.study.make import learned
 from s4s.tableau import Tableau
 
 COLUMNS = ["model", "solver", "nfe", "dimension", "pairs", "evaluations", "seconds", "error"]
+Row = tuple[str, str, int, int, int, int, float, float]  # of COLUMNS
 DIMENSIONS = (4, 16, 64, 256, 1024)  # of mixtures of the same components, repeated or left out
 WITHIN = (0.25, 0.1, 0.02)  # above the smallest error of the fit
 
@@ -47,7 +48,7 @@ def answer(job: Job) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _course(key: Key, dimension: int, pairs: int, fit: dict[str, Any]) -> list[tuple]:
+def _course(key: Key, dimension: int, pairs: int, fit: dict[str, Any]) -> list[Row]:
     """The rows of one fit; seconds are shared out by evaluations."""
     rows, best = [], math.inf
     for step in fit["history"]:
@@ -57,7 +58,7 @@ def _course(key: Key, dimension: int, pairs: int, fit: dict[str, Any]) -> list[t
     return rows
 
 
-def _of_dimension(job: Job, mixture: IndependentMixture, key: Key, tableau: Tableau, dimension: int) -> list[tuple]:
+def _of_dimension(job: Job, mixture: IndependentMixture, key: Key, tableau: Tableau, dimension: int) -> list[Row]:
     """The same fit on a mixture of another dimension."""
     model, sizes, start = mixture.of_dimension(dimension), tableau.meta["pairs"], tableau.meta["start"]
     train, val = (make_pairs(model, Tableau.load(job.teacher), sample_seeds(split, sizes[split])) for split in ("train", "val"))

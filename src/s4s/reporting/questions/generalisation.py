@@ -32,7 +32,7 @@ def answer(job: Job) -> pd.DataFrame:
     another number of evaluations.
     """
     denoiser, tableaux, teacher = job.denoiser, job.tableaux(), Tableau.load(job.teacher)
-    rows: list[tuple] = []
+    rows: list[tuple[str, str, str, int, str, bool, float]] = []
 
     def end(tableau: Tableau, y_T: Tensor, condition: Tensor | None) -> Tensor:
         return sample(denoiser, y_T, tableau, condition, denoiser.block)
@@ -86,13 +86,13 @@ def starts(job: Job) -> Iterator[tuple[str, Tensor, Tensor | None]]:
 
 def guided(denoiser: Denoiser) -> Iterator[str]:
     """Sets the guidance of a denoiser to one scale after the other, each with its name, and back."""
-    own, passes = denoiser.guidance, denoiser.passes  # type: ignore[attr-defined]
+    own, passes = denoiser.guidance, denoiser.passes
     try:
         for scale in sorted({own, *GUIDANCE}):
-            denoiser.guidance, denoiser.passes = scale, 1 if scale == 1 else 2  # type: ignore[attr-defined]
+            denoiser.guidance, denoiser.passes = scale, 1 if scale == 1 else 2
             yield f"{scale:g}{' (the fit)' if scale == own else ''}"
     finally:
-        denoiser.guidance, denoiser.passes = own, passes  # type: ignore[attr-defined]
+        denoiser.guidance, denoiser.passes = own, passes
 
 
 def carried_over(source: Tableau, nfe: int, denoiser: Denoiser) -> Tableau:

@@ -55,7 +55,8 @@ def _errors(job: Job, tableau: Tableau, y_T: torch.Tensor, condition: torch.Tens
     found = []
     for n, s in enumerate(levels[1:]):
         terms = (float(tableau.A[n, j]) * exact[j] + float(tableau.B[n, j]) * outputs[j] for j in range(n + 1))
-        local = carried(denoiser, sum(terms).to(y_T.dtype), s, end, condition).double()  # type: ignore[union-attr]
+        carried_state = sum(terms, start=torch.zeros_like(exact[0]))
+        local = carried(denoiser, carried_state.to(y_T.dtype), s, end, condition).double()
         found.append((rms(local - ends[0]), rms(ends[n + 1] - ends[n]), rms(ends[n + 1] - ends[0])))
     return found
 
