@@ -20,7 +20,8 @@ class NetworkRun:
     """
 
     def __init__(self, tableau: Tableau, coordinates: Coordinates):
-        self.tableau, self.levels = tableau, tableau.levels.tolist()
+        self.tableau = tableau
+        self.levels: list[float] = tableau.levels.tolist()
         self.nodes = [coordinates.factors(level) for level in tableau.eval_levels.tolist()]
         self.times = [node.time for node in self.nodes]
         self.scales = [node.scale for node in self.nodes]
