@@ -37,11 +37,12 @@ plt.rcParams.update({
 })  # fmt: skip
 
 
-def save(figure: Figure, stem: str | Path) -> None:
-    """Write stem.pdf and stem.png without a date, so that the same figure is the same file."""
-    for suffix, metadata in [(".pdf", {"CreationDate": None}), (".png", {"Software": None})]:
-        with atomic_path(f"{stem}{suffix}") as path:
-            figure.savefig(path, metadata=metadata)
+def save(figure: Figure, *paths: str | Path) -> None:
+    """Write PDF or PNG files without a date, so that the same figure is the same file."""
+    undated = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
+    for path in paths:
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, metadata=undated[Path(path).suffix], format=Path(path).suffix[1:])
     plt.close(figure)
 
 

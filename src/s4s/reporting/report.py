@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +18,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from s4s.files.atomic import write_text
 from s4s.jobs.costs import by_job, read_usage
 from s4s.models.description import read_model_file
+from s4s.reporting.questions import part
 from s4s.reporting.tables import METRICS, NOT_LEARNED, SAVED_CAPTION, caption, comparison, read_scores, saved_cells
 from s4s.reporting.verdicts import duels, in_words, with_spread
 from s4s.study.config import Config
 from s4s.study.definitions import Learned
 from s4s.study.questions import QUESTIONS
+from s4s.study.study import MAIN, Study, folder_of
+from s4s.study.targets import report_settings
 
 # name of a figure, up to the model in it -> title, caption
 FIGURES = {
@@ -147,7 +149,7 @@ def _tables(scores: pd.DataFrame, saved: str | Path | None, figures: Sequence[st
             tables.append(_grid(f"Evaluations saved, {model}", SAVED_CAPTION, saved_cells(block)))
     for path in map(Path, figures):
         if path.stem in (*QUESTIONS, "ablation"):
-            shown = import_module(f"s4s.reporting.questions.{path.stem}").tables(pd.read_csv(path.with_suffix(".csv")))
+            shown = part(f"s4s.reporting.questions.{path.stem}:tables")(pd.read_csv(path.with_suffix(".csv")))
             tables += [
                 _grid(f"{FIGURES[path.stem][0]}: {own.title}", own.caption, own.table.set_index(own.table.columns[0]))
                 for own in shown
@@ -180,41 +182,32 @@ def _figure(path: str, place: Place) -> dict[str, str]:
 
 
 def write_report(
+    study: Study,
+    folder: str,
     scores_path: str | Path,
     figures: Sequence[str],
-    config: Config,
-    models: Mapping[str, str],
     path: str | Path,
     logs: str | Path,
     run: str = "",
-    name: str = "",
     saved: str | Path | None = None,
-    further: Sequence[str] = (),
 ) -> None:
     """Write the page, to results/report.html or, for a further comparison, to results/study/NAME/report.html.
 
     Args:
+        folder: of the comparison's tables: tables, or study/NAME of a further one.
         figures: PNG files.
-        config: that of the run, or of the further comparison.
-        models: the YAML file of each model.
         logs: folder of the jobs' logs.
         run: what jobs of this run call it in their logs.
-        name: of the further comparison.
         saved: evaluations_saved.csv of the further comparison.
-        further: names of further comparisons, whose reports are linked where they are there.
     Raises:
         S4SError: if the scores or a model's file cannot be read.
     """
     page, scores, usage = Path(path), read_scores(scores_path), read_usage(logs)
+    name = "" if folder == MAIN else folder.removeprefix("study/")
     place = Place(page, page.parents[2] if name else page.parent)
-    studies = {
-        model: config.of_model(model, read_model_file(file).study, config.per_model.get(model, {}))
-        for model, file in models.items()
-    }
-    solvers = {token: config.definition(token) for token in config.solvers}
-    settings = config.model_dump(mode="json", exclude={"definitions", "comparisons"})
-    settings["definitions"] = {token: definition.model_dump(exclude_none=True) for token, definition in solvers.items()}
-    blocks = {model: scores[scores.model == model] for model in models}
+    studies, settings = study.compared[folder], report_settings(study, folder)
+    config = study.config.comparison(name) if name else study.config
+    blocks = {model: scores[scores.model == model] for model in studies}
     fought = {model: {metric: duels(block, metric) for metric in METRICS} for model, block in blocks.items()}
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -227,11 +220,11 @@ def write_report(
     template = environment.get_template("report.html")
     text = template.render(
         name=name,
-        models=[_model(file, studies[model], blocks[model]) for model, file in models.items()],
+        models=[_model(study.files[model], own, blocks[model]) for model, own in studies.items()],
         config=config,
         settings=json.dumps(settings, indent=2),
         config_hash=short_hash(settings),
-        learned={token for token, definition in solvers.items() if isinstance(definition, Learned)},
+        learned={*study.tokens(learned=True)},
         versions=", ".join(f"{package} {version(package)}" for package in ("s4s", "torch", "snakemake", "clean-fid")),
         seconds=usage.seconds.sum(),
         ended=usage.ended.dropna().max() if usage.ended.notna().any() else "",
@@ -242,7 +235,7 @@ def write_report(
         cost=cost_table(usage, run, place.results),
         cells=[_cell(row, studies[row.model], place, usage) for row in scores.itertuples()],
         files=_files(place, page.parent),
-        further={other: place.link(f"study/{other}/report.html") for other in further},
+        further={other: place.link(f"{folder_of(other)}/report.html") for other in study.config.comparisons if not name},
         main=place.link("report.html") if name else "",
         not_learned=NOT_LEARNED,
     )
