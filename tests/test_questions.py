@@ -25,8 +25,8 @@ def markdown_of(question, rows):
     return markdown(question.tables(rows))
 
 
-def solver(kind, nfe, denoiser, grid="time_quadratic", **options):
-    return s4s.solver(kind, s4s.levels(grid, nfe, denoiser), **options).with_meta(token=kind)
+def solver(kind, nfe, denoiser, schedule="time_quadratic", **options):
+    return s4s.solver(kind, s4s.levels(schedule, nfe, denoiser), **options).with_meta(token=kind)
 
 
 @pytest.fixture(scope="module")
