@@ -1,4 +1,4 @@
-"""Fréchet distance by clean-fid's own arithmetic (Parmar et al. 2022, arXiv 2104.11222)."""
+"""The Fréchet distance of two Gaussians, which is FID on their features (Heusel et al. 2017, arXiv 1706.08500)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from s4s.errors import S4SError
-from s4s.models.torchvision_operators import declare_missing_operators
-
-declare_missing_operators()
-from cleanfid.fid import frechet_distance as cleanfid_distance  # noqa: E402
 
 MOST_ROWS = 10_000  # feature vectors that are kept of any set, for the distances that need more than moments
 
@@ -84,9 +80,23 @@ def moments(features: np.ndarray, what: str = "samples") -> Moments:
 def frechet_distance(own: Moments, reference: Moments) -> float:
     """FID between moments of features and those of the real data's.
 
+    It is |m_1 - m_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)), at least 0 (Dowson and Landau 1982). With S_i = F_i F_i^T the last
+    trace is the sum of the singular values of F_1^T F_2: these are the roots of the eigenvalues of S_1^(1/2) S_2 S_1^(1/2), but
+    found without rooting rounding errors, so that covariances may be singular.
+
     Raises:
         S4SError: if the reference is of another number of features.
     """
     if reference.mean.shape != own.mean.shape:
         raise S4SError(f"FID: {len(own.mean)} features, but the reference has {len(reference.mean)}; it is of another network")
-    return float(cleanfid_distance(own.mean, own.covariance, reference.mean, reference.covariance))
+    shift, traces = own.mean - reference.mean, np.trace(own.covariance) + np.trace(reference.covariance)
+    common = np.linalg.svd(_factor(own.covariance).T @ _factor(reference.covariance), compute_uv=False).sum()
+    return max(0.0, float(shift @ shift + traces - 2 * common))
+
+
+def _factor(covariance: np.ndarray) -> np.ndarray:
+    """F [d, rank] with F F^T the covariance; eigenvalues that are rounding errors of the largest one are no part of it."""
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > len(values) * np.finfo(values.dtype).eps * values.max(initial=0)
+    factor: np.ndarray = vectors[:, kept] * np.sqrt(values[kept])
+    return factor
