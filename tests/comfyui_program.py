@@ -16,9 +16,7 @@ checkout, folder = sys.argv[1], Path(sys.argv[2])
 sys.path[:0] = [checkout, str(Path(__file__).parent / "builders")]
 sys.argv = ["main.py", "--cpu", "--base-directory", str(folder)]
 
-from s4s.models.torchvision_operators import declare_missing_operators  # noqa: E402
-
-declare_missing_operators()
+import s4s  # noqa: E402, F401, I001  # lets torchvision load beside a CPU-only torch
 import comfy.options  # noqa: E402
 
 comfy.options.enable_args_parsing()

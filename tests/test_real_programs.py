@@ -28,7 +28,6 @@ from s4s.models.edm.denoiser import EDMDenoiser, EDMPreconditioning
 from s4s.models.paths import FlowMatching, VPDiscrete
 from s4s.models.predicting import PredictingDenoiser
 from s4s.models.provenance import made_for
-from s4s.models.torchvision_operators import declare_missing_operators
 from tests.builders.small_network import SmallNetwork
 from tests.test_k_diffusion import TABLEAUX
 
@@ -77,7 +76,6 @@ def k_diffusion(tmp_path_factory):
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", folder, *K_DIFFUSION]
     if (done := subprocess.run(install, capture_output=True, text=True)).returncode:
         pytest.skip(f"k-diffusion cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
-    declare_missing_operators()
     package = ModuleType("k_diffusion")
     package.__path__ = [f"{folder}/k_diffusion"]
     with pytest.MonkeyPatch.context() as patch:

@@ -8,14 +8,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import diffusers
 import torch
-
-from s4s.models.torchvision_operators import declare_missing_operators
-
-declare_missing_operators()
-import diffusers  # noqa: E402
-from tokenizers.pre_tokenizers import ByteLevel  # noqa: E402
-from transformers import (  # noqa: E402
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -25,7 +21,7 @@ from transformers import (  # noqa: E402
     T5Tokenizer,
 )
 
-from tests.builders.weights import fill, weights_of  # noqa: E402
+from tests.builders.weights import fill, weights_of
 
 GOLDEN = Path(__file__).parents[1] / "golden/latent_diffusion.json"
 CAPTIONS = [f"a photo of {what} {where}" for what in ("a cat", "two dogs", "the sea", "bread") for where in "abcdefghij"]

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from diffusers import DDPMScheduler
+
 from s4s.errors import S4SError, one_line, shortened
 from s4s.models.paths import VPDiscrete
 from s4s.models.pipelines.scheduler_config import ours, understood
 from s4s.models.provenance import describes, part
-from s4s.models.torchvision_operators import declare_missing_operators
 from s4s.tableau import Tableau
-
-declare_missing_operators()
-from diffusers import DDPMScheduler  # noqa: E402
 
 FLOW = {"path_type": "flow", "use_flow_sigmas": True}
 OF_KIND: dict[str, dict[str, Any]] = {"vp": {}, "flow": FLOW, "edm": {"path_type": "edm"}}

@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import torch
+from diffusers import SchedulerMixin
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerOutput
 from torch import Tensor, nn
 
 from s4s.errors import S4SError
@@ -20,13 +23,7 @@ from s4s.export.network_run import NetworkRun
 from s4s.models.paths import FlowMatching
 from s4s.models.pipelines.scheduler_config import known_kind
 from s4s.models.provenance import check
-from s4s.models.torchvision_operators import declare_missing_operators
 from s4s.tableau import Tableau
-
-declare_missing_operators()
-from diffusers import SchedulerMixin  # noqa: E402
-from diffusers.configuration_utils import ConfigMixin, register_to_config  # noqa: E402
-from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerOutput  # noqa: E402
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers import UNet2DConditionModel, UNet2DModel, VQModel
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from torch import Tensor, nn
 
 from s4s.errors import S4SError, one_line
@@ -13,11 +15,6 @@ from s4s.models.description import FirstStage, LatentDiffusionModel, LatentUNet
 from s4s.models.paths import VPDiscrete
 from s4s.models.predicting import PredictingDenoiser
 from s4s.models.torch_checkpoint import read_checkpoint
-from s4s.models.torchvision_operators import declare_missing_operators
-
-declare_missing_operators()
-from diffusers import UNet2DConditionModel, UNet2DModel, VQModel  # noqa: E402
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint  # noqa: E402
 
 UNET, AVERAGED, FIRST_STAGE, CLASSES = (
     "model.diffusion_model.",

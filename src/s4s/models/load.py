@@ -1,20 +1,31 @@
-"""Loading a model by name or by the path of its YAML file."""
+"""Loading a model by name or by the path of its YAML file. A new checkpoint format is one adapter and one branch here."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from s4s.errors import S4SError
-from s4s.models.adapters import ADAPTERS
+from s4s.errors import needed_for
 from s4s.models.denoiser import Denoiser
 from s4s.models.description import AnyModel, read_model_file
 from s4s.models.embedded.classifier import Classifier
 from s4s.models.embedded.weights import load_classifier
-from s4s.models.pipelines.prompts import Encode
+
+if TYPE_CHECKING:
+    from s4s.models.pipelines.prompts import Encode
+
+# kind -> module with load_denoiser(model, device) and outline(model)
+ADAPTERS = {
+    "embedded": "s4s.models.embedded.weights",
+    "edm": "s4s.models.edm.checkpoint",
+    "latent_diffusion": "s4s.models.latent_diffusion",
+    "diffusers": "s4s.models.pipelines.diffusers_folder",
+    "stable_diffusion": "s4s.models.pipelines.stable_diffusion",
+    "python": "s4s.models.python_function",
+}
 
 
 class Outline(NamedTuple):
@@ -58,10 +69,8 @@ def text_encoder(model: AnyModel, device: torch.device) -> Encode:
 
 
 def _adapter(kind: str) -> Any:
-    try:
+    with needed_for(f"a model of kind {kind}"):
         return import_module(ADAPTERS[kind])
-    except ModuleNotFoundError as error:
-        raise S4SError(f"models of kind {kind} need {error.name}; in s4s's own folder: pip install '.[pretrained]'") from error
 
 
 def load_perceptual(name_or_path: str | Path, device: str | torch.device = "cpu") -> Classifier | None:

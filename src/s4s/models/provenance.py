@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+from s4s import __version__
 from s4s.errors import S4SError
 from s4s.tableau import Tableau
 
@@ -53,7 +54,8 @@ def provenance(model: str, tableau: Tableau) -> dict[str, Any]:
         "solver": str(tableau.meta.get("token", "")),
         "nfe": tableau.nfe,
         "tableau": tableau.digest(),
-        **{f"version_{name}": version(name) for name in ("s4s", "torch", "numpy")},
+        "version_s4s": __version__,
+        **{f"version_{name}": version(name) for name in ("torch", "numpy")},
     }
 
 

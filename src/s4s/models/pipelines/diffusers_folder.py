@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import diffusers
 import torch
 from torch import Tensor, nn
 
@@ -19,10 +20,6 @@ from s4s.models.paths import Path as GaussianPath
 from s4s.models.pipelines.prompts import Encode, EncodedRows, Prompts, StoredRows, read_prompts
 from s4s.models.pipelines.scheduler_config import understood
 from s4s.models.predicting import PredictingDenoiser, Prediction
-from s4s.models.torchvision_operators import declare_missing_operators
-
-declare_missing_operators()
-import diffusers  # noqa: E402
 
 FLOW_TIMES = 1000  # flow-matching transformers are called at 1000 t
 NETWORKS = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel", "PixArtTransformer2DModel", "SD3Transformer2DModel")

@@ -6,11 +6,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from s4s.errors import S4SError
-from s4s.models.torchvision_operators import declare_missing_operators
+import diffusers
 
-declare_missing_operators()
-import diffusers  # noqa: E402
+from s4s.errors import S4SError
 
 Kind = Literal["vp", "flow", "edm"]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from torch import Tensor, nn
 
 from s4s.errors import S4SError, one_line
@@ -16,9 +18,6 @@ from s4s.models.pipelines.prompts import Encode
 from s4s.models.pipelines.text_encoders import encoder, read_part
 from s4s.models.predicting import PredictingDenoiser
 from s4s.models.torch_checkpoint import read_checkpoint
-
-from diffusers import AutoencoderKL, UNet2DConditionModel  # isort: skip
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint  # isort: skip
 
 TEXT = "cond_stage_model.transformer.text_model."
 

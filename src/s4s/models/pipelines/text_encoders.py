@@ -6,16 +6,13 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from torch import Tensor
 
 from s4s.errors import S4SError, one_line
 from s4s.models.pipelines.prompts import Encode
-from s4s.models.torchvision_operators import declare_missing_operators
-
-declare_missing_operators()
-import diffusers  # noqa: E402
-import transformers  # noqa: E402
 
 # pipeline: which of the tensors that its encode_prompt returns the network takes, and what it calls them
 RETURNED = {
