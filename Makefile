@@ -12,7 +12,7 @@ help:  ## what can be made
 figures: environment  ## run the comparison that config/config.yaml names, and draw its tables and figures
 	$(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS)
 
-test: environment  ## run the tests, a file per core at a time
+test: .venv/test.stamp  ## run the tests, a file per core at a time
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 report: environment  ## Snakemake's own report, results/snakemake-report.zip, after `make figures`
@@ -25,7 +25,7 @@ lint: .venv/dev.stamp  ## formatter, linter and type checks
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 
-environment: .venv/test.stamp  ## .venv with the pinned dependencies and this package
+environment: .venv/workflow.stamp  ## .venv with this package and the pinned packages that `make figures` needs
 
 .venv/%.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

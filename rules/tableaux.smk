@@ -2,10 +2,11 @@
 
 
 rule tableau:
-    """One classical solver on its noise schedule at one NFE."""
+    """One classical solver on its levels at one NFE."""
     input:
-        unpack(inputs("tableau")),
-        model=described("weights"),
+        unpack(searched_files),
+        model=model_files,
+        code=code("tableau"),
     output:
         "results/tableaux/{model}/{solver}/nfe~{nfe}.json",
     log:
@@ -13,15 +14,19 @@ rule tableau:
     benchmark:
         "results/benchmarks/tableau/{model}/{solver}/nfe~{nfe}.jsonl"
     wildcard_constraints:
-        solver=one_of(CLASSICAL),
+        solver="|".join(CLASSICAL),
     priority: 20
     localrule: True
     conda:
         "../envs/s4s.yaml"
     params:
-        code=program("tableau"),
-        model=model(),
-        definition=definition(),
+        script=program("tableau"),
+        model=lambda wildcards, input: input.model[0],
+        definition=lambda wildcards: classical_definition(wildcards, wildcards.solver),
+        searched=lambda wildcards, input: " ".join(
+            f"--{option} {input[option]}"
+            for option in sorted(searched_files(wildcards))
+        ),
     shell:
-        "python -m s4s.jobs.fork_server tableau --model {input.model[0]:q} --token {wildcards.solver} --nfe {wildcards.nfe} "
-        "--definition {params.definition:q} --costs {input.costs:q} --statistics {input.statistics:q} --out {output:q} 2> {log:q}"
+        "python -m s4s.jobs.fork_server {params.script} --model {params.model} --token {wildcards.solver} --nfe {wildcards.nfe} "
+        "--definition {params.definition:q} {params.searched} --out {output} 2> {log}"

@@ -6,6 +6,8 @@ The public names are loaded on first use, so that `import s4s` is cheap where to
 from importlib import import_module
 from typing import Any
 
+from s4s.models.torchvision_operators import TorchvisionFinder
+
 _PUBLIC = {
     "load_model": "s4s.models.load",
     "initial_noise": "s4s.sampling",
@@ -22,10 +24,16 @@ _PUBLIC = {
 }
 
 __all__ = list(_PUBLIC)
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"  # pyproject.toml and provenance take it from here
 
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 's4s' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    from s4s.errors import needed_for
+
+    with needed_for(f"s4s.{name}"):
+        return getattr(import_module(_PUBLIC[name]), name)
+
+
+TorchvisionFinder.install()

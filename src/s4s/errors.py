@@ -2,11 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pydantic import ValidationError
+
+# what the core does without -> the extra of pyproject.toml that installs it
+EXTRAS = {
+    "h5py": "fit",
+    "scipy": "fit",
+    "xxhash": "fit",
+    "diffusers": "pretrained",
+    "transformers": "pretrained",
+    "cleanfid": "workflow",
+    "huggingface_hub": "workflow",
+    "jinja2": "workflow",
+    "lpips": "workflow",
+    "matplotlib": "workflow",
+    "pandas": "workflow",
+    "requests": "workflow",
+    "sklearn": "workflow",
+    "snakemake": "workflow",
+    "tabulate": "workflow",
+    "torchvision": "workflow",
+}
 
 
 class S4SError(ValueError):
     """Wrong input. The message says what is wrong, where, what is allowed and what to do."""
+
+
+def not_installed(error: ModuleNotFoundError, what: str = "this command") -> S4SError | None:
+    """What to install for `what`; None where the module that is missing belongs to no extra."""
+    module = (error.name or "").partition(".")[0]
+    if (extra := EXTRAS.get(module)) is None:
+        return None
+    ways = f"pip install 's4s-solvers[{extra}]' (in s4s's own folder: pip install '.[{extra}]')"
+    return S4SError(f"{what} needs the package {module}: {ways}")
+
+
+@contextmanager
+def needed_for(what: str) -> Iterator[None]:
+    """Around imports: raise S4SError that says which extra `what` needs, where it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise not_installed(error, what) or error from error
 
 
 def one_line(error: Exception, length: int = 300) -> str:

@@ -36,7 +36,7 @@ def main() -> None:
         if ended.code == 130:  # Ctrl-C
             print("interrupted; nothing finished is lost, and the same command goes on", file=sys.stderr)
         raise
-    except (S4SError, OSError, RuntimeError) as error:
+    except (S4SError, OSError, RuntimeError, ModuleNotFoundError) as error:
         message = plain(error)
         if message is None and isinstance(error, OSError) and error.filename:
             message = f"{error.filename}: {error.strerror}"

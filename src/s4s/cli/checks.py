@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from s4s.errors import S4SError
@@ -29,12 +28,3 @@ def check_file_name(option: str, path: Path, suffixes: Sequence[str]) -> None:
     if path.is_dir():
         raise S4SError(f"{option} {path}: is a folder, but must be a file")
     check_folder(option, path.parent)
-
-
-@contextmanager
-def extra(what: str) -> Iterator[None]:
-    """Say how to get what is not installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise S4SError(f"{what} need {error.name}; in s4s's own folder: pip install '.[workflow]'") from error

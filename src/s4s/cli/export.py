@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -81,12 +82,12 @@ def comfyui(
     folder = out.joinpath("models", "s4s", first.meta["model"], first.meta["token"])
     there = read_tableaux(folder) if any(folder.glob("*.json")) else {}
     page = card(dict(sorted({**there, **found}.items())), COMFYUI, licence, scores)
-    node = Path(__file__).parents[1] / "export" / "comfyui" / "__init__.py"
+    node = files("s4s.export").joinpath("comfyui", "__init__.py").read_text(encoding="utf-8")
     for nfe, tableau in found.items():
         tableau.save(folder / f"nfe~{nfe}.json")
         print(folder / f"nfe~{nfe}.json")
     write_text(folder / "README.md", page)
-    write_text(out / "custom_nodes" / "s4s" / "__init__.py", node.read_text())
+    write_text(out / "custom_nodes" / "s4s" / "__init__.py", node)
 
 
 def _config(folder: Path) -> dict[str, object]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from s4s.cli.checks import check_file_name, extra
-from s4s.errors import S4SError
+from s4s.cli.checks import check_file_name
+from s4s.errors import S4SError, needed_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,6 @@ def sample(
 
     from s4s import sampling
     from s4s.files.atomic import atomic_path
-    from s4s.learning.draw import draw_samples
     from s4s.models.description import identity
     from s4s.models.load import load_model
     from s4s.models.provenance import check, guidance
@@ -62,6 +61,8 @@ def sample(
         print(f"note: this solver was fitted with guidance {scale:g}, but the model has {denoiser.guidance:g}", file=sys.stderr)
     seeds, form = sample_seeds("test", count, seed), out.suffix.lower()
     if form == ".h5":
+        with needed_for("an .h5 file"):
+            from s4s.learning.draw import draw_samples
         draw_samples(denoiser, solver, {f"test~{seed}": seeds}, denoiser.block, out, identity(model))
         return
     if form == ".png":
@@ -84,11 +85,10 @@ def _check_images(decoded: Tensor, model: str) -> None:
 def _picture(images: Tensor) -> Any:
     """One picture of all images [n, 1 or 3, height, width] in [-1, 1], row by row; small ones are enlarged."""
     import torch
+    from PIL import Image
 
-    with extra("pictures"):
-        from PIL import Image
+    from s4s.metrics.features import eight_bit
 
-        from s4s.metrics.features import eight_bit
     times, columns = max(1, TILE // images.shape[-1]), math.ceil(math.sqrt(len(images)))
     large = eight_bit(images).repeat_interleave(times, 2).repeat_interleave(times, 3)
     tiles = torch.nn.functional.pad(large, (0, GAP, 0, GAP), value=255)

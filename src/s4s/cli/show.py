@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from s4s.cli.checks import check_file_name, extra
+from s4s.cli.checks import check_file_name
+from s4s.errors import needed_for
 from s4s.files.atomic import atomic_path
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def show(
     for table in tables(solver, reduced, console.width):
         console.print(table)
     if plot is not None:
-        with extra("plots"):
+        with needed_for("a plot"):
             from s4s.reporting.figures import one_solver
         with atomic_path(plot) as path:
             one_solver(solver).savefig(path)

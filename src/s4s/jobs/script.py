@@ -14,7 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from s4s.errors import S4SError
+from s4s import __version__
+from s4s.errors import S4SError, not_installed
 from s4s.files.disk_errors import remedy
 
 USAGE = "usage: "  # begins the last line of a log
@@ -35,13 +36,13 @@ def run_script(main: Callable[[argparse.Namespace], dict[str, Any] | None], pars
     started, processor = time.perf_counter(), time.process_time()
     try:
         facts = main(arguments) or {}
-    except (S4SError, OSError, RuntimeError) as error:
+    except (S4SError, OSError, RuntimeError, ModuleNotFoundError) as error:
         _fail(error, getattr(arguments, "out", ""))
     usage = {
         "job": name,
         "run": os.environ.get("S4S_STARTED", ""),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in ("s4s", "torch", "numpy")},
+        "versions": {"s4s": __version__} | {name: version(name) for name in ("torch", "numpy")},
         "seconds": round(time.perf_counter() - started, 3),
         "processor_seconds": round(time.process_time() - processor, 3),
         "peak_memory_mb": peak_memory_mb(),
@@ -70,6 +71,8 @@ def plain(error: BaseException, out: str | Path = "") -> str | None:
     """What a user can mend in one message; None for a defect. `out`: what was being written, if the error does not say."""
     if isinstance(error, S4SError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return None if (missing := not_installed(error)) is None else str(missing)
     if (words := remedy(error)) is not None:
         return f"{getattr(error, 'filename', None) or out}: cannot write: {words}"
     if "out of memory" not in str(error).lower():

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s4s import __version__
 from s4s.errors import S4SError
 from s4s.jobs.progress_bar import progress
 from s4s.learning.checks import check_pairs
@@ -112,7 +112,7 @@ def fit(
     radius = 0.001 * size / base.nfe**2 if settings.radius == "ld3" else float(settings.radius)
     state_path = Path(state_path) if state_path else None
     name = identity(
-        version=version("s4s"), model=denoiser.name, family=family, options=options, base=base.digest(), meta=base.meta,
+        version=__version__, model=denoiser.name, family=family, options=options, base=base.digest(), meta=base.meta,
         driver=driver, decoupled=decoupled, first_node=first_node, settings=settings.model_dump(), rows=rows,
         places=len(everywhere),
         pairs=float(np.abs(train.y_0).sum(dtype=np.float64)), val=float(np.abs(val.y_0).sum(dtype=np.float64)),

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, needed_for
 from s4s.learning.losses import Blocks, Distance
-from s4s.models.torchvision_operators import declare_missing_operators
 
 URL = "https://download.pytorch.org/models/"
 # Torchvision's files; the sha256 of each begins with the digits at the end of its name.
@@ -89,14 +88,8 @@ def _unit(layer: Tensor) -> Tensor:
 
 
 def _package() -> ModuleType:
-    declare_missing_operators()
-    try:
+    with needed_for("the distance lpips"):
         import lpips
-    except ImportError as error:
-        raise S4SError(
-            f"the distance lpips needs the package lpips ({error}); install it: "
-            "pip install '.[workflow]' in s4s's own folder, or pip install lpips torchvision"
-        ) from error
     package: ModuleType = lpips
     return package
 
