@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from s4s.errors import S4SError
+from s4s.jobs.job_records import keep_with_results
 from s4s.models.description import read_model_file
 from s4s.study import content, paths, plan, targets
 from s4s.study.definitions import Classical, Learned
@@ -143,6 +144,23 @@ def test_what_a_figure_of_one_nfe_shows():
     assert targets.decoded_model(own, "samples-digits") is None and targets.decoded_model(own, "fid") is None
     latent = study(models=["patches-latent"])
     assert targets.decoded_model(latent, "samples-patches-latent") == "patches-latent"
+
+
+def test_records_go_where_results_go(tmp_path):
+    """Also those of a folder from before, and where results were deleted or came from elsewhere."""
+    link, place = tmp_path / ".snakemake/metadata", tmp_path / "results/.metadata"
+    link.mkdir(parents=True)
+    (link / "record").write_text("old")
+    keep_with_results(tmp_path)
+    assert (place / "record").read_text() == "old" and link.is_symlink() and (link / "record").exists()
+    shutil.rmtree(tmp_path / "results")
+    keep_with_results(tmp_path)
+    assert link.is_dir() and not any(place.iterdir())
+    (tmp_path / "results").rename(tmp_path / "elsewhere")
+    (tmp_path / "other").mkdir()
+    shutil.move(tmp_path / "elsewhere", tmp_path / "other/results")
+    keep_with_results(tmp_path / "other")
+    assert (tmp_path / "other/.snakemake/metadata").resolve() == (tmp_path / "other/results/.metadata").resolve()
 
 
 def model_of(folder: Path):

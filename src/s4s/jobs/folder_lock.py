@@ -45,11 +45,3 @@ def lock_folder(folder: str | Path) -> int | None:
         handle, f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode(), 0
     )
     return handle
-
-
-def remove_stale_locks(folder: str | Path) -> int:
-    """Remove the lock files of the workflow engine that a killed run left; only for the holder of the folder's lock."""
-    stale = [*(Path(folder) / ".snakemake" / "locks").glob("*")]
-    for path in stale:
-        path.unlink(missing_ok=True)
-    return len(stale)
