@@ -14,12 +14,12 @@ import yaml
 import s4s
 from s4s.errors import S4SError
 from s4s.learning.drivers import DRIVERS
-from s4s.learning.families import FAMILIES, make_family
+from s4s.learning.families import FAMILIES, make_family, recipes
 from s4s.learning.settings import PRESETS, FitSettings
 from s4s.schedules import GRIDS, grid_function
-from s4s.solvers import SOLVERS, make_function
-from s4s.study.config import EXPONENTIAL, memory, read_config, schema
-from s4s.study.definitions import FILES, RECIPES, Classical, Learned
+from s4s.solvers import EXPONENTIAL, SOLVERS, make_function
+from s4s.study.config import read_config, schema
+from s4s.study.definitions import Classical, Learned
 
 ROOT = Path(__file__).parents[1]
 ZERO = {"solver": "ddim", "levels": "edm"}
@@ -55,20 +55,47 @@ def test_the_schema_file_is_the_one_that_the_model_generates():
     assert '"additionalProperties": false' in text
 
 
-def test_config_and_registries_name_the_same_things():
-    assert {recipe.driver for recipe in RECIPES.values()} == set(DRIVERS)
-    assert {recipe.weights for recipe in RECIPES.values()} == set(FAMILIES)
-    for kind, entry in SOLVERS.items():
-        taken = set(inspect.signature(make_function(kind)).parameters) - {"levels"}
-        assert taken - {"path"} - FILES == set(entry.options), kind
-        for values in itertools.product(*entry.options.values()):
-            options = dict(zip(entry.options, values, strict=True))
-            assert Classical(solver=kind, levels="edm", **options).solver_options() == options
-    needed = {"time_power": {"power": 1.5}, "explicit": {"values": [[3.0, 1.0]]}}
-    for kind, grid in GRIDS.items():
-        taken = set(inspect.signature(grid_function(kind)).parameters) - {"nfe", "span"}
-        assert taken == set(grid.options) and taken - FILES <= set(Classical.model_fields), kind
-        assert Classical(solver="ddim", levels=kind, **needed.get(kind, {})).level_options() == needed.get(kind, {})
+def test_every_recipe_is_of_a_driver_and_a_family():
+    assert {recipe.driver for recipe in recipes().values()} == set(DRIVERS)
+    assert {recipe.weights for recipe in recipes().values()} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_a_solver_takes_the_options_of_its_entry(kind):
+    """Its function has no defaults of its own, and every value that the entry allows passes the config."""
+    entry, parameters = SOLVERS[kind], inspect.signature(make_function(kind)).parameters
+    assert {*parameters} - {"levels", "path"} == {*entry.options.names(), *entry.files}
+    assert all(parameters[name].default is inspect.Parameter.empty for name in entry.options.names())
+    choices = entry.options.choices()
+    assert [*choices] == entry.options.names()
+    for values in itertools.product(*choices.values()):
+        options = dict(zip(choices, values, strict=True))
+        assert Classical(solver=kind, levels="edm", **options).solver_options() == options
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+def test_a_schedule_takes_the_options_of_its_entry(kind):
+    grid, parameters = GRIDS[kind], inspect.signature(grid_function(kind)).parameters
+    assert {*parameters} - {"nfe", "span"} == {*grid.options.names(), *grid.files}
+    assert all(parameters[name].default is inspect.Parameter.empty for name in grid.options.names())
+    needed = {"power": 1.5, "values": [[3.0, 1.0]]}
+    options = {name: needed[name] for name in grid.options.needed()}
+    assert Classical(solver="ddim", levels=kind, **options).level_options() == options
+
+
+def test_a_key_of_a_definition_means_one_thing():
+    names = [{name for entry in registry.values() for name in entry.options.names()} for registry in (SOLVERS, GRIDS, FAMILIES)]
+    assert not names[0] & names[1] and not names[0] & {*Classical.model_fields} and not names[1] & {*Classical.model_fields}
+    assert not names[2] & {*Learned.model_fields}
+
+
+def test_every_option_is_explained_in_the_config_file():
+    comments = (ROOT / "config/config.yaml").read_text().split("# What each solver name means")[1].split("definitions:")[0]
+    for registry in (SOLVERS, GRIDS, FAMILIES):
+        for name in {name for entry in registry.values() for name in entry.options.names()}:
+            assert re.search(rf"\b{name}\b", comments), name
+    for name in (*SOLVERS, *GRIDS, *recipes(), *DRIVERS):
+        assert re.search(rf"\b{name}\b", comments), name
 
 
 def test_every_defined_solver_has_cells():
@@ -76,7 +103,7 @@ def test_every_defined_solver_has_cells():
     config = read_config({**DEFAULT, "solvers": list(DEFAULT["definitions"]), "nfe": [4, 7], "teacher": enough})
     assert {cell.solver for cell in config.cells()} == {"teacher", *DEFAULT["definitions"]}
     families = {config.definition(token).family for token in config.solvers}
-    assert families == {"classical", "searched", *RECIPES}
+    assert families == {"classical", "searched", *recipes()}
 
 
 @pytest.mark.parametrize("token", DEFAULT["definitions"])
@@ -101,7 +128,7 @@ def test_a_definition_travels_as_one_text(token):
 def test_a_text_that_is_no_definition_is_refused():
     with pytest.raises(S4SError, match="definition: solver: must be one of ddim"):
         Classical.from_json('{"solver": "euler", "levels": "edm"}')
-    with pytest.raises(S4SError, match="definition: solver: unknown key"):
+    with pytest.raises(S4SError, match=r"definition: .*solver: unknown key"):
         Learned.from_json('{"solver": "ddim", "family": "ld3", "base": "ddim-edm"}')
 
 
@@ -251,7 +278,7 @@ def test_the_order_that_a_base_needs_is_what_the_numbers_say(mixture, token, pre
         return
     levels = s4s.levels("time_quadratic", nfe, mixture)
     base = s4s.solver(definition.solver, levels, path=mixture.path, **definition.solver_options())
-    needed = memory(definition, prediction)
+    needed = definition.start().memory(prediction)
     make_family("lms", base, prediction=prediction, order=needed)
     if needed is not None and needed > 1:
         with pytest.raises(S4SError, match="cannot be initialised with"):

@@ -2,7 +2,6 @@
 
 import inspect
 import itertools
-from importlib import import_module
 
 import pytest
 import torch
@@ -10,12 +9,14 @@ import torch
 import s4s
 from s4s import S4SError
 from s4s.learning.families import FAMILIES, make_family
+from s4s.learning.families.starts import follows_levels
 from s4s.learning.parameters import Parameters
 from s4s.sampling import run
+from s4s.schedules.registry import function_of
 from s4s.solvers import SOLVERS
 
 DOUBLE = torch.float64
-FOLLOWED = [kind for kind in SOLVERS if kind != "dpm_v3"]  # dpm_v3 needs statistics of a model
+FOLLOWED = [kind for kind, entry in SOLVERS.items() if entry.levels_can_move]
 
 # family, its options, a base that it has the form of
 EXACT = [
@@ -88,9 +89,9 @@ def name(value):
 
 @pytest.mark.parametrize("entry", FAMILIES)
 def test_every_entry_names_its_class_and_all_of_its_options(entry):
-    cls = getattr(import_module(f"s4s.learning.families.{entry}"), FAMILIES[entry].cls)
-    assert set(inspect.signature(cls).parameters) - {"base", "path"} == set(FAMILIES[entry].options)
-    assert ("path" in inspect.signature(cls).parameters) == FAMILIES[entry].follows_levels
+    cls = function_of(FAMILIES[entry].function)
+    assert set(inspect.signature(cls).parameters) - {"base", "path"} == set(FAMILIES[entry].options.names())
+    assert ("path" in inspect.signature(cls).parameters) == (FAMILIES[entry].cannot_start is follows_levels)
 
 
 def test_schedule_only_families_are_those_without_weights(mixture):
@@ -400,7 +401,7 @@ def test_ld3_is_the_classical_solver_on_its_new_levels(digits, kind):
         ("lms", {"ordre": 3}, "family 'lms' has no option 'ordre'; allowed: prediction, order"),
         ("bns", {"order": 3}, "family 'bns' has no option 'order'; allowed: none"),
         ("lms", {"order": 7}, "order 7 .* between 1 and its NFE, 6"),
-        ("lms", {"order": 0}, "order 0 .* between 1 and its NFE, 6"),
+        ("lms", {"order": 0}, "family 'lms': order must be >= 1, got 0"),
         ("pc", {"order": 7}, "between 1 and its NFE, 6"),
         ("single_step", {"order": 7}, "between 1 and its NFE, 6"),
         ("dyweight", {"order": 7}, "between 1 and its NFE, 6"),
@@ -408,8 +409,8 @@ def test_ld3_is_the_classical_solver_on_its_new_levels(digits, kind):
         ("pc", {"order": 2}, "uses the last 4 outputs; take order 4 less 1 or full"),
         ("dyweight", {"order": 3}, "uses the last 6 outputs; take order 6 or full"),  # in noise prediction it uses all
         ("single_step", {"order": 2}, "uses the last .* outputs; take a base with steps of 2 evaluations"),
-        ("lms", {"prediction": "v"}, "'data' or 'noise'"),
-        ("single_step", {"prediction": "v"}, "'data' or 'noise'"),
+        ("lms", {"prediction": "v"}, "family 'lms': prediction must be one of data, noise, got 'v'"),
+        ("single_step", {"prediction": "v"}, "prediction must be one of data, noise, got 'v'"),
         ("lms", {"prediction": "noise", "start_weights": True}, "start_weights belong to data prediction"),
     ],
 )

@@ -27,10 +27,10 @@ STATISTICS = Statistics(
 
 
 def every_choice(kind):
-    entry = SOLVERS[kind]
-    for values in itertools.product(*entry.options.values()):
-        options = dict(zip(entry.options, values, strict=True))
-        yield kind, {**options, "statistics": STATISTICS} if kind == "dpm_v3" else options
+    choices = SOLVERS[kind].options.choices()
+    for values in itertools.product(*choices.values()):
+        options = dict(zip(choices, values, strict=True))
+        yield kind, {**options, **{name: STATISTICS for name in SOLVERS[kind].files}}
 
 
 ALL = [case for kind in SOLVERS for case in every_choice(kind)]

@@ -5,12 +5,14 @@ This file imports no torch before levels are made, since the config is checked a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, Field
 
 from s4s.errors import S4SError
-from s4s.schedules.registry import call_checked
+from s4s.schedules.registry import Options, call_checked, checked, function_of, is_own
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,29 +21,111 @@ if TYPE_CHECKING:
     from s4s.models.paths import Path
 
 
-class Grid(NamedTuple):
-    """Where a schedule's function is (schedules/MODULE.py), the names of its options, and whether it is searched for."""
+class GridOptions(Options):
+    """Options of a schedule."""
 
-    module: str
-    options: tuple[str, ...] = ()
+    def offers(self, steps: int) -> bool:
+        """Whether there are levels for a number of steps."""
+        return True
+
+    def ends_at_zero(self) -> bool:
+        """Whether levels may end at 0 of themselves."""
+        return False
+
+
+class EDM(GridOptions):
+    rho: float = Field(7.0, gt=0, description="exponent of the grid")
+
+
+class TimePower(GridOptions):
+    power: float = Field(gt=0, description="exponent of the time")
+
+
+class AYS(GridOptions):
+    table: Literal["sd", "sdxl", "svd"] = Field("sd", description="which of the authors' levels")
+
+
+def _decreasing(rows: list[list[float]]) -> list[list[float]]:
+    for row in rows:
+        if len(row) < 2 or any(later >= earlier for earlier, later in itertools.pairwise(row)):
+            raise ValueError(f"values: levels must decrease strictly and be at least 2, got {row}")
+    return rows
+
+
+class Explicit(GridOptions):
+    values: Annotated[list[list[Annotated[float, Field(ge=0)]]], AfterValidator(_decreasing)] = Field(
+        description="lists of levels, one for each NFE"
+    )
+
+    def offers(self, steps: int) -> bool:
+        return any(len(row) == steps + 1 for row in self.values)
+
+    def ends_at_zero(self) -> bool:
+        return any(row[-1] == 0 for row in self.values)
+
+
+class GITS(GridOptions):
+    gamma: float = Field(1.15, gt=0, description="weight of later steps")
+
+
+class DMN(GridOptions):
+    exponent: Literal[1, 2] = Field(2, description="of the error of an output")
+    initial: Literal["logsnr", "time_uniform"] = Field("logsnr", description="levels that the search starts from")
+
+
+class Grid(NamedTuple):
+    """A schedule.
+
+    Attributes:
+        function: (nfe, Span, options) to levels, as "module:function".
+        options: their names, types and defaults.
+        files: options that are files which the workflow computes.
+        searched: it is searched for, without gradients.
+        continuous: it has any number of levels over the whole range of any model.
+        from_the_top: it starts at the model's highest level.
+    """
+
+    function: str
+    options: type[GridOptions] = GridOptions
+    files: tuple[str, ...] = ()
     searched: bool = False
+    continuous: bool = True
+    from_the_top: bool = True
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it is there without a search and without numbers from the config."""
+        return not self.searched and not self.options.needed()
 
 
 GRIDS: dict[str, Grid] = {
-    "edm": Grid("fixed", ("rho",)),
-    "logsnr": Grid("fixed"),
-    "time_uniform": Grid("fixed"),
-    "time_quadratic": Grid("fixed"),
-    "time_power": Grid("fixed", ("power",)),
-    "cosine": Grid("fixed"),
-    "leading": Grid("discrete"),
-    "trailing": Grid("discrete"),
-    "linspace": Grid("discrete"),
-    "ays": Grid("ays", ("table",)),
-    "explicit": Grid("fixed", ("values",)),
-    "gits": Grid("gits", ("costs", "gamma"), searched=True),
-    "dmn": Grid("dmn", ("exponent", "initial"), searched=True),
+    "edm": Grid("s4s.schedules.fixed:edm", EDM),
+    "logsnr": Grid("s4s.schedules.fixed:logsnr"),
+    "time_uniform": Grid("s4s.schedules.fixed:time_uniform"),
+    "time_quadratic": Grid("s4s.schedules.fixed:time_quadratic"),
+    "time_power": Grid("s4s.schedules.fixed:time_power", TimePower),
+    "cosine": Grid("s4s.schedules.fixed:cosine"),
+    "leading": Grid("s4s.schedules.discrete:leading", continuous=False, from_the_top=False),
+    "trailing": Grid("s4s.schedules.discrete:trailing", continuous=False),
+    "linspace": Grid("s4s.schedules.discrete:linspace", continuous=False),
+    "ays": Grid("s4s.schedules.ays:ays", AYS, continuous=False),
+    "explicit": Grid("s4s.schedules.fixed:explicit", Explicit, continuous=False),
+    "gits": Grid("s4s.schedules.gits:gits", GITS, files=("costs",), searched=True),
+    "dmn": Grid("s4s.schedules.dmn:dmn", DMN, searched=True),
 }
+
+
+def grid_of(kind: str) -> Grid:
+    """The entry of a schedule, or what is supposed of a user's own, "module:function".
+
+    Raises:
+        S4SError: if there is none.
+    """
+    if is_own(kind):
+        return Grid(kind, continuous=False)
+    if kind not in GRIDS:
+        raise S4SError(f"unknown schedule {kind!r}; known: {', '.join(sorted(GRIDS))}")
+    return GRIDS[kind]
 
 
 class Span(NamedTuple):
@@ -53,16 +137,15 @@ class Span(NamedTuple):
 
 
 def grid_function(kind: str) -> Callable[..., Tensor]:
-    """The function of a registered schedule: (nfe, Span, options) to levels."""
-    function: Callable[..., Tensor] = getattr(import_module(f"s4s.schedules.{GRIDS[kind].module}"), kind)
-    return function
+    """The function of a schedule: (nfe, Span, options) to levels."""
+    return function_of(grid_of(kind).function)
 
 
 def levels(kind: str, nfe: int, denoiser: Denoiser, to_zero: bool = False, **options: Any) -> Tensor:
     """The noise levels of a schedule over the model's range, float64 [nfe + 1], strictly decreasing.
 
     Args:
-        kind: a name in GRIDS.
+        kind: a name in GRIDS, or "module:function" of one's own.
         nfe: number of steps, at least 1.
         to_zero: nfe - 1 steps over the model's range, then a final one to the level 0.
         options: those of the schedule (`edm` takes rho).
@@ -73,13 +156,16 @@ def levels(kind: str, nfe: int, denoiser: Denoiser, to_zero: bool = False, **opt
 
     from s4s.tableau import check_levels
 
-    if kind not in GRIDS:
-        raise S4SError(f"unknown schedule {kind!r}; known: {', '.join(sorted(GRIDS))}")
+    grid, what = grid_of(kind), f"schedule {kind!r}"
     if isinstance(nfe, bool) or not isinstance(nfe, int) or nfe < 1 + to_zero:
         raise S4SError(f"nfe must be a whole number of at least {1 + to_zero}, got {nfe!r}")
     span = Span(denoiser.s_max, denoiser.s_min, denoiser.path)
-    result = call_checked(grid_function(kind), f"schedule {kind!r}", nfe - to_zero, span, **options)
-    result = torch.as_tensor(result, dtype=torch.float64)
+    if not is_own(kind):
+        files = {name: options.pop(name) for name in grid.files if name in options}
+        options = {**dict(checked(grid.options, what, options)), **files}
+    result = torch.as_tensor(call_checked(grid_function(kind), what, nfe - to_zero, span, **options), dtype=torch.float64)
+    if result.shape != (nfe - to_zero + 1,):
+        raise S4SError(f"{what} at nfe {nfe}: needs {nfe - to_zero + 1} levels, but made {list(result.shape)}")
     for end, value in ((0, span.s_max), (-1, span.s_min)):  # exactly, whatever the arithmetic rounds to
         if abs(result[end] / value - 1) < 1e-5:
             result[end] = value
@@ -88,10 +174,10 @@ def levels(kind: str, nfe: int, denoiser: Denoiser, to_zero: bool = False, **opt
     try:
         check_levels(result)
     except S4SError as error:
-        raise S4SError(f"schedule {kind!r} at nfe {nfe}: {error}") from error
+        raise S4SError(f"{what} at nfe {nfe}: {error}") from error
     if result[0] > span.s_max:
-        raise S4SError(f"schedule {kind!r} starts at {result[0]:.6g}, above the model's highest level, {span.s_max:.6g}")
+        raise S4SError(f"{what} starts at {result[0]:.6g}, above the model's highest level, {span.s_max:.6g}")
     lowest = result[result > 0][-1]
     if lowest < span.s_min:
-        raise S4SError(f"schedule {kind!r} ends at {lowest:.6g}, below the model's lowest level, {span.s_min:.6g}")
+        raise S4SError(f"{what} ends at {lowest:.6g}, below the model's lowest level, {span.s_min:.6g}")
     return result

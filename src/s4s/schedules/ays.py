@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s4s.errors import S4SError
 from s4s.schedules import Span
 
 # The authors' levels for 10 steps: Sabour et al. 2024, arXiv 2404.14507, and its quick-start guide.
@@ -19,7 +18,7 @@ ALIGN_YOUR_STEPS = {
 }  # fmt: skip
 
 
-def ays(nfe: int, span: Span, table: str = "sd") -> Tensor:
+def ays(nfe: int, span: Span, table: str) -> Tensor:
     """Align Your Steps: levels optimised by its authors for Stable Diffusion 1.5 (sd), XL (sdxl) and Video (svd) at 10 steps.
 
     For another number of steps ln s is interpolated linearly, as the authors recommend.
@@ -27,8 +26,6 @@ def ays(nfe: int, span: Span, table: str = "sd") -> Tensor:
     Source: Sabour et al. 2024, arXiv 2404.14507
     Use: for these models and their relatives; the levels must lie within the model's range
     """
-    if table not in ALIGN_YOUR_STEPS:
-        raise S4SError(f"schedule 'ays': table must be one of {', '.join(ALIGN_YOUR_STEPS)}, got {table!r}")
     known = np.log(ALIGN_YOUR_STEPS[table])
     at = np.linspace(0, len(known) - 1, nfe + 1)
     return torch.as_tensor(np.exp(np.interp(at, np.arange(len(known)), known)))

@@ -9,7 +9,6 @@ import torch
 from scipy.optimize import LinearConstraint, minimize
 from torch import Tensor
 
-from s4s.errors import S4SError
 from s4s.schedules import Span
 from s4s.schedules.fixed import logsnr, time_uniform
 from s4s.schedules.lagrange import step_weights
@@ -18,7 +17,7 @@ MOST_ITERATIONS = 300  # the bound is not smooth: from 8 evaluations on the opti
 ALONE = 2  # steps after the first whose weights are bounded each by itself, for stability (authors' code)
 
 
-def dmn(nfe: int, span: Span, exponent: int = 2, initial: str = "logsnr") -> Tensor:
+def dmn(nfe: int, span: Span, exponent: int, initial: str) -> Tensor:
     """DMN: minimises a bound on the error of the result, taking the error of an output D as sigma^exponent/alpha.
 
     The bound adds up |weight of D_j in the result| (error of D_j); the first three steps and the last, of which the second and
@@ -29,10 +28,6 @@ def dmn(nfe: int, span: Span, exponent: int = 2, initial: str = "logsnr") -> Ten
     Use: with UniPC and DPM-Solver++. The authors' code has exponent 2; they advise initial time_uniform for latent models and
         exponent 1 for pixel models, though 2 does better on the embedded model
     """
-    if exponent not in (1, 2):
-        raise S4SError(f"schedule 'dmn': exponent must be 1 or 2, got {exponent!r}")
-    if initial not in ("logsnr", "time_uniform"):
-        raise S4SError(f"schedule 'dmn': initial must be logsnr or time_uniform, got {initial!r}")
     lam = -(logsnr if initial == "logsnr" else time_uniform)(nfe, span).log()
     if nfe == 1:
         return torch.exp(-lam)

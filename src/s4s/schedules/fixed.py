@@ -26,14 +26,12 @@ def _even(ends: Tensor, nfe: int) -> Tensor:
     return between
 
 
-def edm(nfe: int, span: Span, rho: float = 7.0) -> Tensor:
+def edm(nfe: int, span: Span, rho: float) -> Tensor:
     """Even in s^(1/rho), EDM's grid, also called polynomial or Karras.
 
     Source: Karras et al. 2022, arXiv 2206.00364, eq. 5
     Use: for pixel models; rho = 7 is the authors'
     """
-    if not rho > 0:
-        raise S4SError(f"schedule 'edm': rho must be > 0, got {rho}")
     return _even(_ends(span) ** (1 / rho), nfe) ** rho
 
 
@@ -53,8 +51,6 @@ def time_power(nfe: int, span: Span, power: float) -> Tensor:
     Source: Song et al. 2021, arXiv 2010.02502, appendix D.2 (power 1 and 2)
     Use: between time_uniform (1) and a grid that is denser towards the end (above 2)
     """
-    if not power > 0:
-        raise S4SError(f"schedule 'time_power': power must be > 0, got {power}")
     times = span.path.t_of_s(_ends(span))
     if power != 1 and bool((times < 0).any()):
         raise S4SError(f"powers of time need times above 0, but this model's levels lie at times {times.tolist()}")

@@ -53,7 +53,7 @@ def step_costs(levels: Sequence[float], states: np.ndarray, outputs: np.ndarray)
     return Costs(levels=list(levels), cost=cost.tolist())
 
 
-def gits(nfe: int, span: Span, costs: Costs | str, gamma: float = 1.15) -> Tensor:
+def gits(nfe: int, span: Span, costs: Costs | str, gamma: float) -> Tensor:
     """GITS: the path with the least cost c_1 + gamma c_2 + gamma^2 c_3 + ..., c_k the error of the k-th Euler step.
 
     The costs come from teacher trajectories (`costs` is their file, which a rule of the workflow makes).
@@ -64,8 +64,6 @@ def gits(nfe: int, span: Span, costs: Costs | str, gamma: float = 1.15) -> Tenso
     costs = costs if isinstance(costs, Costs) else Costs.load(costs)
     table = np.asarray(costs.cost)
     size = len(table)
-    if not gamma > 0:
-        raise S4SError(f"schedule 'gits': gamma must be > 0, got {gamma}")
     if nfe > size - 1:
         raise S4SError(f"schedule 'gits': nfe {nfe} needs trajectories with at least {nfe} steps; there are {size - 1}")
     later = np.where(np.triu(np.ones((size, size), dtype=bool), 1), table, np.inf)  # a step goes to a later level

@@ -5,13 +5,13 @@ This file imports no torch before a tableau is made, since the config is checked
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
 
 from s4s.errors import S4SError
-from s4s.schedules.registry import call_checked
+from s4s.schedules.registry import Options, call_checked, checked, function_of, is_own, takes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,43 +19,116 @@ if TYPE_CHECKING:
     from s4s.models.paths import Path
     from s4s.tableau import Tableau
 
+Prediction = Annotated[Literal["data", "noise"], Field(description="what is extrapolated")]
+Lower = Annotated[bool, Field(description="lower orders in the last steps")]
+
+
+class UpTo4(Options):
+    order: Literal[1, 2, 3, 4] = 4
+
+
+class SingleStep(Options):
+    prediction: Prediction = "noise"
+    variant: Literal["midpoint", "heun"] = "midpoint"
+    lower_order_final: Lower = False
+
+
+class DPMpp(Options):
+    order: Literal[1, 2, 3] = 3
+    prediction: Prediction = "data"
+    variant: Literal["midpoint", "heun"] = "midpoint"
+    lower_order_final: Lower = False
+
+
+class UniPC(Options):
+    order: Literal[1, 2, 3] = 3
+    prediction: Prediction = "data"
+    variant: Literal["bh1", "bh2"] = "bh2"
+    lower_order_final: Lower = False
+    corrector: bool = True
+
+
+class DEIS(Options):
+    order: Literal[1, 2, 3, 4] = 3
+    lower_order_final: Lower = False
+    clock: Literal["time", "sigma", "lambda"] = Field("time", description="variable of the polynomials")
+
+
+class DPMv3(Options):
+    order: Literal[1, 2, 3] = 3
+    lower_order_final: Lower = False
+    corrector: bool = True
+    p_pseudo: bool = Field(False, description="pseudo-order derivatives in the predictor")
+    c_pseudo: bool = Field(True, description="pseudo-order derivatives in the corrector")
+
 
 class Solver(NamedTuple):
-    """The values that a solver's options may take, and whether it is an exponential integrator.
+    """A classical solver.
 
     An exponential integrator is exact where D = 0 and where D = y, and evaluates each node at its own level.
+
+    Attributes:
+        function: (levels, options) to a tableau, as "module:function"; where it has a parameter `path`, the model's is given.
+        options: their names, types and defaults.
+        exponential: it is an exponential integrator.
+        stages: evaluations of a step, for an exponential integrator that uses nothing of earlier steps.
+        files: options that are files which the workflow computes.
+        levels_can_move: its formula can be made anew on other levels, from its options alone.
     """
 
-    options: dict[str, tuple[Any, ...]]
+    function: str
+    options: type[Options] = Options
     exponential: bool = True
+    stages: int | None = None
+    files: tuple[str, ...] = ()
+    levels_can_move: bool = True
 
+    def memory(self, options: Options, prediction: str) -> int | None:
+        """How many of its last outputs a step weighs when it is written in a prediction; None for all of them."""
+        if not self.exponential:
+            return None
+        if self.stages is not None:  # the same in either
+            return self.stages
+        if getattr(options, "prediction", "noise") != prediction:
+            return None
+        order: int = options.order  # type: ignore[attr-defined]
+        return order + getattr(options, "corrector", False)
 
-_PREDICTION: dict[str, tuple[Any, ...]] = {"prediction": ("data", "noise")}
-_VARIANT: dict[str, tuple[Any, ...]] = {"variant": ("midpoint", "heun")}
-_LOWER: dict[str, tuple[Any, ...]] = {"lower_order_final": (False, True)}
-_FLAG = (False, True)
 
 SOLVERS: dict[str, Solver] = {
-    "ddim": Solver({}),
-    "heun": Solver({}, exponential=False),
-    "dpm2": Solver({**_PREDICTION, **_VARIANT, **_LOWER}),
-    "dpm3": Solver({**_PREDICTION, **_VARIANT, **_LOWER}),
-    "dpmpp": Solver({"order": (1, 2, 3), **_PREDICTION, **_VARIANT, **_LOWER}),
-    "unipc": Solver({"order": (1, 2, 3), **_PREDICTION, "variant": ("bh1", "bh2"), **_LOWER, "corrector": _FLAG}),
-    "deis": Solver({"order": (1, 2, 3, 4), "clock": ("time", "sigma", "lambda"), **_LOWER}),
-    "ipndm": Solver({"order": (1, 2, 3, 4)}),
-    "ipndm_v": Solver({"order": (1, 2, 3, 4)}),
-    "pndm": Solver({}, exponential=False),
-    "adams": Solver({"order": (1, 2, 3, 4)}, exponential=False),
-    "runge_kutta": Solver({"order": (1, 2, 3, 4)}, exponential=False),
-    "dpm_v3": Solver({"order": (1, 2, 3), **_LOWER, "corrector": _FLAG, "p_pseudo": _FLAG, "c_pseudo": _FLAG}, False),
+    "ddim": Solver("s4s.solvers.ddim:ddim", stages=1),
+    "heun": Solver("s4s.solvers.heun:heun", exponential=False),
+    "dpm2": Solver("s4s.solvers.dpm2:dpm2", SingleStep, stages=2),
+    "dpm3": Solver("s4s.solvers.dpm3:dpm3", SingleStep, stages=3),
+    "dpmpp": Solver("s4s.solvers.dpmpp:dpmpp", DPMpp),
+    "unipc": Solver("s4s.solvers.unipc:unipc", UniPC),
+    "deis": Solver("s4s.solvers.deis:deis", DEIS),
+    "ipndm": Solver("s4s.solvers.ipndm:ipndm", UpTo4),
+    "ipndm_v": Solver("s4s.solvers.ipndm_v:ipndm_v", UpTo4),
+    "pndm": Solver("s4s.solvers.pndm:pndm", exponential=False),
+    "adams": Solver("s4s.solvers.adams:adams", UpTo4, exponential=False),
+    "runge_kutta": Solver("s4s.solvers.runge_kutta:runge_kutta", UpTo4, exponential=False),
+    "dpm_v3": Solver("s4s.solvers.dpm_v3:dpm_v3", DPMv3, exponential=False, files=("statistics",), levels_can_move=False),
 }
+EXPONENTIAL = [kind for kind, entry in SOLVERS.items() if entry.exponential]
+
+
+def solver_of(kind: str) -> Solver:
+    """The entry of a solver, or what is supposed of a user's own, "module:function".
+
+    Raises:
+        S4SError: if there is none.
+    """
+    if is_own(kind):
+        return Solver(kind, exponential=False)
+    if kind not in SOLVERS:
+        raise S4SError(f"unknown solver {kind!r}; known: {', '.join(sorted(SOLVERS))}")
+    return SOLVERS[kind]
 
 
 def make_function(kind: str) -> Callable[..., Tableau]:
-    """The function that makes the tableau of a registered solver."""
-    make: Callable[..., Tableau] = getattr(import_module(f"s4s.solvers.{kind}"), kind)
-    return make
+    """The function that makes the tableau of a solver."""
+    return function_of(solver_of(kind).function)
 
 
 def solver(
@@ -70,7 +143,7 @@ def solver(
     """The tableau of a classical solver on given levels.
 
     Args:
-        kind: a name in SOLVERS.
+        kind: a name in SOLVERS, or "module:function" of one's own.
         levels: noise levels s_0 > ... > s_N >= 0, [N + 1]. A level 0 at the end makes the last evaluation a final denoising
             step, which is the result.
         analytic_first_step: take the first step without an evaluation, so that N levels below the first cost N - 1.
@@ -83,28 +156,25 @@ def solver(
     import torch
 
     from s4s.solvers.first_evaluation import scaled_start, without_first_evaluation
-    from s4s.tableau import check_levels
+    from s4s.tableau import Tableau, check_levels
 
-    if kind not in SOLVERS:
-        raise S4SError(f"unknown solver {kind!r}; known: {', '.join(sorted(SOLVERS))}")
+    entry, what = solver_of(kind), f"solver {kind!r}"
     levels = torch.as_tensor(levels, dtype=torch.float64)
     check_levels(levels)
     if len(levels) < 2 or not bool(levels[-2] > 0):
-        raise S4SError(f"solver {kind!r} needs at least 2 levels, all above 0 but the last, got {levels.tolist()}")
-    for option, value in options.items():
-        allowed = SOLVERS[kind].options.get(option)
-        if allowed is not None and value not in allowed:
-            raise S4SError(f"solver {kind!r}: {option} must be one of {', '.join(map(str, allowed))}, got {value!r}")
+        raise S4SError(f"{what} needs at least 2 levels, all above 0 but the last, got {levels.tolist()}")
     nfe = len(levels) - 1
+    files = {name: options.pop(name) for name in entry.files if name in options}
+    plain = dict(options)
+    if not is_own(kind):
+        options = dict(checked(entry.options, what, options))
+        if (order := options.get("order", 1)) > nfe:
+            raise S4SError(f"{what}: order {order} is larger than NFE {nfe}; lower the order or raise the NFE")
     make = make_function(kind)
-    parameters = inspect.signature(make).parameters
-    default = parameters.get("order")
-    order = options.get("order", default.default if default else 1)
-    if order > nfe:
-        raise S4SError(f"solver {kind!r}: order {order} is larger than NFE {nfe}; lower the order or raise the NFE")
-    in_time = {"path": path} if path is not None and "path" in parameters else {}
-    tableau = call_checked(make, f"solver {kind!r}", levels, **options, **in_time)
-    plain = {name: value for name, value in options.items() if name in SOLVERS[kind].options}
+    in_time = {"path": path} if path is not None and takes(make, "path") else {}
+    tableau = call_checked(make, what, levels, **options, **files, **in_time)
+    if not isinstance(tableau, Tableau) or not torch.equal(tableau.levels, levels):
+        raise S4SError(f"{what} must return a Tableau on the levels that it is given")
     if analytic_first_step:
         tableau, plain = without_first_evaluation(tableau), {**plain, "analytic_first_step": True}
     if start is not None:

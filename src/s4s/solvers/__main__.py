@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from s4s.models import paths
 from s4s.schedules import GRIDS, grid_function
+from s4s.schedules.registry import Options
 from s4s.solvers import SOLVERS, make_function
 
 HEAD = """# Solvers, levels and paths
@@ -29,6 +30,22 @@ Options of every solver:
 * `to_zero`, an option of all levels: the last evaluation is a final denoising step to the level 0; its output is the result.
 
 A step with several evaluations goes over as many levels of its grid. What is left at the end is a step of lower order.
+
+Solvers and levels of one's own need no change of the package: `module:function` after `solver:` or `levels:`, of a module in
+the working directory or on PYTHONPATH. A solver's function has levels [N + 1], a float64 tensor, as its first argument and
+returns an `s4s.Tableau` on them; one of levels has the number of steps and the model's `Span` (s_max, s_min, path) and returns
+N + 1 levels. A solver's argument `path` is the model's Gaussian path; all further arguments are options, which a definition has
+under `options:` and `levels_options:`:
+
+    # mine.py
+    from s4s.solvers.exponential import data_tableau, ratios
+
+    def damped(levels, factor=1.0):
+        return data_tableau(levels, factor * (1 - ratios(levels)).diag())
+
+    # in the config
+    definitions:
+      damped-edm: {solver: "mine:damped", options: {factor: 0.98}, levels: edm}
 
 The order is that of a step with its full history. The first steps of a multistep solver have less, which limits the whole to
 order 2 (UniPC: 3) unless the denoiser hardly changes at the highest levels, as is usual.
@@ -67,14 +84,17 @@ def section(name: str, function: Callable[..., object], options: str = "") -> st
     return "\n\n".join(part for part in (f"### `{name}`", title, *rest, items) if part)
 
 
-def option_values(kind: str) -> str:
-    """The values that each option of a solver takes, the default in bold."""
-    parameters = inspect.signature(make_function(kind)).parameters
-    texts = []
-    for name, values in SOLVERS[kind].options.items():
-        shown = [f"**{value}**" if value == parameters[name].default else str(value) for value in values]
-        texts.append(f"`{name}` {', '.join(shown).lower()}")
-    return "; ".join(texts) or "none"
+def option_values(options: type[Options]) -> str:
+    """The values that each option of an entry takes, the default in bold."""
+    texts, choices = [], options.choices()
+    for name, field in options.model_fields.items():
+        default = None if field.is_required() else field.default
+        shown = [
+            f"**{value}**" if value == default else str(value)
+            for value in choices.get(name, () if default is None else (default,))
+        ]
+        texts.append(" ".join([f"`{name}`", *([", ".join(shown).lower()] if shown else [])]))
+    return "; ".join(texts)
 
 
 def overview() -> str:
@@ -90,10 +110,10 @@ def overview() -> str:
 def page() -> str:
     """The whole page."""
     parts = [HEAD, "## Solvers", overview(), ANY_SOLVER]
-    parts += [section(kind, make_function(kind), option_values(kind)) for kind in SOLVERS]
+    parts += [section(kind, make_function(kind), option_values(SOLVERS[kind].options) or "none") for kind in SOLVERS]
     parts.append("## Levels")
     for kind, grid in GRIDS.items():
-        parts.append(section(kind, grid_function(kind), ", ".join(f"`{name}`" for name in grid.options)))
+        parts.append(section(kind, grid_function(kind), option_values(grid.options)))
     parts += ["## Gaussian paths", inspect.cleandoc(paths.__doc__ or "")]
     parts += [section(path.__name__, path) for path in paths.PATHS]
     return "\n\n".join(part.strip() for part in parts) + "\n"

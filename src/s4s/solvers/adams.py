@@ -10,7 +10,7 @@ from s4s.solvers.exponential import denoised_at_zero, finite_lambda, noise_table
 from s4s.tableau import Tableau
 
 
-def adams(levels: Tensor, order: int = 4) -> Tableau:
+def adams(levels: Tensor, order: int) -> Tableau:
     """Explicit Adams (Adams-Bashforth) in lambda, with the weights of the actual spacing.
 
     Formula: y' = y + sum_j w_j (D_j - y_j), w_j the integral over the step of Lagrange's polynomial l_j(lambda) dlambda

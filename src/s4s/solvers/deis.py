@@ -10,9 +10,7 @@ from s4s.solvers.exponential import finite_lambda, noise_step_tableau, orders
 from s4s.tableau import Tableau
 
 
-def deis(
-    levels: Tensor, order: int = 3, clock: str = "time", lower_order_final: bool = False, path: Path | None = None
-) -> Tableau:
+def deis(levels: Tensor, order: int, clock: str, lower_order_final: bool, path: Path | None = None) -> Tableau:
     """DEIS: tAB (clock "time"), rhoAB (clock "sigma") and the log-rho form of diffusers (clock "lambda").
 
     Formula: y' = y + sum_j e_j w_j, w_j the integral over the step of Lagrange's polynomial l_j(u) ds in the clock u = t, s or

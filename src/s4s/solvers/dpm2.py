@@ -8,7 +8,7 @@ from s4s.solvers.single_step import single_step
 from s4s.tableau import Tableau
 
 
-def dpm2(levels: Tensor, prediction: str = "noise", variant: str = "midpoint", lower_order_final: bool = False) -> Tableau:
+def dpm2(levels: Tensor, prediction: str, variant: str, lower_order_final: bool) -> Tableau:
     """DPM-Solver-2, single-step; with data prediction DPM-Solver++(2S).
 
     Formula: y_m = y + (s_m - s) e, y' = y + (s' - s) (e + (e_m - e)/(2 r_m)), r_m = (lambda_m - lambda)/(lambda' - lambda);

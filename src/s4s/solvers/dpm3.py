@@ -8,7 +8,7 @@ from s4s.solvers.single_step import single_step
 from s4s.tableau import Tableau
 
 
-def dpm3(levels: Tensor, prediction: str = "noise", variant: str = "midpoint", lower_order_final: bool = False) -> Tableau:
+def dpm3(levels: Tensor, prediction: str, variant: str, lower_order_final: bool) -> Tableau:
     """DPM-Solver-3, single-step; with data prediction DPM-Solver++(3S).
 
     Formula: the first two stages as in dpm2, the second with the exact coefficient of a linear e;

@@ -39,11 +39,11 @@ class Statistics(JsonFile):
 def dpm_v3(
     levels: Tensor,
     statistics: Statistics | str,
-    order: int = 3,
-    lower_order_final: bool = False,
-    corrector: bool = True,
-    p_pseudo: bool = False,
-    c_pseudo: bool = True,
+    order: int,
+    lower_order_final: bool,
+    corrector: bool,
+    p_pseudo: bool,
+    c_pseudo: bool,
 ) -> Tableau:
     """DPM-Solver-v3 with scalar statistics l and s of the model.
 

@@ -9,9 +9,7 @@ from s4s.solvers.exponential import exponential_tableau, orders, phi
 from s4s.tableau import Tableau
 
 
-def dpmpp(
-    levels: Tensor, order: int = 3, prediction: str = "data", variant: str = "midpoint", lower_order_final: bool = False
-) -> Tableau:
+def dpmpp(levels: Tensor, order: int, prediction: str, variant: str, lower_order_final: bool) -> Tableau:
     """DPM-Solver++(2M) and (3M); with noise prediction the multistep DPM-Solver.
 
     Formula: y' = r y + c_0 D + c_1 D' + c_2 D'', r = s'/s = exp(-h), with divided differences D' and D'' around the node and

@@ -16,7 +16,7 @@ ADAMS_BASHFORTH = {
 }
 
 
-def ipndm(levels: Tensor, order: int = 4) -> Tableau:
+def ipndm(levels: Tensor, order: int) -> Tableau:
     """iPNDM: Adams-Bashforth with the weights of evenly spaced nodes.
 
     Formula: y' = y + (s' - s) sum_k b_k e_{n-k} with b = 3/2, -1/2 (order 2), 23/12, -16/12, 5/12 (order 3),

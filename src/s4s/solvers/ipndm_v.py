@@ -8,7 +8,7 @@ from s4s.solvers.deis import deis
 from s4s.tableau import Tableau
 
 
-def ipndm_v(levels: Tensor, order: int = 4) -> Tableau:
+def ipndm_v(levels: Tensor, order: int) -> Tableau:
     """Variable-step iPNDM, which is Adams-Bashforth in s; the same as DEIS with clock "sigma" and as k-diffusion's LMS.
 
     Formula: y' = y + sum_j e_j w_j, w_j the integral over the step of Lagrange's polynomial l_j(s) ds
@@ -17,4 +17,4 @@ def ipndm_v(levels: Tensor, order: int = 4) -> Tableau:
     Source: Zhang & Chen 2023, arXiv 2204.13902 (rhoAB-DEIS)
     Use: beside iPNDM, which does better at the fewest evaluations although its order is lower
     """
-    return deis(levels, order, "sigma")
+    return deis(levels, order, "sigma", False)

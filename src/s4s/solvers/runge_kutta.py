@@ -20,7 +20,7 @@ KUTTA_4: Butcher = [[], [1 / 2], [0, 1 / 2], [0, 0, 1], [1 / 6, 2 / 6, 2 / 6, 1 
 BY_ORDER = {1: EULER, 2: MIDPOINT, 3: KUTTA_3, 4: KUTTA_4}
 
 
-def runge_kutta(levels: Tensor, order: int = 4) -> Tableau:
+def runge_kutta(levels: Tensor, order: int) -> Tableau:
     """Explicit Runge-Kutta in lambda: the midpoint rule (order 2) and Kutta's rules (orders 3 and 4).
 
     Formula: y' = y + h sum_i b_i f_i with f = dy/dlambda = D - y at the stages of the rule

@@ -13,11 +13,11 @@ from s4s.tableau import Tableau
 
 def unipc(
     levels: Tensor,
-    order: int = 3,
-    prediction: str = "data",
-    variant: str = "bh2",
-    lower_order_final: bool = False,
-    corrector: bool = True,
+    order: int,
+    prediction: str,
+    variant: str,
+    lower_order_final: bool,
+    corrector: bool,
 ) -> Tableau:
     """UniPC-p; without its corrector UniP-p.
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
 
 from s4s.errors import S4SError, explain
-from s4s.learning.families import FAMILIES
 from s4s.learning.settings import FitSettings
 from s4s.models.description import model_path, read_model_file
 from s4s.schedules import GRIDS
-from s4s.solvers import SOLVERS
+from s4s.solvers import EXPONENTIAL, SOLVERS
 from s4s.study.definitions import Classical, Definition, Kind, Learned, Schedule, Strict, Token
 from s4s.study.questions import QUESTIONS
-
-EXPONENTIAL = [kind for kind, entry in SOLVERS.items() if entry.exponential]  # which fits can start from
 
 
 class Teacher(Strict):
@@ -36,16 +33,27 @@ class Teacher(Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> Teacher:
-        possible = [name for name, grid in GRIDS.items() if not grid.searched and not {"power", "values"} & {*grid.options}]
+        possible = [name for name, grid in GRIDS.items() if grid.fixed]
         if self.levels not in possible:
             raise ValueError(f"the teacher's levels must be one of {', '.join(possible)}")
-        if self.solver == "dpm_v3":
-            raise ValueError("the teacher cannot be dpm_v3, whose statistics are found with a teacher")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"the teacher's solver must be one of {', '.join(SOLVERS)}")
+        if files := SOLVERS[self.solver].files:
+            raise ValueError(f"the teacher cannot be {self.solver}, whose {' and '.join(files)} are found with a teacher")
         return self
 
+    @property
+    def has_order(self) -> bool:
+        """Whether its solver has an order to choose."""
+        return "order" in SOLVERS[self.solver].options.model_fields
+
+    def on(self, levels: str) -> Classical:
+        """Its solver on some levels."""
+        options = {"order": self.order} if self.has_order else {}
+        return Classical(solver=self.solver, levels=levels, **options)
+
     def definition(self) -> Classical:
-        options = {"order": self.order} if "order" in SOLVERS[self.solver].options else {}
-        return Classical(solver=self.solver, levels=self.levels, **options)
+        return self.on(self.levels)
 
 
 class Search(Strict):
@@ -57,7 +65,7 @@ class Search(Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> Search:
-        possible = [n for n, grid in GRIDS.items() if grid.module == "fixed" and not {"power", "values"} & {*grid.options}]
+        possible = [name for name, grid in GRIDS.items() if grid.fixed and grid.continuous]
         if self.levels not in possible:
             raise ValueError(f"search.levels must be one of {', '.join(possible)}")
         return self
@@ -124,7 +132,7 @@ class Config(Strict):
         if too_large:
             raise ValueError(f"nfe {too_large} must be smaller than the teacher's {self.teacher.steps} steps")
         least = min(self.nfe) + (self.teacher.ahead or self.teacher.steps)
-        if "order" in SOLVERS[self.teacher.solver].options and least < self.teacher.order:
+        if self.teacher.has_order and least < self.teacher.order:
             raise ValueError(f"teacher.ahead: {least} steps are too few for order {self.teacher.order}; lower teacher: order")
         for token in self.solvers:
             self._check_token(token)
@@ -144,16 +152,15 @@ class Config(Strict):
                 raise ValueError(
                     f"definitions.{token}.base: {definition.base!r} is not a classical solver; defined: {classical}"
                 )
-            problem = self._cannot_start(definition, base)
-            if problem:
+            if problem := definition.cannot_start(base):
                 raise ValueError(f"definitions.{token}.base: a learned solver cannot start at {definition.base!r}: {problem}")
             self._check_fit(token)
         compared = self.classical(token)
-        order = max(self._orders(definition, compared))
+        order = max(definition.order, compared.order)
         bad = [n for n in self.nfe_of(token) if n < order]
         if bad:
             whose = ""
-            if isinstance(definition, Learned) and order > max(self._orders(definition)):
+            if isinstance(definition, Learned) and order > definition.order:
                 whose = f" of its base {definition.base}"
             raise ValueError(
                 f"definitions.{token}: order {order}{whose} is larger than nfe {bad}; "
@@ -166,16 +173,11 @@ class Config(Strict):
                 f"definitions.{token} needs trajectories of the teacher's solver, which must be one of {', '.join(EXPONENTIAL)}"
             )
         longest = max(map(compared.steps, self.nfe_of(token)), default=0)
-        if "costs" in compared.files and longest > self.search.steps:
+        if compared.grid.files and longest > self.search.steps:
             raise ValueError(
-                f"definitions.{token}: {longest} gits levels cannot be chosen from search.steps {self.search.steps}; raise it"
+                f"definitions.{token}: {longest} {compared.levels} levels cannot be chosen from search.steps "
+                f"{self.search.steps}; raise it"
             )
-
-    def _orders(self, *definitions: Definition) -> Iterator[int]:
-        """The orders of some solvers, 1 where there is none."""
-        for definition in definitions:
-            inner = isinstance(definition, Learned) and definition.recipe.weights == "single_step"
-            yield definition.order if isinstance(definition.order, int) else 2 if inner else 1
 
     def _check_fit(self, token: str) -> None:
         """Raise ValueError if a fit cannot be made with the teacher's pairs."""
@@ -188,7 +190,7 @@ class Config(Strict):
                 )
         definition = self.definitions[token]
         steps = definition.teacher_steps if isinstance(definition, Learned) else None
-        if steps is not None and "order" in SOLVERS[teacher.solver].options and steps < teacher.order:
+        if steps is not None and teacher.has_order and steps < teacher.order:
             raise ValueError(f"definitions.{token}: teacher_steps {steps} are too few for the teacher's order {teacher.order}")
         pairs = settings.train_pairs or teacher.train
         if settings.batch > pairs:
@@ -202,40 +204,6 @@ class Config(Strict):
                 f"between its nodes, one of {', '.join(EXPONENTIAL)}"
             )
 
-    def _cannot_start(self, definition: Learned, base: Classical) -> str | None:
-        """Why a learned solver cannot start at a classical one, as far as it shows without the numbers."""
-        if base.to_zero or any(row[-1] == 0 for row in base.values or []):
-            return "it ends at level 0; leave out to_zero"
-        weights, plain = definition.recipe.weights, not base.analytic_first_step and base.levels != "leading"
-        if FAMILIES[weights].follows_levels:
-            return None if plain and base.solver != "dpm_v3" else (
-                f"family {definition.family} recomputes its formula on learned levels, which it cannot for dpm_v3, with an "
-                "analytic first step or on leading levels"
-            )  # fmt: skip
-        general = weights == "bns" or (weights in ("lms", "pc") and definition.prediction != "noise")
-        if not general and not (plain and base.solver in EXPONENTIAL):
-            return (
-                f"family {definition.family} with this prediction needs one of {', '.join(EXPONENTIAL)}, without "
-                "analytic_first_step and leading levels"
-            )
-        if weights == "single_step":
-            stages = definition.order if isinstance(definition.order, int) else 2
-            if {"ddim": stages, "dpm2": 2, "dpm3": 3}.get(base.solver) != stages:
-                return f"steps of {stages} evaluations can start at ddim or dpm{stages}; set order, or take another base"
-        elif isinstance(definition.order, int):
-            needed = memory(base, definition.prediction or ("noise" if weights == "dyweight" else "data"))
-            reach = definition.order + (weights == "pc")
-            if needed is None:
-                return "its steps use all earlier outputs in this prediction; set order: full"
-            if needed > reach:
-                return f"its steps use the last {needed} outputs; set order: {needed - (weights == 'pc')} or full"
-        if definition.warm_start and not (plain and base.solver != "dpm_v3"):
-            return (
-                "warm_start makes its formula anew on other levels, which it cannot for dpm_v3, with an analytic first step or "
-                "on leading levels"
-            )
-        return None
-
     def nfe_of(self, token: str) -> list[int]:
         """The numbers of evaluations at which a solver is compared."""
         definition, classical = self.definitions[token], self.classical(token)
@@ -246,6 +214,12 @@ class Config(Strict):
         """A classical solver's own definition, or that of the solver which a learned one starts from."""
         definition = self.definitions[token]
         return self.classical(definition.base) if isinstance(definition, Learned) else definition
+
+    def own_modules(self, token: str) -> list[Path]:
+        """The files of one's own modules that a solver is made with, those of its base included."""
+        definition = self.definition(token)
+        base = self.classical(token) if isinstance(definition, Learned) else None
+        return list(dict.fromkeys([*definition.own_modules(), *(base.own_modules() if base else [])]))
 
     def fit_settings(self, token: str) -> FitSettings:
         """The settings of a learned solver's fit: `fit` with what its definition changes."""
@@ -311,23 +285,11 @@ class Config(Strict):
 
     def searched_along(self) -> Classical:
         """The solver of the trajectories that searches use: the teacher's, on the levels that are chosen from."""
-        return self.teacher.definition().model_copy(update={"levels": self.search.levels})
+        return self.teacher.on(self.search.levels)
 
     def definition(self, token: str) -> Classical | Learned:
         """What a token means; `teacher` is the teacher's solver."""
         return self.teacher.definition() if token == "teacher" else self.definitions[token]
-
-
-def memory(base: Classical, prediction: str) -> int | None:
-    """How many of its last outputs a solver's step weighs when it is written in a prediction; None for all of them."""
-    if base.solver not in EXPONENTIAL or base.analytic_first_step:
-        return None
-    if base.solver in ("ddim", "dpm2", "dpm3"):  # these are the same in either
-        return {"ddim": 1, "dpm2": 2, "dpm3": 3}[base.solver]
-    own = base.prediction or ("data" if base.solver in ("dpmpp", "unipc") else "noise")
-    if own != prediction or base.order is None:
-        return None
-    return base.order + (base.solver == "unipc" and base.corrector is not False)
 
 
 def read_config(values: dict[str, Any]) -> Config:

@@ -1,60 +1,58 @@
-"""What a solver's name in the config means: a classical solver on its levels, or a solver that is fitted. No torch."""
+"""What a solver's name in the config means: a classical solver on its levels, or a solver that is fitted. No torch.
+
+Which solvers, schedules and families there are, and which options they have, stands in SOLVERS, GRIDS and FAMILIES alone: the
+keys of a definition beside its fields are options of the entries that it names.
+"""
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from s4s.errors import S4SError, explain
-from s4s.learning.families import FAMILIES
+from s4s.learning.drivers import DRIVERS
+from s4s.learning.families import FAMILIES, Entry, Recipe, family_of, recipe_of, recipes
+from s4s.learning.families.starts import Start, immovable
 from s4s.learning.settings import FitSettings
-from s4s.schedules import GRIDS
-from s4s.solvers import SOLVERS
+from s4s.schedules import GRIDS, Grid, GridOptions, grid_of
+from s4s.schedules.registry import Options, check_name, checked, is_own, module_file, schema_of
+from s4s.solvers import SOLVERS, Solver, solver_of
+
+if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
+O = TypeVar("O", bound=Options)  # noqa: E741
+UNKNOWN = "unknown key; check its spelling against the comments in config/config.yaml"
+OWN = {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", "description": "module:function of one's own"}
 
 
-def _one_of(registry: Iterable[str]) -> AfterValidator:
-    """A validator that lets only the names in a registry pass."""
-    names = list(registry)
-
-    def check(value: str) -> str:
-        if value not in names:
-            raise ValueError(f"must be one of {', '.join(names)}")
-        return value
-
-    return AfterValidator(check)
+def _schema(names: Iterable[str]) -> WithJsonSchema:
+    """That of a name in a registry, or of module:function of one's own."""
+    return WithJsonSchema({"anyOf": [{"type": "string", "enum": [*names]}, OWN]})
 
 
-Kind = Annotated[str, _one_of(SOLVERS), Field(json_schema_extra={"enum": [*SOLVERS]})]
-Schedule = Annotated[str, _one_of(GRIDS), Field(json_schema_extra={"enum": [*GRIDS]})]
+Kind = Annotated[str, AfterValidator(lambda name: check_name(name, SOLVERS)), _schema(SOLVERS)]
+Schedule = Annotated[str, AfterValidator(lambda name: check_name(name, GRIDS)), _schema(GRIDS)]
+Family = Annotated[str, AfterValidator(lambda name: check_name(name, recipes())), _schema(recipes())]
 Token = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-
-
-class Recipe(NamedTuple):
-    """What a learned family's name in the config stands for: weights (s4s/families) and what is free when."""
-
-    weights: str
-    driver: str
-    decoupled: bool = False
-
-
-RECIPES = {
-    "s4s_lms": Recipe("lms", "coefficients"),
-    "s4s_pc": Recipe("pc", "coefficients"),
-    "s4s_ss": Recipe("single_step", "coefficients"),
-    "ld3": Recipe("ld3", "schedule", True),
-    "s4s_alt": Recipe("lms", "alternate", True),
-    "joint": Recipe("lms", "joint", True),
-    "gs": Recipe("gs", "joint", True),
-    "dyweight": Recipe("dyweight", "joint", True),
-    "bns": Recipe("bns", "joint", True),
-}
-FORMS = ("s4s_alt", "joint")  # families whose weights have a form to choose
-FILES = {"costs", "statistics"}  # options that the workflow computes and fills in itself
 
 
 class Strict(BaseModel):
@@ -63,10 +61,13 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Described(Strict):
+class Described(BaseModel):
     """A solver's definition, which travels to a job as one JSON text."""
 
+    model_config = ConfigDict(extra="allow", frozen=True)  # what is extra is checked against the registries
+
     of_the_plan: ClassVar[set[str]] = {"min_nfe"}  # what chooses cells and files; a job is given these, and does not choose
+    registered: ClassVar[dict[str, type[Options]]] = {}  # the options of all entries that such a definition can name
 
     def to_json(self) -> str:
         """All that a job has to know of this solver: what differs from defaults, with sorted keys."""
@@ -84,105 +85,154 @@ class Described(Strict):
         except ValidationError as error:
             raise S4SError(explain(error, "definition")) from error
 
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The keys beside the fields; null stands for an option's default, as does order: full."""
+        given = self.model_extra or {}
+        return {key: value for key, value in given.items() if value is not None and (key, value) != ("order", "full")}
+
+    def chosen(self, options: type[O], what: str) -> O:
+        """The options of an entry, those that are not given by default.
+
+        Raises:
+            S4SError: if a value is not allowed, or one is missing.
+        """
+        return checked(options, what, {name: value for name, value in self.extra.items() if name in options.names()})
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """With the options of all entries, and no other keys."""
+        reference = handler(core_schema)
+        schema = handler.resolve_ref_schema(reference)
+        schema["properties"] = {**schema["properties"], **schema_of(cls.registered)}
+        schema["additionalProperties"] = False
+        return reference
+
+
+def given(options: Options) -> dict[str, Any]:
+    """Those options that were not left to their default, in the entry's order."""
+    return {name: getattr(options, name) for name in options.names() if name in options.model_fields_set}
+
 
 class Classical(Described):
     """A classical solver on fixed levels, or on levels that are searched for without gradients."""
 
+    registered: ClassVar[dict[str, type[Options]]] = {
+        **{name: entry.options for name, entry in SOLVERS.items()},
+        **{name: grid.options for name, grid in GRIDS.items()},
+    }
+
     solver: Kind
     levels: Schedule
-    order: Annotated[int, Field(ge=1)] | None = None
-    prediction: Literal["data", "noise"] | None = None
-    variant: Literal["bh1", "bh2", "midpoint", "heun"] | None = None
-    lower_order_final: bool | None = None
-    corrector: bool | None = None
-    clock: Literal["time", "sigma", "lambda"] | None = None
-    p_pseudo: bool | None = None
-    c_pseudo: bool | None = None
     analytic_first_step: bool = Field(False, description="take the first step without an evaluation, so one more step")
     to_zero: bool = Field(False, description="the last evaluation is a final denoising step")
-    rho: Annotated[float, Field(gt=0)] | None = Field(None, description="exponent of the edm grid")
-    power: Annotated[float, Field(gt=0)] | None = Field(None, description="exponent of the time_power grid")
-    table: Literal["sd", "sdxl", "svd"] | None = Field(None, description="which Align Your Steps levels")
-    values: list[list[Annotated[float, Field(ge=0)]]] | None = Field(None, description="explicit levels, a list for each NFE")
-    gamma: Annotated[float, Field(gt=0)] | None = Field(None, description="weight of later steps in gits")
-    exponent: Literal[1, 2] | None = Field(None, description="of the error of an output in dmn")
-    initial: Literal["logsnr", "time_uniform"] | None = Field(None, description="levels that dmn starts from")
+    options: dict[str, Any] | None = Field(None, description="of a solver of one's own")
+    levels_options: dict[str, Any] | None = Field(None, description="of levels of one's own")
     min_nfe: int = Field(1, ge=1, description="leave out cells with fewer evaluations")
 
     @property
+    def entry(self) -> Solver:
+        """What the solver is."""
+        return solver_of(self.solver)
+
+    @property
+    def grid(self) -> Grid:
+        """What its schedule is."""
+        return grid_of(self.levels)
+
+    @property
     def family(self) -> str:
-        return "searched" if GRIDS[self.levels].searched else "classical"
+        return "searched" if self.grid.searched else "classical"
 
     @property
     def files(self) -> set[str]:
         """Options that are files which the workflow computes: costs of steps, statistics of the model."""
-        statistics = {"statistics"} if self.solver == "dpm_v3" else set()
-        return FILES & set(GRIDS[self.levels].options) | statistics
+        return {*self.entry.files, *self.grid.files}
+
+    @cached_property
+    def of_solver(self) -> Options:
+        """The solver's options, defaults included."""
+        return self.chosen(self.entry.options, self.solver)
+
+    @cached_property
+    def of_grid(self) -> GridOptions:
+        """The schedule's options, defaults included."""
+        return self.chosen(self.grid.options, f"levels: {self.levels}")
 
     @model_validator(mode="after")
     def _options_fit(self) -> Classical:
-        takes = SOLVERS[self.solver].options
-        for option in _SOLVER_OPTIONS:
-            value, allowed = getattr(self, option), takes.get(option)
-            if allowed and option == "order" and value not in allowed:
-                raise ValueError(f"{self.solver} needs an order, one of {', '.join(map(str, allowed))}")
-            if value is not None and not allowed:
-                raise ValueError(f"{self.solver} takes no option {option}; allowed: {', '.join(takes) or 'none'}")
-            if value is not None and value not in (allowed or ()):
-                raise ValueError(f"{self.solver}: {option} must be one of {', '.join(map(str, allowed or ()))}")
-        for option in _LEVEL_OPTIONS:
-            owners = [name for name, grid in GRIDS.items() if option in grid.options]
-            if getattr(self, option) is not None and self.levels not in owners:
+        takes, grid = self.entry.options, self.grid
+        for option in {*self.extra} - {*takes.names(), *grid.options.names()}:
+            if any(option in entry.options.model_fields for entry in SOLVERS.values()):
+                raise ValueError(f"{self.solver} takes no option {option}; allowed: {', '.join(takes.names()) or 'none'}")
+            owners = [name for name, other in GRIDS.items() if option in other.options.model_fields]
+            if owners:
                 raise ValueError(f"{option} belongs to levels: {' or '.join(owners)}, not to {self.levels}")
-        for levels, option in (("time_power", "power"), ("explicit", "values")):
-            if self.levels == levels and getattr(self, option) is None:
-                raise ValueError(f"levels: {levels} needs {option}")
-        for row in self.values or []:
-            if len(row) < 2 or any(later >= earlier for earlier, later in itertools.pairwise(row)):
-                raise ValueError(f"values: levels must decrease strictly and be at least 2, got {row}")
-            if row[-1] == 0 and self.to_zero:
-                raise ValueError(f"values: {row} ends at 0 already; leave out to_zero")
+            raise ValueError(f"{option}: {UNKNOWN}")
+        if "order" in takes.choices() and "order" not in self.extra:
+            raise ValueError(f"{self.solver} needs an order, one of {', '.join(map(str, takes.choices()['order']))}")
+        for option in grid.options.needed():
+            if option not in self.extra:
+                raise ValueError(f"levels: {self.levels} needs {option}")
+        for key, name, values in (("options", self.solver, self.options), ("levels_options", self.levels, self.levels_options)):
+            if values and not is_own(name):
+                raise ValueError(f"{key} are those of module:function of one's own; {name} takes its options beside its name")
+        _ = self.of_solver, self.of_grid  # or an error says what is wrong
+        if self.to_zero and self.of_grid.ends_at_zero():
+            raise ValueError("values end at 0 already; leave out to_zero")
         return self
 
     def fits(self, nfe: int) -> bool:
         """Whether this solver is compared at a number of evaluations."""
-        listed = self.values is None or any(len(row) == self.steps(nfe) + 1 for row in self.values)
-        return nfe >= self.min_nfe and listed
+        return nfe >= self.min_nfe and self.of_grid.offers(self.steps(nfe))
 
     def steps(self, nfe: int) -> int:
         """Number of steps over the schedule at a number of evaluations."""
         return nfe + self.analytic_first_step - self.to_zero
 
+    @property
+    def ends_at_zero(self) -> bool:
+        """Whether the last evaluation is a final denoising step, at any NFE."""
+        return self.to_zero or self.of_grid.ends_at_zero()
+
+    @property
+    def order(self) -> int:
+        """The order of a step, 1 where the solver has none to choose."""
+        return getattr(self.of_solver, "order", 1)
+
+    def start(self) -> Start:
+        """What a fit can know of it before there are numbers."""
+        return Start(self.entry, self.of_solver, self.analytic_first_step, self.grid.from_the_top)
+
     def solver_options(self) -> dict[str, Any]:
         """The options of `s4s.solver`."""
-        options = self.model_dump(include=set(_SOLVER_OPTIONS), exclude_none=True)
+        options = self.options or given(self.of_solver)
         return {**options, "analytic_first_step": True} if self.analytic_first_step else options
 
     def level_options(self) -> dict[str, Any]:
         """The options of `s4s.levels`."""
-        options = self.model_dump(include=set(_LEVEL_OPTIONS), exclude_none=True)
+        options = self.levels_options or given(self.of_grid)
         return {**options, "to_zero": True} if self.to_zero else options
 
-
-_SOLVER_OPTIONS = ("order", "prediction", "variant", "lower_order_final", "corrector", "clock", "p_pseudo", "c_pseudo")
-_LEVEL_OPTIONS = ("rho", "power", "table", "values", "gamma", "exponent", "initial")
+    def own_modules(self) -> list[Path]:
+        """The files of one's own modules that make this solver; what they import themselves is not among them."""
+        return own_modules(self.solver, self.levels)
 
 
 class Learned(Described):
     """A solver that is fitted to the teacher."""
 
     of_the_plan: ClassVar[set[str]] = {"min_nfe", "warm_start", "teacher_steps"}
+    registered: ClassVar[dict[str, type[Options]]] = {name: entry.options for name, entry in FAMILIES.items()}
 
-    family: Literal["s4s_lms", "s4s_pc", "s4s_ss", "ld3", "s4s_alt", "joint", "gs", "dyweight", "bns"]
+    family: Family
     base: Token = Field(description="token of the classical solver that the fit starts from, exactly")
-    weights: Literal["lms", "pc", "single_step"] | None = Field(None, description="form of s4s_alt and joint, default lms")
-    driver: Literal["coefficients", "schedule", "alternate", "joint"] | None = Field(
+    weights: Literal[*(name for name, entry in FAMILIES.items() if entry.driver is None)] | None = Field(  # type: ignore[valid-type]
+        None, description="form of s4s_alt and joint, default lms"
+    )
+    driver: Literal[*DRIVERS] | None = Field(  # type: ignore[valid-type]
         None, description="what is free when, if not what the family's name says"
     )
-    prediction: Literal["data", "noise"] | None = Field(None, description="what the coefficients weigh, default data")
-    order: Annotated[int, Field(ge=1)] | Literal["full"] = "full"
-    consistency: bool | None = Field(None, description="keep the sum of each row's weights at 1")
-    start_weights: bool | None = Field(None, description="also learn what each row takes from the start (lms)")
     decoupled: bool | None = Field(None, description="also learn the level that the network is told at each node")
     first_node: bool = Field(False, description="also learn where the first evaluation is made")
     warm_start: str | None = Field(
@@ -190,24 +240,37 @@ class Learned(Described):
         description="previous: the learned solver at the next smaller NFE; or the path of a tableau, {nfe} in it filled in",
     )
     teacher_steps: int | None = Field(None, ge=1, description="steps of a teacher of its own; null: as `teacher` says")
-    fit: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the top-level fit:")
+    options: dict[str, Any] | None = Field(None, description="of a family of one's own")
+    fit: dict[str, Any] = Field({}, description="settings that differ from the top-level fit:")
     min_nfe: int = Field(1, ge=1, description="leave out cells with fewer evaluations")
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
         """Weights, driver and whether told levels are learned, as the family says and as this definition changes it."""
-        named = RECIPES[self.family]
+        named = recipe_of(self.family)
         weights, driver = self.weights or named.weights, self.driver or named.driver
         decoupled = named.decoupled and driver != "coefficients" if self.decoupled is None else self.decoupled
         return Recipe(weights, driver, decoupled)
 
     @property
+    def entry(self) -> Entry:
+        """What the family of its weights is."""
+        return family_of(self.recipe.weights)
+
+    @cached_property
+    def of_family(self) -> Options:
+        """The options of the weights, defaults included."""
+        return self.chosen(self.entry.options, f"family {self.family}")
+
+    @property
     def family_options(self) -> dict[str, Any]:
         """The options of the weights, without those left to their default."""
-        order = None if self.order == "full" else self.order
-        given = {"prediction": self.prediction, "order": order, "consistency": self.consistency,
-                 "start_weights": self.start_weights}  # fmt: skip
-        return {name: value for name, value in given.items() if value is not None}
+        return self.options or given(self.of_family)
+
+    @property
+    def order(self) -> int:
+        """The least NFE that it is possible for: its order where it has one, else 1."""
+        return getattr(self.of_family, "order", None) or 1
 
     def settled(self, settings: FitSettings) -> Learned:
         """This definition with all settings of its fit, so that nothing else says what they are."""
@@ -215,14 +278,14 @@ class Learned(Described):
 
     def record(self, settings: FitSettings) -> dict[str, Any]:
         """What a learned tableau's meta says of its fit."""
-        weights, driver, decoupled = self.recipe
+        recipe = self.recipe
         return {
             "family": self.family,
             "base": self.base,
-            "weights": weights,
+            "weights": recipe.weights,
             "options": self.family_options,
-            "driver": driver,
-            "decoupled": decoupled,
+            "driver": recipe.driver,
+            "decoupled": recipe.decoupled,
             "first_node": self.first_node,
             "settings": settings.model_dump(mode="json"),
         }
@@ -231,31 +294,54 @@ class Learned(Described):
     def from_record(cls, record: Mapping[str, Any]) -> Learned:
         """The definition with the settings of its fit, from what a tableau's meta says."""
         plain = {key: record[key] for key in ("family", "base", "driver", "decoupled", "first_node")}
-        form = {"weights": record["weights"]} if record["family"] in FORMS else {}
-        return cls.model_validate({**plain, **form, **record["options"], "fit": record["settings"]})
+        form = {"weights": record["weights"]} if recipe_of(record["family"]).any_weights else {}
+        options = {"options": record["options"]} if is_own(record["family"]) else record["options"]
+        return cls.model_validate({**plain, **form, **options, "fit": record["settings"]})
+
+    def cannot_start(self, base: Classical) -> str | None:
+        """Why it cannot start at a classical solver, as far as it shows without the numbers."""
+        if base.ends_at_zero:
+            return "it ends at level 0; leave out to_zero"
+        start = base.start()
+        if problem := self.entry.cannot_start(self.family, self.of_family, start):
+            return problem
+        if self.warm_start and not start.movable:
+            return f"warm_start makes its formula anew on other levels, which it cannot {immovable()}"
+        return None
+
+    def own_modules(self) -> list[Path]:
+        """The file of one's own module that makes its family, if it is one; what that imports is not among them."""
+        return own_modules(self.family)
 
     @model_validator(mode="after")
     def _options_fit(self) -> Learned:
         recipe = self.recipe
-        if self.weights and self.family not in FORMS:
-            raise ValueError(f"weights belong to families s4s_alt and joint; {self.family} has its own")
-        takes = FAMILIES[recipe.weights].options
-        for option in self.family_options:
-            if option not in takes:
-                raise ValueError(f"family {self.family} takes no option {option}; allowed: {', '.join(takes) or 'none'}")
+        if self.weights and not recipe_of(self.family).any_weights:
+            several = " and ".join(name for name, other in recipes().items() if other.any_weights)
+            raise ValueError(f"weights belong to families {several}; {self.family} has its own")
+        takes = self.entry.options
+        for option in {*self.extra} - {*takes.names()}:
+            if any(option in entry.options.model_fields for entry in FAMILIES.values()):
+                allowed = ", ".join(takes.names()) or "none"
+                raise ValueError(f"family {self.family} takes no option {option}; allowed: {allowed}")
+            raise ValueError(f"{option}: {UNKNOWN}")
+        if self.options and not is_own(self.family):
+            raise ValueError(f"options are those of module:class of one's own; {self.family} takes its options beside its name")
+        _ = self.of_family  # or an error says what is wrong
         if self.decoupled and recipe.driver == "coefficients":
             raise ValueError("decoupled levels belong to a learned schedule; take a driver that learns it, or leave this out")
-        if FAMILIES[recipe.weights].schedule_only and recipe.driver in ("coefficients", "alternate"):
+        if self.entry.schedule_only and recipe.driver in ("coefficients", "alternate"):
             raise ValueError(f"family {self.family} has no coefficients; take driver schedule or joint")
-        if self.start_weights and self.prediction == "noise":
-            raise ValueError("start_weights belong to data prediction")
-        if self.consistency and self.order == 1 and recipe.weights != "pc":
-            raise ValueError("consistency leaves weights of order 1 nothing to learn; raise the order or leave it out")
         if self.first_node and recipe.driver == "schedule":
             raise ValueError("first_node is learned with the coefficients; take another driver than schedule, or leave it out")
         if self.warm_start and re.search(r"[{}]", self.warm_start.replace("{nfe}", "")):
             raise ValueError(f"warm_start may hold {{nfe}} and no other braces, got {self.warm_start!r}")
         return self
+
+
+def own_modules(*names: str) -> list[Path]:
+    """The files of the modules of those names that are one's own."""
+    return [file for name in names if is_own(name) and (file := module_file(name)) is not None]
 
 
 def _kind(value: Any) -> str:

@@ -50,14 +50,14 @@ def carried_over(source: Tableau, nfe: int, denoiser: Denoiser, s_end: float, ba
     Args:
         base: meta of the classical solver that it starts from, with solver and options. weights: their family.
     """
-    from s4s.learning.families import FAMILIES
+    from s4s.learning.families import family_of
     from s4s.learning.warm_start import resampled
     from s4s.solvers import solver
 
     return resampled(
         source, nfe, denoiser.s_max, s_end,
         lambda levels: solver(base["solver"], levels, path=denoiser.path, **base["options"]),
-        weights=FAMILIES[weights].by_lag,
+        weights=family_of(weights).by_lag,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ class DyWeight(Family):
         order: K, None for all; the authors take 3.
     """
 
-    def __init__(self, base: Tableau, order: int | None = None):
+    def __init__(self, base: Tableau, order: int | None):
         check_order(order, base)
         self.nfe = base.nfe
         self.base_B = noise_form(base, "dyweight")

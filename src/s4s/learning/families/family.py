@@ -47,12 +47,6 @@ def check_order(order: int | None, base: Tableau) -> None:
         raise S4SError(f"order {order} of the learned solver must lie between 1 and its NFE, {base.nfe}")
 
 
-def check_prediction(prediction: str) -> None:
-    """Raise S4SError unless it is one of the two."""
-    if prediction not in ("data", "noise"):
-        raise S4SError(f"prediction must be 'data' or 'noise', got {prediction!r}")
-
-
 def band(nfe: int, width: int) -> Tensor:
     """1 where a row may weigh one of its last `width` outputs, else 0; [N, N]."""
     return torch.ones(nfe, nfe, dtype=torch.float64).tril().triu(1 - width)

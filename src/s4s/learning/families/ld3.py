@@ -9,6 +9,7 @@ from torch import Tensor
 from s4s.errors import S4SError
 from s4s.learning.families.family import Family, name_of
 from s4s.models.paths import Path
+from s4s.schedules.registry import is_own
 from s4s.solvers import SOLVERS, solver
 from s4s.tableau import Tableau
 
@@ -27,7 +28,7 @@ class LD3(Family):
 
     def __init__(self, base: Tableau, path: Path | None = None):
         self.kind, self.options, self.path = str(base.meta.get("solver")), base.meta.get("options", {}), path
-        if self.kind not in SOLVERS:
+        if not (self.kind in SOLVERS or is_own(self.kind)):
             raise S4SError("a family that follows the levels needs a base made by s4s.solver, whose meta says its kind")
         if base.levels[-1] == 0:
             raise S4SError(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from s4s.errors import S4SError
-from s4s.learning.families.family import Family, band, check_inside, check_order, check_prediction, data_form, noise_form
+from s4s.learning.families.family import Family, band, check_inside, check_order, data_form, noise_form
 from s4s.solvers.exponential import data_tableau, noise_tableau, unit_weights
 from s4s.tableau import Tableau
 
@@ -38,14 +37,11 @@ class LMS(Family):
     def __init__(
         self,
         base: Tableau,
-        prediction: str = "data",
-        order: int | None = None,
-        consistency: bool = False,
+        prediction: str,
+        order: int | None,
+        consistency: bool,
         start_weights: bool = False,
     ):
-        if start_weights and prediction == "noise":
-            raise S4SError("start_weights belong to data prediction; take prediction: data or leave them out")
-        check_prediction(prediction)
         check_order(order, base)
         self.prediction, self.nfe = prediction, base.nfe
         self.order, self.consistency = order or base.nfe, consistency

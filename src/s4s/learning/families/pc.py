@@ -31,7 +31,7 @@ class PC(LMS):
     name = "pc"
     _less = " less 1"
 
-    def __init__(self, base: Tableau, prediction: str = "data", order: int | None = None, consistency: bool = False):
+    def __init__(self, base: Tableau, prediction: str, order: int | None, consistency: bool):
         super().__init__(base, prediction, max(1, base.nfe - 1) if order is None else order, consistency)
         rows, columns = self._positions(self.order + 1)
         kept = rows > 0  # row n of the tableau holds the corrector of step n - 1

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.learning.families.family import Family, check_base, check_inside, check_order, check_prediction, name_of
+from s4s.learning.families.family import Family, check_base, check_inside, check_order, name_of
 from s4s.schedules.increments import moved
 from s4s.solvers.exponential import data_tableau, noise_tableau, stages, step_starts
 from s4s.tableau import Tableau
@@ -30,8 +30,7 @@ class SingleStep(Family):
         S4SError: if `base` uses outputs of earlier steps.
     """
 
-    def __init__(self, base: Tableau, prediction: str = "data", order: int = 2, consistency: bool = False):
-        check_prediction(prediction)
+    def __init__(self, base: Tableau, prediction: str, order: int, consistency: bool):
         check_order(order, base)
         check_base(base, "single_step")
         self.prediction, self.consistency, self.nfe = prediction, consistency, base.nfe
