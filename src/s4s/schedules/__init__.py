@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from s4s.errors import S4SError
 from s4s.schedules.registry import Options, call_checked, checked, function_of, is_own
@@ -32,6 +32,10 @@ class GridOptions(Options):
         """Whether levels may end at 0 of themselves."""
         return False
 
+    def wrong(self) -> str | None:
+        """What is wrong with the levels of any model, before they are made."""
+        return None
+
 
 class EDM(GridOptions):
     rho: float = Field(7.0, gt=0, description="exponent of the grid")
@@ -45,23 +49,20 @@ class AYS(GridOptions):
     table: Literal["sd", "sdxl", "svd"] = Field("sd", description="which of the authors' levels")
 
 
-def _decreasing(rows: list[list[float]]) -> list[list[float]]:
-    for row in rows:
-        if len(row) < 2 or any(later >= earlier for earlier, later in itertools.pairwise(row)):
-            raise ValueError(f"values: levels must decrease strictly and be at least 2, got {row}")
-    return rows
-
-
 class Explicit(GridOptions):
-    values: Annotated[list[list[Annotated[float, Field(ge=0)]]], AfterValidator(_decreasing)] = Field(
-        description="lists of levels, one for each NFE"
-    )
+    values: list[list[float]] = Field(description="lists of levels, one for each NFE")
 
     def offers(self, steps: int) -> bool:
         return any(len(row) == steps + 1 for row in self.values)
 
     def ends_at_zero(self) -> bool:
         return any(row[-1] == 0 for row in self.values)
+
+    def wrong(self) -> str | None:
+        for row in self.values:
+            if len(row) < 2 or not all(later < earlier for earlier, later in itertools.pairwise(row)) or not row[-1] >= 0:
+                return f"values: levels must decrease strictly, be at least 2 and none below 0, got {row}"
+        return None
 
 
 class GITS(GridOptions):

@@ -177,7 +177,9 @@ class Classical(Described):
         for key, name, values in (("options", self.solver, self.options), ("levels_options", self.levels, self.levels_options)):
             if values and not is_own(name):
                 raise ValueError(f"{key} are those of module:function of one's own; {name} takes its options beside its name")
-        _ = self.of_solver, self.of_grid  # or an error says what is wrong
+        _ = self.of_solver  # or an error says what is wrong
+        if problem := self.of_grid.wrong():
+            raise ValueError(problem)
         if self.to_zero and self.of_grid.ends_at_zero():
             raise ValueError("values end at 0 already; leave out to_zero")
         return self
