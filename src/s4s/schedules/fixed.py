@@ -27,7 +27,7 @@ def _even(ends: Tensor, nfe: int) -> Tensor:
 
 
 def edm(nfe: int, span: Span, rho: float) -> Tensor:
-    """Even in s^(1/rho), EDM's grid, also called polynomial or Karras.
+    """Even in s^(1/rho), EDM's schedule, also called polynomial or Karras.
 
     Source: Karras et al. 2022, arXiv 2206.00364, eq. 5
     Use: for pixel models; rho = 7 is the authors'
@@ -49,7 +49,7 @@ def time_power(nfe: int, span: Span, power: float) -> Tensor:
     """Even in t^(1/power), t the time of the model's path.
 
     Source: Song et al. 2021, arXiv 2010.02502, appendix D.2 (power 1 and 2)
-    Use: between time_uniform (1) and a grid that is denser towards the end (above 2)
+    Use: between time_uniform (1) and a schedule that is denser towards the end (above 2)
     """
     times = span.path.t_of_s(_ends(span))
     if power != 1 and bool((times < 0).any()):
@@ -70,7 +70,7 @@ def time_quadratic(nfe: int, span: Span) -> Tensor:
     """Even in the square root of the time of the model's path.
 
     Source: Song et al. 2021, arXiv 2010.02502, appendix D.2
-    Use: the best fixed grid for small images at few evaluations
+    Use: the best fixed schedule for small images at few evaluations
     """
     return time_power(nfe, span, 2)
 

@@ -29,7 +29,7 @@ Options of every solver:
   (Dockhorn et al. 2022, arXiv 2210.05475). It supposes that data of mean 0 hardly matter beside the noise of the first level.
 * `to_zero`, an option of all levels: the last evaluation is a final denoising step to the level 0; its output is the result.
 
-A step with several evaluations goes over as many levels of its grid. What is left at the end is a step of lower order.
+A step with several evaluations goes over as many levels of its schedule. What is left at the end is a step of lower order.
 
 Solvers and levels of one's own need no change of the package: `module:function` after `solver:` or `levels:`, of a module in
 the working directory or on PYTHONPATH. A solver's function has levels [N + 1], a float64 tensor, as its first argument and

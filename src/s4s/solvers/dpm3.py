@@ -14,7 +14,7 @@ def dpm3(levels: Tensor, prediction: str, variant: str, lower_order_final: bool)
     Formula: the first two stages as in dpm2, the second with the exact coefficient of a linear e;
         y' = y + (s' - s) e + w (e_2 - e)/r_2 with w = -s' ((exp(h) - 1)/h - 1), e_2 at the second stage; variant "heun" uses
         both stages for the first and the second derivative of e
-    Order: 3 where the second stage lies at two thirds of the step in lambda, as on the log-SNR grid; else 2
+    Order: 3 where the second stage lies at two thirds of the step in lambda, as on the log-SNR schedule; else 2
     NFE per step: 3, at the levels between the ends of the step; the rest in a step of lower order
     Source: Lu et al. 2022, arXiv 2206.00927; variant "heun": "taylor" in the authors' code; data prediction: arXiv 2211.01095
     Use: for comparison with the multistep solvers, above 10 evaluations
