@@ -10,10 +10,7 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 include: "rules/common.smk"
-include: "rules/comparisons.smk"
-include: "rules/resources.smk"
 include: "rules/run.smk"
-include: "rules/code.smk"
 include: "rules/models.smk"
 include: "rules/search.smk"
 include: "rules/tableaux.smk"
@@ -38,8 +35,4 @@ onsuccess:
 rule all:
     default_target: True
     input:
-        TABLES,
-        FIGURES,
-        JOINED,
-        expand("results/teacher/{model}/pairs.h5", model=CONFIG.models),
-        "results/report.html",
+        asked(lambda: targets.main_files(STUDY)),

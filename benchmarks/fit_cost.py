@@ -77,10 +77,10 @@ def teacher_pairs(denoiser):
 
 
 def fit(denoiser, network, pool, method, nfe, seed):
-    """One fit; its cost, course and error on unseen noise."""
-    (kind, options, grid), family, driver, given = METHODS[method]
+    """One fit; its cost, convergence curve and error on unseen noise."""
+    (kind, options, schedule), family, driver, given = METHODS[method]
     settings = FitSettings(**{**given, "seed": seed})
-    levels = s4s.levels(grid, nfe, denoiser)
+    levels = s4s.levels(schedule, nfe, denoiser)
     base = s4s.solver(kind, levels, **options)
     result = s4s.fit(
         denoiser, TeacherPairs(pool["train"], pool["val"], denoiser.name), family, levels, base=base, driver=driver,
@@ -128,8 +128,8 @@ def derivative_costs(denoiser, batch=16, tangents=16):
     one = s4s.solver("ddim", torch.tensor([2.0, s, 0.5], dtype=torch.float64))
     slope = torch.zeros(tangents, 2, 2, dtype=torch.float64)
     slope[:, 0, 0] = torch.arange(1, tangents + 1)  # moves node 1, so that the second evaluation has all tangents
-    told = torch.zeros(tangents, 2, dtype=torch.float64)
-    lin = Linearised(one, torch.zeros(tangents, 3).double(), slope, torch.zeros_like(slope), told, told[:, 0])
+    level_changes = torch.zeros(tangents, 2, dtype=torch.float64)
+    lin = Linearised(one, torch.zeros(tangents, 3).double(), slope, torch.zeros_like(slope), level_changes, level_changes[:, 0])
 
     def tangent(mode):
         with torch.no_grad():
@@ -179,9 +179,7 @@ for nfe in args.nfe:
         continue
     ours = rows.get("ours")
     print(f"\nNFE {nfe}, error on unseen noise (mean ± standard deviation over fit seeds):\n")
-    print(
-        "| method | seeds | start | error | thousand evaluations | of them teacher | seconds | ours at this validation error |"
-    )
+    print("| method | seeds | base | error | thousand evaluations | of them teacher | seconds | ours at this validation loss |")
     print("|:---|---:|---:|---:|---:|---:|---:|---:|")
     for method, fits in rows.items():
         mean = {key: statistics.mean(f[key] for f in fits) for key in ("start", "error", "evaluations", "teacher", "seconds")}

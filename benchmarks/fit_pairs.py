@@ -45,7 +45,7 @@ def part(split, rows):
 
 pool, val = pairs("train", max(max(args.pairs), 3 * 512), 0), pairs("val", 128, 0)
 test = pairs("test", 1024, 7)
-print("| NFE | training pairs | error | validation error | evaluations of the fit (thousands) |\n|---:|---:|---:|---:|---:|")
+print("| NFE | training pairs | error | validation loss | evaluations of the fit (thousands) |\n|---:|---:|---:|---:|---:|")
 for nfe in args.nfe:
     base = s4s.solver("ipndm", s4s.levels("time_quadratic", nfe, denoiser), order=min(3, nfe))
     for count in args.pairs:

@@ -7,7 +7,7 @@ python benchmarks/fit_quality.py build/families/*/results/tables/scores.csv
 
 A cell's value is that of one fit, a mean over sampling seeds; shown are mean and standard deviation over the files, one a fit
 seed.
-A learned solver's cell with an error above that of the solver it started from is marked with an exclamation mark.
+A learned solver's cell with an error above that of its base solver is marked with an exclamation mark.
 """
 
 import argparse
@@ -26,13 +26,13 @@ print(f"{len(args.scores)} fit seeds; {scores.n_seeds.iloc[0]} sampling seeds of
 for metric, (column, _, digits) in METRICS.items():
     cells = scores.groupby(["solver", "nfe"], sort=False)[column].agg(["mean", "std", "count"])
     best = cells["mean"].groupby("nfe").min().round(digits)
-    starts = scores.set_index(["file", "solver", "nfe"])[column]
+    bases = scores.set_index(["file", "solver", "nfe"])[column]
 
-    def text(cell, column=column, digits=digits, starts=starts, best=best):
+    def text(cell, column=column, digits=digits, bases=bases, best=best):
         value = f"{cell['mean']:.{digits}f}" + (f" ± {cell['std']:.{digits}f}" if cell["count"] > 1 and cell["std"] > 0 else "")
         solver, nfe = cell.name
         rows = scores[(scores.solver == solver) & (scores.nfe == nfe) & ~scores.family.isin(NOT_LEARNED)]
-        worse = any(row[column] > starts.get((row["file"], row["base"], nfe), float("inf")) for _, row in rows.iterrows())
+        worse = any(row[column] > bases.get((row["file"], row["base"], nfe), float("inf")) for _, row in rows.iterrows())
         value += " !" if worse else ""
         return f"**{value}**" if round(cell["mean"], digits) == best[nfe] else value
 

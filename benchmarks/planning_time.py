@@ -16,13 +16,15 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 CLASSICAL = ["ddim", "dpmpp2m", "dpmpp3m", "ipndm2", "ipndm3", "unipc2", "unipc3"]
-GRIDS = ["edm", "logsnr", "time_uniform", "time_quadratic"]
+SCHEDULES = ["edm", "logsnr", "time_uniform", "time_quadratic"]
 
 
 def study(folder: Path, cells: int) -> None:
     """A config of about that many cells: 36 solvers, a quarter of them learned, at 10 NFE, on as many models as it takes."""
-    solvers = [f"{solver}-{grid}" for solver in CLASSICAL[:6] for grid in GRIDS] + [f"unipc3-{grid}" for grid in GRIDS[:3]]
-    learned = {f"learned{i}": {"family": "s4s_lms", "base": f"ipndm3-{GRIDS[i % 4]}"} for i in range(9)}
+    solvers = [f"{solver}-{schedule}" for solver in CLASSICAL[:6] for schedule in SCHEDULES] + [
+        f"unipc3-{schedule}" for schedule in SCHEDULES[:3]
+    ]
+    learned = {f"learned{i}": {"family": "s4s_lms", "base": f"ipndm3-{SCHEDULES[i % 4]}"} for i in range(9)}
     models = -(-cells // (10 * (len(solvers) + len(learned))))
     description = yaml.safe_load((ROOT / "config/models/digits.yaml").read_text())
     for part in (description, description["features"], description["perceptual"]):

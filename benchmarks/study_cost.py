@@ -19,7 +19,7 @@ from s4s.study.plan import fit_evaluations, passes
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--models", nargs="+", default=["cifar10", "ffhq", "afhqv2", "lsun_bedrooms", "imagenet256", "sd14"])
 parser.add_argument("--nfe", type=int, nargs="+", default=[*range(3, 11)])
-parser.add_argument("--classical", type=int, default=30, help="solvers without a fit")
+parser.add_argument("--classical", type=int, default=30, help="training-free solvers")
 parser.add_argument("--learned", type=int, default=10)
 parser.add_argument("--images", type=int, default=50_000)
 parser.add_argument("--shard", type=int, nargs="+", default=[50_000, 10_000, 2_000], help="samples of one job")

@@ -1,203 +1,37 @@
-# The checked config, its cells, and what every rule needs. No torch, no network, no globbing here.
+# The study that the config means, and how rules ask it. No maths, no torch, no network, no globbing here.
 import json
 import os
 import re
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from s4s.study.config import read_config, resolve_models
-from s4s.study.definitions import Learned
 from s4s.errors import S4SError
-from s4s.learning.families import FAMILIES
-from s4s.schedules import GRIDS
-from s4s.models.description import read_model_file
-from s4s.models.embedded.recipes import EMBEDDED_FILES
-from s4s.models.published import PUBLISHED, datasets
+from s4s.models.adapters import ADAPTERS
+from s4s.study import code, content, plan, targets
 from s4s.study.questions import QUESTIONS
-from s4s.solvers import SOLVERS
+from s4s.study.study import MAIN, Study, folder_of
 
 try:
-    CONFIG, MODEL_FILES = resolve_models(read_config(config))
-    WEIGHTS = {model: read_model_file(path) for model, path in MODEL_FILES.items()}
-
-    def studies(compared, models):
-        """The settings of each model: the config's, changed by its own file, changed by per_model."""
-        return {
-            model: compared.of_model(
-                model, WEIGHTS[model].study, CONFIG.per_model.get(model, {})
-            )
-            for model in models
-        }
-
-    STUDIES = studies(CONFIG, MODEL_FILES)
+    STUDY = Study.read(config)
 except S4SError as error:
     raise WorkflowError(str(error)) from None
 
-# the further comparisons; one that is wrong is an error only where it is asked for
-COMPARISONS, WRONG = {}, {}
-for name in CONFIG.comparisons:
-    try:
-        own, files = resolve_models(CONFIG.comparison(name))
-        for model, path in files.items():
-            if MODEL_FILES.setdefault(model, path) != path:
-                raise S4SError(
-                    f"config: comparisons.{name}: {MODEL_FILES[model]} and {path} both have the name {model!r}"
-                )
-            WEIGHTS.setdefault(model, read_model_file(path))
-        COMPARISONS[name] = studies(own, files)
-        STUDIES.update(studies(CONFIG, [m for m in files if m not in STUDIES]))
-    except S4SError as error:
-        WRONG[name] = str(error)
-ASKED = [name for name in CONFIG.comparisons if {name, "study"} & {*sys.argv}]
-for name in set(ASKED) & WRONG.keys():
-    raise WorkflowError(WRONG[name])
-
-# folder of tables -> model -> its settings; the config's own comparison, and the further ones
-COMPARED = {
-    "tables": {model: STUDIES[model] for model in CONFIG.models},
-    **{f"study/{name}": own for name, own in COMPARISONS.items()},
-}
-COMPARED_CELLS = {
-    folder: [cell for own in compared.values() for cell in own.cells()]
-    for folder, compared in COMPARED.items()
-}
-CELLS = COMPARED_CELLS["tables"]
-LEARNED = [
-    token
-    for token in CONFIG.definitions
-    if isinstance(CONFIG.definition(token), Learned)
-]
-CLASSICAL = [
-    token
-    for token in ["teacher", *CONFIG.definitions]
-    if not isinstance(CONFIG.definition(token), Learned)
-]
-FITS = [cell for cell in CELLS if cell.solver in LEARNED]
-TEST_SPLITS = [f"test~{seed}" for seed in CONFIG.seeds]
+CONFIG = STUDY.config
+LEARNED, CLASSICAL = STUDY.tokens(learned=True), STUDY.tokens(learned=False)
+COMPARISONS = [name for name in CONFIG.comparisons if name not in STUDY.wrong]
+SHARDED = [model for model in STUDY.models if not STUDY.is_whole(model)]
+PROGRAMS = f"{workflow.basedir}/workflow/scripts"
 
 # scripts run in the environment that runs snakemake, also when it was not activated
 os.environ.update(
+    S4S_PROGRAMS=PROGRAMS,
     PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
     PYTHONPATH=os.pathsep.join(
         [f"{workflow.basedir}/src", os.environ.get("PYTHONPATH", "")]
     ).rstrip(os.pathsep),
 )
-REPOSITORY = os.path.relpath(workflow.basedir)
-
-
-wildcard_constraints:
-    model="[A-Za-z0-9][A-Za-z0-9_.-]*",
-    solver="[A-Za-z0-9][A-Za-z0-9_-]*",
-    nfe="[0-9]+",
-    split="train|val|test~[0-9]+",
-    seed="[0-9]+",
-    shard="[0-9]+",
-
-
-def program(name):
-    """Path of a script from the working directory."""
-    return os.path.normpath(f"{REPOSITORY}/workflow/scripts/{name}.py")
-
-
-def code(stage):
-    """The fingerprint of a stage's code: an edit of its files reruns the stage, a touch does not."""
-    return f"results/code/{stage}.sha256"
-
-
-def on_this_machine(*paths):
-    """Files of the repository and of the user, which lie where they are, also with --default-storage-provider."""
-    return [local(os.path.relpath(path)) for path in paths]
-
-
-def model_files(wildcards):
-    """A model's description and its weights."""
-    own = WEIGHTS[wildcards.model].own_files()
-    return on_this_machine(MODEL_FILES[wildcards.model], *(file.path for file in own))
-
-
-def has_prompts(model):
-    """Whether a model is conditioned on texts."""
-    return getattr(WEIGHTS[model], "prompts", None) is not None
-
-
-def embedding_files(wildcards):
-    """The text embeddings of a model with prompts."""
-    model = wildcards.model
-    return [f"results/teacher/{model}/embeddings.h5"] if has_prompts(model) else []
-
-
-def embedding_option(wildcards, input):
-    """Option of a script for the text embeddings."""
-    return f"--embeddings {input.embeddings}" if input.embeddings else ""
-
-
-def model_yaml(wildcards):
-    """A model's description."""
-    return on_this_machine(MODEL_FILES[wildcards.model])
-
-
-def feature_files(wildcards):
-    """The feature network that a model is scored with, and the statistics of the real data."""
-    own = WEIGHTS[wildcards.model].features.own_files()
-    return on_this_machine(*(file.path for file in own))
-
-
-def reference_files(wildcards):
-    """The moments of the real data, where they are computed here."""
-    features = WEIGHTS[wildcards.model].features
-    computed = features.images or features.kind == "classifier"
-    return [f"results/reference/{wildcards.model}.npz"] if computed else []
-
-
-def perceptual_files(wildcards):
-    """The weights of a model's perceptual network, if it has one."""
-    perceptual = WEIGHTS[wildcards.model].perceptual
-    return on_this_machine(perceptual.path) if perceptual else []
-
-
-TEACHER_SPLITS = ["train", "val", *TEST_SPLITS]
-
-
-def study(wildcards):
-    """The settings of a job's model."""
-    return STUDIES[wildcards.model]
-
-
-def teacher_tableau(wildcards):
-    """The teacher of a model."""
-    steps = study(wildcards).teacher.steps
-    return f"results/tableaux/{wildcards.model}/teacher/nfe~{steps}.json"
-
-
-def shards(model, count):
-    """The shards that a number of samples is cut into."""
-    return STUDIES[model].shards(count, WEIGHTS[model].block)
-
-
-def shard_size(wildcards):
-    """Samples of a shard."""
-    return study(wildcards).shard_size(WEIGHTS[wildcards.model].block)
-
-
-# model -> names of the shards of its test samples: the split and a number
-TEST_SHARDS = {
-    model: [
-        f"{split}-{shard}"
-        for split in TEST_SPLITS
-        for shard in shards(model, own.samples)
-    ]
-    for model, own in STUDIES.items()
-}
-WHOLE = [model for model in STUDIES if len(TEST_SHARDS[model]) == len(TEST_SPLITS)]
-SHARDED = [model for model in STUDIES if model not in WHOLE]
-STUDENT = "(?!teacher/)[A-Za-z0-9][A-Za-z0-9_-]*"
-# files of samples that no other target needs
-JOINED = [
-    f"results/samples/{cell.model}/{cell.solver}/nfe~{cell.nfe}.h5"
-    for cell in CELLS
-    if cell.model in SHARDED and CONFIG.keep_samples
-]
 
 
 def one_of(names):
@@ -205,115 +39,154 @@ def one_of(names):
     return "|".join(map(re.escape, names)) or "no such name"
 
 
-def teacher_shards(model, split, folder="shards"):
-    """The files of a split of the teacher's pairs."""
-    numbers = shards(model, split_count(model, split))
-    return [f"results/teacher/{model}/{folder}/{split}-{shard}.h5" for shard in numbers]
+wildcard_constraints:
+    model="[A-Za-z0-9][A-Za-z0-9_.-]*",
+    solver="[A-Za-z0-9][A-Za-z0-9_-]*",
+    nfe="[0-9]+",
+    split="train|val|test~[0-9]+",
+    shard="[0-9]+",
+    tables=one_of([MAIN, *map(folder_of, COMPARISONS)]),
+    comparison=one_of(COMPARISONS),
 
 
-def shard_path(wildcards, name):
-    """A shard of a solver's test samples; the teacher's are those of its pairs."""
-    if wildcards.solver == "teacher":
-        return f"results/teacher/{wildcards.model}/shards/{name}.h5"
-    return f"results/samples/{wildcards.model}/{wildcards.solver}/nfe~{wildcards.nfe}/{name}.h5"
+def asked(answer):
+    """An answer of the study as a function of a job's wildcards; what is wrong with the question ends the run in one line."""
+
+    def function(wildcards):
+        try:
+            return answer(**wildcards)
+        except S4SError as error:
+            raise WorkflowError(str(error)) from None
+
+    return function
 
 
-def figure_shards(wildcards):
-    """The data behind the joined files of samples that a figure shows; they must not be deleted before it is drawn."""
-    kind, _, model = wildcards.name.partition("-")
-    if kind != "samples":
-        return []
-    paths = teacher_shards(model, TEST_SPLITS[0])
-    if model in SHARDED:
-        for path in FIGURE_FILES[wildcards.name].values():
-            if "/teacher/" not in path:
-                paths += [
-                    f"{path.removesuffix('.h5')}/{n}.h5" for n in TEST_SHARDS[model]
-                ]
-    return paths
+def inputs(stage):
+    """The results that a job of a stage reads, to be unpacked."""
+    return asked(lambda **names: STUDY.inputs(stage, **names))
 
 
-def reference_option(wildcards, input):
-    """Option of a script for the moments of the real data."""
-    return f"--reference {input.reference}" if input.reference else ""
+def program(name, *others):
+    """Digest of the code of a program: an edit of a file that it uses reruns its jobs, another clone of it does not.
+
+    Adapters of other kinds of models do not count where the job is about one.
+    """
+
+    def digest(wildcards):
+        own = getattr(wildcards, "model", None)
+        unused = (
+            frozenset(ADAPTERS.values()) - {ADAPTERS[STUDY.models[own].kind]}
+            if own in STUDY.models
+            else frozenset()
+        )
+        return code.digest(
+            Path(f"{PROGRAMS}/{name}.py"),
+            others=tuple(map(Path, others)),
+            without=unused,
+        )
+
+    return digest
 
 
-def fit_pairs(split):
-    """The pairs of a fit: the teacher's, those of one that is some steps ahead of the student, or of as many as it says."""
-
-    def paths(wildcards):
-        ahead = study(wildcards).teacher.ahead
-        steps = CONFIG.definition(wildcards.solver).teacher_steps
-        steps = steps or (int(wildcards.nfe) + ahead if ahead else None)
-        folder = f"steps~{steps}" if steps else "shards"
-        return teacher_shards(wildcards.model, split, folder)
-
-    return paths
+def model(*parts):
+    """Digest of a job's model and of further parts of its description: other weights rerun its jobs, another path does not."""
+    return asked(lambda **names: content.of_model(STUDY.models[names["model"]], *parts))
 
 
-def classical_definition(wildcards, token):
-    """What the config says of a classical solver, as JSON."""
-    return study(wildcards).definition(token).to_json()
+def outside(*paths):
+    """Files of the repository and of the user. They lie where they are, also with --default-storage-provider, and count by
+    the digests in params: their times and places do not matter."""
+    return [ancient(local(os.path.relpath(path))) for path in paths]
 
 
-def search_definition(wildcards):
-    """The teacher's solver on the levels that a search chooses from, as JSON."""
-    return study(wildcards).searched_along().to_json()
+def fetched(file):
+    """The path of a model's file, which is there or has a rule that fetches it."""
+    if not file.url and not file.path.exists():
+        raise S4SError(
+            f"{os.path.relpath(file.path)}: no such file; put it there, or change its path in the model's YAML file"
+        )
+    return file.path
 
 
-def searched_files(wildcards):
-    """Option and path of what a classical solver needs that is computed from trajectories."""
-    return {
-        option: f"results/search/{wildcards.model}/{option}.json"
-        for option in CONFIG.definition(wildcards.solver).files
-    }
+def described(*parts):
+    """A model's description, with the files that it names for its denoiser (weights), features or perceptual network."""
+
+    def files(**names):
+        own = STUDY.models[names["model"]]
+        of_part = {
+            "weights": own.own_files,
+            "features": own.features.own_files if own.features else list,
+            "perceptual": lambda: [own.perceptual] if own.perceptual else [],
+        }
+        there = [fetched(file) for part in parts for file in of_part[part]()]
+        return outside(STUDY.files[names["model"]], *there)
+
+    return asked(files)
 
 
-def split_count(model, split):
-    """Number of pairs of a split."""
-    own = STUDIES[model]
-    return {"train": own.teacher.train, "val": own.teacher.val}.get(split, own.samples)
+def definition(token=None):
+    """What the config says of a solver, as one JSON text that the program validates; by default of the job's own."""
+    return asked(
+        lambda **names: STUDY.definition_json(names["model"], token or names["solver"])
+    )
 
 
-def split_size(wildcards):
-    """Number of pairs of a split."""
-    return split_count(wildcards.model, wildcards.split)
+def own_code(token=None):
+    """Digests of a user's own modules that make a solver, the job's own by default: an edit of one reruns its jobs."""
+    return asked(
+        lambda **names: [
+            content.path_digest(path)
+            for path in STUDY.own_modules(names["model"], token or names["solver"])
+        ]
+    )
 
 
-def fit_definition(wildcards):
-    """What the config says of a learned solver and of its fit, as JSON."""
-    settings = study(wildcards).fit_settings(wildcards.solver)
-    return CONFIG.definition(wildcards.solver).settled(settings).to_json()
+def memory(stage):
+    """Memory of a job in MB. Grows with each retry."""
+    return lambda wildcards, attempt: round(
+        attempt * plan.memory_mb(STUDY, stage, wildcards.model)
+    )
 
 
-def warm_start(wildcards):
-    """The learned solver that a fit starts near: the one at the next smaller NFE, a file, or none."""
-    named, nfe = CONFIG.definition(wildcards.solver).warm_start, int(wildcards.nfe)
-    if named != "previous":
-        return on_this_machine(named.replace("{nfe}", str(nfe))) if named else []
-    smaller = [n for n in study(wildcards).nfe_of(wildcards.solver) if n < nfe]
-    cell = f"{wildcards.model}/{wildcards.solver}"
-    return [f"results/tableaux/{cell}/nfe~{max(smaller)}.json"] if smaller else []
+def minutes(stage):
+    """Longest time of a job. Grows with each retry."""
+    return lambda wildcards, attempt: round(
+        attempt * plan.minutes(STUDY, stage, **wildcards)
+    )
 
 
-def not_empty(path):
-    """An output that must have content. Snakemake 9.27 looks for it in storage before it is stored there, so not with storage."""
-    remote = workflow.storage_settings.default_storage_provider
-    return path if remote else ensure(path, non_empty=True)
+def own(name):
+    """A setting of a job's model, as a.b."""
+
+    def value(**names):
+        found = STUDY.settings[names["model"]]
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found
+
+    return asked(value)
 
 
 def sample_file(path):
     """An output of samples, kept or not."""
-    return not_empty(path) if CONFIG.keep_samples else temp(not_empty(path))
+    return path if CONFIG.keep_samples else temp(path)
 
 
-def figure_model(wildcards):
-    """The model of a figure of samples, if they are latent states, which it decodes."""
-    kind, _, model = wildcards.name.partition("-")
-    if kind != "samples":
+def decoder(name):
+    """The description of the model whose decoder a figure of samples needs."""
+    decoded = targets.decoded_model(STUDY, name)
+    if decoded is None:
         return []
-    own = WEIGHTS[model]
-    latent = own.kind in ("latent_diffusion", "diffusers", "stable_diffusion")
-    if not latent and getattr(own, "autoencoder", None) is None:
-        return []
-    return on_this_machine(MODEL_FILES[model], *(file.path for file in own.own_files()))
+    files = [fetched(file) for file in STUDY.models[decoded].own_files()]
+    return outside(STUDY.files[decoded], *files)
+
+
+def of_page(wildcards):
+    """The folder of the tables that a report is of."""
+    return wildcards.page.rstrip("/") or MAIN
+
+
+def files_of_page(wildcards):
+    """The files of a report's comparison."""
+    name = wildcards.page.removeprefix("study/").rstrip("/")
+    return targets.comparison_files(STUDY, name) if name else targets.drawn(STUDY)

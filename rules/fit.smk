@@ -4,14 +4,9 @@
 rule fit:
     """One learned solver at one NFE, from its base's tableau and the teacher's pairs."""
     input:
-        model=model_files,
-        embeddings=embedding_files,
-        base=lambda wildcards: f"results/tableaux/{wildcards.model}/{CONFIG.definition(wildcards.solver).base}/nfe~{wildcards.nfe}.json",
-        warm=warm_start,
-        train=fit_pairs("train"),
-        val=fit_pairs("val"),
-        perceptual=perceptual_files,
-        code=code("fit"),
+        unpack(inputs("fit")),
+        model=described("weights", "perceptual"),
+        file=asked(lambda **names: outside(*STUDY.start_file(**names))),
     output:
         tableau="results/tableaux/{model}/{solver}/nfe~{nfe}.json",
         history="results/fits/{model}/{solver}/nfe~{nfe}.json",
@@ -20,24 +15,26 @@ rule fit:
     benchmark:
         "results/benchmarks/fit/{model}/{solver}/nfe~{nfe}.jsonl"
     wildcard_constraints:
-        solver="|".join(LEARNED) or "none-is-learned",
+        solver=one_of(LEARNED),
     priority: 10
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=memory(2000),
-        runtime=minutes(states_of_fit),
+        mem_mb=memory("fit"),
+        runtime=minutes("fit"),
         gpu=1,
     params:
-        script=program("fit"),
-        model=lambda wildcards, input: input.model[0],
-        embeddings=embedding_option,
-        definition=fit_definition,
-        warm=lambda wildcards, input: (
-            f"--warm-start {input.warm}" if input.warm else ""
+        code=program("fit"),
+        model=model("perceptual"),
+        definition=definition(),
+        own=own_code(),
+        pairs=asked(lambda model, **names: STUDY.shards(model, "train", "val")),
+        start=asked(
+            lambda **names: list(map(content.path_digest, STUDY.start_file(**names)))
         ),
         state="results/fits/{model}/{solver}/nfe~{nfe}.state",
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --token {wildcards.solver} --definition {params.definition:q} "
-        "--base {input.base} {params.warm} --train {input.train} --val {input.val} "
-        "--state {params.state} --threads {threads} --out {output.tableau} --history {output.history} 2> {log}"
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} fit --model {input.model[0]:q} "
+        "--embeddings {input.embeddings:q} --token {wildcards.solver} --definition {params.definition:q} --base {input.base:q} "
+        "--warm-start {input.near:q} {input.file:q} --train {input.train:q} --val {input.val:q} "
+        "--state {params.state:q} --threads {threads} --out {output.tableau:q} --history {output.history:q} 2> {log:q}"

@@ -2,22 +2,14 @@
 
 ABSENT = {
     os.path.relpath(file.path): file
-    for weights in WEIGHTS.values()
-    for file in weights.all_files()
+    for described_model in STUDY.models.values()
+    for file in described_model.all_files()
     if not file.path.exists()
 }
-NEEDED = {
-    os.path.relpath(file.path)
-    for model in [*CONFIG.models, *(m for name in ASKED for m in COMPARISONS[name])]
-    for file in WEIGHTS[model].all_files()
-}
+
 for path, file in ABSENT.items():
-    if not file.url and path not in NEEDED:
-        continue  # of a further comparison that is not asked for
     if not file.url:
-        raise WorkflowError(
-            f"{path}: no such file; put it there, or change its path in the model's YAML file"
-        )
+        continue  # an error where it is asked for
 
     rule:
         name:
@@ -30,13 +22,15 @@ for path, file in ABSENT.items():
         conda:
             "../envs/s4s.yaml"
         params:
-            script=program("fetch"),
             file=file.model_dump_json(include={"path", "url", "member", "sha256"}),
         shell:
-            "python {params.script} --file {params.file:q} 2>&1 | tee {log}"
+            "python -m s4s.jobs.fork_server fetch --file {params.file:q} 2>&1 | tee {log:q}"
 
 
 # The embedded models are trained here once and ship in resources/; the default run does not train.
+
+
+from s4s.models.embedded.recipes import EMBEDDED_FILES
 
 
 rule train_embedded:
@@ -50,17 +44,17 @@ rule train_embedded:
     localrule: True
 
 
-for model, names in EMBEDDED_FILES.items():
+for trained, names in EMBEDDED_FILES.items():
 
     rule:
         name:
-            f"train_{model}"
+            f"train_{trained}"
         output:
-            [f"results/embedded/{model}/{name}" for name in names],
+            [f"results/embedded/{trained}/{name}" for name in names],
         log:
-            f"results/logs/train_embedded/{model}.log",
+            f"results/logs/train_embedded/{trained}.log",
         benchmark:
-            f"results/benchmarks/train_embedded/{model}.jsonl"
+            f"results/benchmarks/train_embedded/{trained}.jsonl"
         conda:
             "../envs/s4s.yaml"
         threads: 2
@@ -69,8 +63,7 @@ for model, names in EMBEDDED_FILES.items():
             runtime=60,
             gpu=0,
         params:
-            script=program("train_embedded"),
-            model=model,
-            out=lambda wildcards, output: os.path.dirname(output[0]),
+            model=trained,
         shell:
-            "python {params.script} --model {params.model} --threads {threads} --out {params.out} 2>&1 | tee {log}"
+            "python -m s4s.jobs.fork_server train_embedded --model {params.model} --threads {threads} --out results/embedded/{params.model} 2>&1 "
+            "| tee {log:q}"

@@ -1,12 +1,14 @@
 # Tables and figures for a paper, at its width: `snakemake paper_figures` makes results/paper.
+from s4s.models.published import PUBLISHED
+
+PAPER_TABLES, PAPER_FIGURES = targets.paper_tables(STUDY), targets.paper_figures(STUDY)
 
 
 rule paper_table:
     """Our scores beside published figures, published figures alone, or what fits cost."""
     input:
         scores="results/tables/scores.csv",
-        published=on_this_machine(PUBLISHED),
-        code=code("paper_tables"),
+        published=outside(PUBLISHED),
     output:
         "results/paper/{name}.{ending}",
     log:
@@ -20,30 +22,32 @@ rule paper_table:
     conda:
         "../envs/s4s.yaml"
     params:
-        script=program("paper_table"),
-        dataset=lambda wildcards: (
-            "" if wildcards.name == "fit_time" else paper_dataset_option(wildcards)
-        ),
+        code=program("paper_table"),
+        published=content.file_digest(PUBLISHED),
+        dataset=asked(lambda name, ending: targets.paper_dataset(STUDY, name)),
         models=[
-            f"{model}={WEIGHTS[model].published}"
-            for model in CONFIG.models
-            if WEIGHTS[model].published
+            f"{name}={STUDY.models[name].published}"
+            for name in CONFIG.models
+            if STUDY.models[name].published
         ],
     shell:
-        "python -m s4s.jobs.fork_server {params.script} {wildcards.name} --scores {input.scores} --published {input.published} "
-        "{params.dataset} --models {params.models} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server paper_table {wildcards.name} --scores {input.scores:q} --published {input.published:q} "
+        "--dataset {params.dataset:q} --models {params.models:q} --out {output:q} 2> {log:q}"
 
 
 rule paper_figure:
     """One figure of one model, as PDF at the width of a column or of the page."""
     input:
         scores=lambda wildcards: (
-            [] if paper_figure_files(wildcards) else "results/tables/scores.csv"
+            []
+            if targets.paper_figure_files(STUDY, wildcards.name)
+            else "results/tables/scores.csv"
         ),
-        files=lambda wildcards: list(paper_figure_files(wildcards).values()),
-        shards=figure_shards,
-        model=figure_model,
-        code=code("paper_figures"),
+        files=lambda wildcards: list(
+            targets.paper_figure_files(STUDY, wildcards.name).values()
+        ),
+        shards=asked(lambda name: targets.figure_shards(STUDY, name)),
+        model=asked(decoder),
     output:
         "results/paper/{name}.pdf",
     log:
@@ -56,30 +60,19 @@ rule paper_figure:
     conda:
         "../envs/s4s.yaml"
     params:
-        script=program("figure"),
-        named=lambda wildcards: [
-            f"{name}={path}" for name, path in paper_figure_files(wildcards).items()
-        ],
-        scores=lambda wildcards, input: (
-            f"--scores {input.scores} --only {wildcards.name.partition('-')[2]}"
-            if input.scores
-            else ""
+        code=program("figure"),
+        shows=asked(lambda name: targets.paper_figure_files(STUDY, name)),
+        named=lambda wildcards, input: targets.named(
+            targets.paper_figure_files(STUDY, wildcards.name), input.files
         ),
-        model=lambda wildcards, input: (
-            f"--model {input.model[0]}" if input.model else ""
-        ),
-        figure=lambda wildcards: wildcards.name.partition("-")[0],
-        width=lambda wildcards: PAPER_WIDTHS[wildcards.name.partition("-")[0]],
-        stem=lambda wildcards, output: os.path.splitext(output[0])[0],
+        width=lambda wildcards: targets.PAPER_WIDTHS[wildcards.name.partition("-")[0]],
     shell:
-        "python -m s4s.jobs.fork_server {params.script} {params.figure} {params.named:q} {params.scores} {params.model} "
-        "--width {params.width} --out {params.stem} 2> {log}"
+        "python -m s4s.jobs.fork_server figure {wildcards.name} {params.named:q} --scores {input.scores:q} "
+        "--model {input.model:q} --width {params.width} --out {output:q} 2> {log:q}"
 
 
 rule paper_document:
     """A LaTeX document with all of them: latexmk -cd -pdf results/paper/paper.tex"""
-    input:
-        code=code("paper_tables"),
     output:
         "results/paper/paper.tex",
     log:
@@ -90,11 +83,12 @@ rule paper_document:
     conda:
         "../envs/s4s.yaml"
     params:
-        script=program("paper_table"),
+        code=program("paper_table"),
         tables=[f"{name}.tex" for name in PAPER_TABLES],
         figures=[f"{name}.pdf" for name in PAPER_FIGURES],
     shell:
-        "python -m s4s.jobs.fork_server {params.script} paper --tables {params.tables} --figures {params.figures} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server paper_table paper --tables {params.tables:q} --figures {params.figures:q} "
+        "--out {output:q} 2> {log:q}"
 
 
 rule paper_figures:

@@ -4,9 +4,7 @@
 rule reference_moments:
     """Moments of the features of the real data, where no file of the model has them."""
     input:
-        model=model_yaml,
-        features=feature_files,
-        code=code("score"),
+        model=described("features"),
     output:
         "results/reference/{model}.npz",
     log:
@@ -16,62 +14,22 @@ rule reference_moments:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=memory(8000),
-        runtime=minutes(lambda wildcards: 100000),
+        mem_mb=memory("reference"),
+        runtime=minutes("reference"),
         gpu=1,
     params:
-        script=program("reference_moments"),
-        model=lambda wildcards, input: input.model[0],
+        code=program("reference_moments"),
+        model=model("features"),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} --threads {threads} --out {output} 2> {log}"
-
-
-rule score:
-    """FID and global error of one solver at one NFE, for each sampling seed."""
-    input:
-        model=model_files,
-        features=feature_files,
-        reference=reference_files,
-        samples="results/samples/{model}/{solver}/nfe~{nfe}.h5",
-        pairs=lambda wildcards: [
-            f"results/teacher/{wildcards.model}/shards/{name}.h5"
-            for name in TEST_SHARDS[wildcards.model]
-        ],
-        code=code("score"),
-    output:
-        "results/scores/{model}/{solver}/nfe~{nfe}.json",
-    log:
-        "results/logs/score/{model}/{solver}/nfe~{nfe}.log",
-    benchmark:
-        "results/benchmarks/score/{model}/{solver}/nfe~{nfe}.jsonl"
-    wildcard_constraints:
-        model=one_of(WHOLE),
-    group:
-        "cells"
-    conda:
-        "../envs/s4s.yaml"
-    resources:
-        mem_mb=memory(2000),
-        runtime=minutes(states_of_scores),
-        gpu=1,
-    params:
-        script=program("score"),
-        model=lambda wildcards, input: input.model[0],
-        reference=reference_option,
-    shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.reference} --samples {input.samples} "
-        "--pairs {input.pairs} --threads {threads} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} reference_moments --model {input.model[0]:q} "
+        "--threads {threads} --out {output:q} 2> {log:q}"
 
 
 rule score_shard:
-    """Statistics of a shard of samples: moments of their features, distance from the teacher's end points."""
+    """Statistics of a shard of samples: moments of their features, distance from the teacher's final samples."""
     input:
-        model=model_files,
-        features=feature_files,
-        reference=reference_files,
-        samples=lambda wildcards: shard_path(wildcards, wildcards.name),
-        pairs="results/teacher/{model}/shards/{name}.h5",
-        code=code("score"),
+        unpack(inputs("score_shard")),
+        model=described("weights", "features"),
     output:
         temp("results/scores/{model}/{solver}/nfe~{nfe}/{name}.npz"),
     log:
@@ -85,46 +43,42 @@ rule score_shard:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=memory(2000),
-        runtime=minutes(states_of_scores),
+        mem_mb=memory("score"),
+        runtime=minutes("score"),
         gpu=1,
     params:
-        script=program("score"),
-        model=lambda wildcards, input: input.model[0],
-        reference=reference_option,
+        code=program("score"),
+        model=model("features"),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.reference} --samples {input.samples} "
-        "--pairs {input.pairs} --only-statistics --threads {threads} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} score --model {input.model[0]:q} "
+        "--reference {input.reference:q} --samples {input.samples:q} --pairs {input.pairs:q} --only-statistics "
+        "--threads {threads} --out {output:q} 2> {log:q}"
 
 
-rule join_scores:
-    """FID and global error of one solver at one NFE from the statistics of its shards."""
+rule score:
+    """FID and global error of one solver at one NFE, for each sampling seed: from its samples, or the statistics of their shards."""
     input:
-        model=model_yaml,
-        features=feature_files,
-        reference=reference_files,
-        statistics=lambda wildcards: [
-            f"results/scores/{wildcards.model}/{wildcards.solver}/nfe~{wildcards.nfe}/{name}.npz"
-            for name in TEST_SHARDS[wildcards.model]
-        ],
-        code=code("score"),
+        unpack(inputs("score")),
+        model=described("weights", "features"),
     output:
         "results/scores/{model}/{solver}/nfe~{nfe}.json",
     log:
         "results/logs/score/{model}/{solver}/nfe~{nfe}.log",
     benchmark:
         "results/benchmarks/score/{model}/{solver}/nfe~{nfe}.jsonl"
-    wildcard_constraints:
-        model=one_of(SHARDED),
+    group:
+        "cells"
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=memory("score"),
+        runtime=minutes("score"),
+        gpu=1,
     params:
-        script=program("score"),
-        model=lambda wildcards, input: input.model[0],
-        reference=reference_option,
+        code=program("score"),
+        model=model("features"),
+        seeds=CONFIG.seeds,
     shell:
-        "python -m s4s.jobs.fork_server {params.script} --model {params.model} {params.reference} --statistics {input.statistics} "
-        "--threads {threads} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} score --model {input.model[0]:q} "
+        "--reference {input.reference:q} --samples {input.samples:q} --pairs {input.pairs:q} --statistics {input.statistics:q} "
+        "--threads {threads} --out {output:q} 2> {log:q}"

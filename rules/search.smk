@@ -1,14 +1,13 @@
-# What GITS levels and DPM-Solver-v3 need to know of a model, from trajectories of the teacher's solver.
+# What optimised schedules (GITS) and DPM-Solver-v3 need to know of a model, from trajectories of the teacher's solver.
 
 
 rule teacher_trajectories:
     """States and outputs at all steps, on noise of its own."""
     input:
-        model=model_files,
-        embeddings=embedding_files,
-        code=code("trajectories"),
+        unpack(inputs("trajectories")),
+        model=described("weights"),
     output:
-        not_empty("results/search/{model}/trajectories.h5"),
+        "results/search/{model}/trajectories.h5",
     log:
         "results/logs/search/{model}/trajectories.log",
     benchmark:
@@ -16,26 +15,26 @@ rule teacher_trajectories:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=memory(4000),
-        runtime=minutes(states_of_search),
+        mem_mb=memory("trajectories"),
+        runtime=minutes("trajectories"),
         gpu=1,
     params:
-        script=program("teacher_trajectories"),
-        model=lambda wildcards, input: input.model[0],
-        embeddings=embedding_option,
-        definition=search_definition,
-        steps=lambda wildcards: study(wildcards).search.steps,
-        samples=lambda wildcards: study(wildcards).search.trajectories,
+        code=program("teacher_trajectories"),
+        model=model(),
+        definition=definition("search"),
+        own=own_code("search"),
+        steps=own("search.steps"),
+        samples=own("search.trajectories"),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --definition {params.definition:q} --steps {params.steps} "
-        "--count {params.samples} --threads {threads} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} teacher_trajectories --model {input.model[0]:q} "
+        "--embeddings {input.embeddings:q} --definition {params.definition:q} --steps {params.steps} --count {params.samples} "
+        "--threads {threads} --out {output:q} 2> {log:q}"
 
 
 rule gits_costs:
     """Costs of steps between all pairs of levels; the levels for each NFE are found from them in no time."""
     input:
         trajectories="results/search/{model}/trajectories.h5",
-        code=code("costs"),
     output:
         "results/search/{model}/costs.json",
     log:
@@ -48,18 +47,16 @@ rule gits_costs:
         mem_mb=4000,
         runtime=30,
     params:
-        script=program("gits_costs"),
+        code=program("gits_costs"),
     shell:
-        "python -m s4s.jobs.fork_server {params.script} --trajectories {input.trajectories} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server gits_costs --trajectories {input.trajectories:q} --out {output:q} 2> {log:q}"
 
 
 rule model_statistics:
     """The statistics of DPM-Solver-v3."""
     input:
-        model=model_files,
-        embeddings=embedding_files,
-        trajectories="results/search/{model}/trajectories.h5",
-        code=code("statistics"),
+        unpack(inputs("statistics")),
+        model=described("weights"),
     output:
         "results/search/{model}/statistics.json",
     log:
@@ -69,13 +66,12 @@ rule model_statistics:
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=memory(4000),
-        runtime=minutes(states_of_search),
+        mem_mb=memory("statistics"),
+        runtime=minutes("statistics"),
         gpu=1,
     params:
-        script=program("model_statistics"),
-        model=lambda wildcards, input: input.model[0],
-        embeddings=embedding_option,
+        code=program("model_statistics"),
+        model=model(),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} --model {params.model} {params.embeddings} --trajectories {input.trajectories} "
-        "--threads {threads} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} model_statistics --model {input.model[0]:q} "
+        "--embeddings {input.embeddings:q} --trajectories {input.trajectories:q} --threads {threads} --out {output:q} 2> {log:q}"

@@ -2,11 +2,10 @@
 
 
 rule analysis:
-    """Evaluations saved, ranks over cells, and tests between neighbours."""
+    """NFE speed-ups, ranks over cells, and tests between neighbours."""
     input:
         scores="results/study/{comparison}/scores.csv",
         metrics="results/study/{comparison}/metrics.csv",
-        code=code("analysis"),
     output:
         multiext(
             "results/study/{comparison}/",
@@ -19,7 +18,7 @@ rule analysis:
             "results/study/{comparison}/evaluations_saved.md",
             category="Tables",
             labels={
-                "table": "evaluations saved",
+                "table": "NFE speed-up",
                 "format": "md",
                 "of": "{comparison}",
             },
@@ -29,16 +28,13 @@ rule analysis:
         "results/logs/study/{comparison}/analysis.log",
     benchmark:
         "results/benchmarks/study/{comparison}/analysis.jsonl"
-    wildcard_constraints:
-        comparison=one_of(COMPARISONS),
     localrule: True
     conda:
         "../envs/s4s.yaml"
     params:
-        script=program("analysis"),
-        out=lambda wildcards, output: os.path.dirname(output[0]),
+        code=program("analysis"),
     shell:
-        "python -m s4s.jobs.fork_server {params.script} --scores {input.scores} --metrics {input.metrics} --out {params.out} 2> {log}"
+        "python -m s4s.jobs.fork_server analysis --scores {input.scores:q} --metrics {input.metrics:q} --out {output:q} 2> {log:q}"
 
 
 rule study_figure:
@@ -46,7 +42,6 @@ rule study_figure:
     input:
         scores="results/study/{comparison}/scores.csv",
         metrics="results/study/{comparison}/metrics.csv",
-        code=code("analysis"),
     output:
         pdf="results/study/{comparison}/{name}.pdf",
         png=report(
@@ -60,34 +55,22 @@ rule study_figure:
     benchmark:
         "results/benchmarks/study/{comparison}/{name}.jsonl"
     wildcard_constraints:
-        comparison=one_of(COMPARISONS),
-        name=one_of([*SCORE_FIGURES, *ANALYSES]),
+        name=one_of([*targets.SCORE_FIGURES, *targets.ANALYSES]),
     localrule: True
     conda:
         "../envs/s4s.yaml"
     params:
-        script=program("figure"),
-        stem=lambda wildcards, output: os.path.splitext(output.pdf)[0],
+        code=program("figure"),
     shell:
-        "python -m s4s.jobs.fork_server {params.script} {wildcards.name} --scores {input.scores} --metrics {input.metrics} --out {params.stem} 2> {log}"
+        "python -m s4s.jobs.fork_server figure {wildcards.name} --scores {input.scores:q} --metrics {input.metrics:q} "
+        "--out {output.pdf:q} {output.png:q} 2> {log:q}"
 
 
 rule question:
     """What a question finds out about one model."""
     input:
-        model=model_files,
-        features=feature_files,
-        reference=reference_files,
-        embeddings=embedding_files,
-        cells=lambda wildcards: [
-            cell_file(QUESTIONS[wildcards.question].files, cell)
-            for cell in question_cells(wildcards)
-        ],
-        fits=lambda wildcards: [
-            cell_file("fits", cell) for cell in question_fits(wildcards)
-        ],
-        pairs=question_pairs,
-        code=code("questions"),
+        unpack(inputs("question")),
+        model=described("weights", "features"),
     output:
         "results/study/{comparison}/{question}/{model}.csv",
     log:
@@ -95,35 +78,35 @@ rule question:
     benchmark:
         "results/benchmarks/study/{comparison}/{question}/{model}.jsonl"
     wildcard_constraints:
-        comparison=one_of(COMPARISONS),
         question=one_of(QUESTIONS),
     conda:
         "../envs/s4s.yaml"
     resources:
-        mem_mb=memory(4000),
-        runtime=minutes(states_of_question),
+        mem_mb=memory("question"),
+        runtime=minutes("question"),
         gpu=1,
     params:
-        script=program("question"),
-        model=lambda wildcards, input: input.model[0],
-        reference=reference_option,
-        embeddings=embedding_option,
-        cells=lambda wildcards, input: named_cells(
-            question_cells(wildcards), input.cells
+        code=program("question"),
+        model=model("features"),
+        asks=asked(lambda **names: STUDY.inputs("question", **names)),
+        cells=lambda wildcards, input: targets.named_cells(
+            STUDY.question_cells(**wildcards), input.cells
         ),
-        fits=lambda wildcards, input: named_cells(question_fits(wildcards), input.fits),
+        fits=lambda wildcards, input: targets.named_cells(
+            STUDY.question_fits(**wildcards), input.fits
+        ),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} {params.script} {wildcards.question} --model {params.model} {params.reference} {params.embeddings} "
-        "--cells {params.cells} --fits {params.fits} --pairs {input.pairs} --threads {threads} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu} question {wildcards.question} --model {input.model[0]:q} "
+        "--reference {input.reference:q} --embeddings {input.embeddings:q} --cells {params.cells:q} --fits {params.fits:q} "
+        "--pairs {input.pairs:q} --threads {threads} --out {output:q} 2> {log:q}"
 
 
 rule answer:
     """A question's rows of all models, as a table and a figure; that of an ablation is drawn from the scores."""
     input:
-        rows=question_rows,
+        rows=asked(lambda **names: targets.question_rows(STUDY, **names)),
         scores="results/study/{comparison}/scores.csv",
         metrics="results/study/{comparison}/metrics.csv",
-        code=code("questions"),
     output:
         csv="results/study/{comparison}/{question}.csv",
         table=report(
@@ -144,56 +127,19 @@ rule answer:
     benchmark:
         "results/benchmarks/study/{comparison}/{question}.jsonl"
     wildcard_constraints:
-        comparison=one_of(COMPARISONS),
-        question=one_of([*QUESTIONS, "ablation"]),
+        question=one_of([*QUESTIONS, targets.ABLATION]),
     localrule: True
     conda:
         "../envs/s4s.yaml"
     params:
-        script=program("answer"),
+        code=program("answer"),
         groups=lambda wildcards: json.dumps(
             CONFIG.comparisons[wildcards.comparison].groups
         ),
-        stem=lambda wildcards, output: os.path.splitext(output.csv)[0],
+        models=asked(lambda **names: targets.question_rows(STUDY, **names)),
     shell:
-        "python -m s4s.jobs.fork_server {params.script} {wildcards.question} --rows {input.rows} --scores {input.scores} --metrics {input.metrics} "
-        "--groups {params.groups:q} --out {params.stem} 2> {log}"
-
-
-use rule html_report as study_report with:
-    input:
-        scores="results/study/{comparison}/scores.csv",
-        figures=lambda wildcards: [
-            path for path in study_files(wildcards.comparison) if path.endswith(".png")
-        ],
-        models=lambda wildcards: on_this_machine(
-            *(
-                MODEL_FILES[model]
-                for model in COMPARED[f"study/{wildcards.comparison}"]
-            )
-        ),
-        saved=lambda wildcards: [
-            f"{os.path.splitext(path)[0]}.csv"
-            for path in study_files(wildcards.comparison)
-            if path.endswith("evaluations_saved.md")
-        ],
-        code=code("report"),
-    output:
-        "results/study/{comparison}/report.html",
-    log:
-        "results/logs/study/{comparison}/report.log",
-    benchmark:
-        "results/benchmarks/study/{comparison}/report.jsonl"
-    wildcard_constraints:
-        comparison=one_of(COMPARISONS),
-    params:
-        script=program("report"),
-        config=lambda wildcards: report_config(CONFIG.comparison(wildcards.comparison)),
-        models=report_models,
-        comparison=lambda wildcards, input: " ".join(
-            [f"--comparison {wildcards.comparison}"]
-            + [f"--saved {path}" for path in input.saved]
-        ),
+        "python -m s4s.jobs.fork_server answer {wildcards.question} --rows {input.rows:q} --scores {input.scores:q} "
+        "--metrics {input.metrics:q} --groups {params.groups:q} --out {output.csv:q} {output.table:q} {output.pdf:q} {output.png:q} 2> {log:q}"
 
 
 for comparison in CONFIG.comparisons:
@@ -206,14 +152,26 @@ for comparison in CONFIG.comparisons:
         name:
             comparison
         input:
-            lambda wildcards, comparison=comparison: study_files(comparison),
+            asked(
+                lambda comparison=comparison: [
+                    *targets.comparison_files(STUDY, comparison),
+                    *targets.kept(STUDY, folder_of(comparison)),
+                ]
+            ),
         localrule: True
 
 
 rule study:
     """All further comparisons."""
     input:
-        lambda wildcards: [
-            path for name in CONFIG.comparisons for path in study_files(name)
-        ],
+        asked(
+            lambda: [
+                path
+                for name in CONFIG.comparisons
+                for path in [
+                    *targets.comparison_files(STUDY, name),
+                    *targets.kept(STUDY, folder_of(name)),
+                ]
+            ]
+        ),
     localrule: True

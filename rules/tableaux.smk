@@ -2,11 +2,10 @@
 
 
 rule tableau:
-    """One classical solver on its levels at one NFE."""
+    """One classical solver on its noise schedule at one NFE."""
     input:
-        unpack(searched_files),
-        model=model_files,
-        code=code("tableau"),
+        unpack(inputs("tableau")),
+        model=described("weights"),
     output:
         "results/tableaux/{model}/{solver}/nfe~{nfe}.json",
     log:
@@ -14,19 +13,16 @@ rule tableau:
     benchmark:
         "results/benchmarks/tableau/{model}/{solver}/nfe~{nfe}.jsonl"
     wildcard_constraints:
-        solver="|".join(CLASSICAL),
+        solver=one_of(CLASSICAL),
     priority: 20
     localrule: True
     conda:
         "../envs/s4s.yaml"
     params:
-        script=program("tableau"),
-        model=lambda wildcards, input: input.model[0],
-        definition=lambda wildcards: classical_definition(wildcards, wildcards.solver),
-        searched=lambda wildcards, input: " ".join(
-            f"--{option} {input[option]}"
-            for option in sorted(searched_files(wildcards))
-        ),
+        code=program("tableau"),
+        model=model(),
+        definition=definition(),
+        own=own_code(),
     shell:
-        "python -m s4s.jobs.fork_server {params.script} --model {params.model} --token {wildcards.solver} --nfe {wildcards.nfe} "
-        "--definition {params.definition:q} {params.searched} --out {output} 2> {log}"
+        "python -m s4s.jobs.fork_server tableau --model {input.model[0]:q} --token {wildcards.solver} --nfe {wildcards.nfe} "
+        "--definition {params.definition:q} --costs {input.costs:q} --statistics {input.statistics:q} --out {output:q} 2> {log:q}"

@@ -1,4 +1,4 @@
-"""What scores say: evaluations saved, ranks and paired tests on tables whose answers are known."""
+"""What scores say: NFE speed-up, ranks and paired tests on tables whose answers are known."""
 
 import numpy as np
 import pandas as pd
@@ -53,7 +53,7 @@ def test_a_solver_that_is_four_times_as_exact_at_order_two_saves_half():
 
 
 @pytest.mark.parametrize("family", ["classical", "joint"])
-def test_nothing_is_saved_where_there_are_not_both_kinds_of_solvers(family):
+def test_there_is_no_speed_up_where_there_are_not_both_kinds_of_solvers(family):
     found = nfe_saved(table({("a", "alone", family): lambda n: n**-2.0}))
     assert found.empty and "ratio_low" in found and not saved_markdown(found)
 
@@ -86,7 +86,7 @@ def test_ranks_are_averages_over_cells_with_nemenyis_difference():
     assert found.p_value == pytest.approx(stats.friedmanchisquare([1] * 5, [3, 2, 2, 2, 2], [2, 3, 3, 3, 3]).pvalue)
 
 
-def test_ranks_leave_out_solvers_that_are_not_everywhere_and_cells_without_a_fit():
+def test_ranks_leave_out_solvers_that_are_not_everywhere_and_cells_without_a_learned_solver():
     whole = table({
         ("a", "best", "joint"): lambda n: 1.0 / n,
         ("a", "half", "s4s_ss"): lambda n: 0.5 / n,
@@ -105,7 +105,7 @@ def test_too_few_cells_have_no_ranks():
     assert "no ranks" in critical_difference(None).texts[0].get_text()
 
 
-def test_solvers_that_cannot_be_told_apart_are_joined_once():
+def test_solvers_that_do_not_differ_significantly_are_joined_once():
     assert _groups([1.0, 1.5, 3.0, 3.2, 9.0], 1.0) == [(1.0, 1.5), (3.0, 3.2)]
     assert _groups([1.0, 2.0, 2.5], 2.0) == [(1.0, 2.5)] and _groups([1.0, 5.0], 1.0) == []
 
@@ -118,7 +118,7 @@ def test_lower_bounds_are_hollow_and_every_solver_is_named():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["learned"]
 
 
-def test_neighbours_are_told_apart_only_where_seeds_agree():
+def test_neighbours_differ_significantly_only_where_seeds_agree():
     clear = paired_tests(table(
         {("a", "x", "joint"): lambda n: 1.0, ("a", "y", "ld3"): lambda n: 2.0, ("a", "z", "ld3"): lambda n: 2.001}, 3, 0.01
     ))  # fmt: skip

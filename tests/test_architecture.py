@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import pytest
 
-from s4s.study.code import PACKAGE, _file, _names
+from s4s.study.code import PACKAGE, file_of
 
 ORDER: list[tuple[str, ...]] = [
     ("errors",), ("files",), ("jobs",), ("tableau",), ("models",), ("sampling", "schedules"), ("solvers",), ("metrics",),
@@ -18,13 +18,28 @@ def room_of(file):
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def imported(tree):
+    """The modules that a file imports, within functions too, but for type checks alone; registries name theirs in strings."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("s4s."):
+            yield node.value.partition(":")[0]
+        yield from imported(node)
+
+
 def arrows():
     """(room, other room) -> the modules between which an import runs, those within functions included."""
     found = defaultdict(list)
     for file in sorted(PACKAGE.rglob("*.py")):
-        for name in _names(ast.parse(file.read_text())):
-            target = _file(name) if name.startswith("s4s.") else None
-            if target is not None and room_of(target) != room_of(file) and room_of(file) != "__init__":
+        for name in imported(ast.parse(file.read_text())):
+            target = file_of(name)
+            if target is not None and room_of(target) != room_of(file) and "__init__" not in (room_of(file), room_of(target)):
                 found[room_of(file), room_of(target)].append(f"{file.relative_to(PACKAGE)} imports {name}")
     return found
 

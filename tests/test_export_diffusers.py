@@ -856,7 +856,7 @@ def test_inpainting(case, name, strength):
 
 
 @pytest.mark.parametrize("kind", ["stable_diffusion_3", "ddpm", "dit", "flux"])
-def test_a_pipeline_that_starts_from_unit_noise_must_be_told_of_another_start(case, kind):
+def test_a_pipeline_that_starts_from_unit_noise_must_be_given_another_noise_scale(case, kind):
     case = case(kind)
     tableau, noise = made("kappa", case.model), unit_noise(case.model)
     scheduler = scheduler_for(case, tableau)
@@ -873,7 +873,7 @@ def test_a_pipeline_that_starts_from_unit_noise_must_be_told_of_another_start(ca
         run(case, scheduler, noise)
 
 
-def test_what_was_told_before_a_run_is_not_for_it(case):
+def test_what_was_announced_before_a_run_is_not_for_it(case):
     """Neither a look at init_noise_sigma nor a run from an image lets a run from unit noise pass."""
     case = case("stable_diffusion_3")
     scheduler, noise = scheduler_for(case, made("kappa", case.model)), unit_noise(case.model)

@@ -69,8 +69,8 @@ MEMBERS = [
 ]
 
 
-def parameters(denoiser, family, options, kind, solver_options, nfe=4, grid="logsnr", **more):
-    base = s4s.solver(kind, s4s.levels(grid, nfe, denoiser), path=denoiser.path, **solver_options)
+def parameters(denoiser, family, options, kind, solver_options, nfe=4, schedule="logsnr", **more):
+    base = s4s.solver(kind, s4s.levels(schedule, nfe, denoiser), path=denoiser.path, **solver_options)
     return base, Parameters(make_family(family, base, denoiser.path, **options), base, **more)
 
 
@@ -103,21 +103,21 @@ def test_schedule_only_families_are_those_without_weights(mixture):
 @pytest.mark.parametrize(("family", "options", "kind", "solver_options"), EXACT, ids=name)
 def test_iteration_0_is_the_classical_solver_bit_for_bit(digits, family, options, kind, solver_options):
     """Parameters zero -> schedule -> family -> tableau, with and without learned conditioning levels and kappa."""
-    for grid, extra in (("edm", False), ("logsnr", True), ("time_uniform", False), ("time_quadratic", False)):
+    for schedule, extra in (("edm", False), ("logsnr", True), ("time_uniform", False), ("time_quadratic", False)):
         base, made = parameters(
-            digits, family, options, kind, solver_options, nfe=6, grid=grid, decoupled=extra, first_node=extra
+            digits, family, options, kind, solver_options, nfe=6, schedule=schedule, decoupled=extra, first_node=extra
         )
         start = made.tableau(made.zeros())
         for table in ("levels", "eval_levels", "A", "B"):
-            assert torch.equal(getattr(start, table), getattr(base, table)), (grid, table)
+            assert torch.equal(getattr(start, table), getattr(base, table)), (schedule, table)
         assert start.kappa == base.kappa
 
 
 @pytest.mark.parametrize(("family", "options", "kind", "solver_options"), CHANGED_FORM, ids=name)
 def test_iteration_0_is_the_classical_solver_in_another_form(digits, family, options, kind, solver_options):
-    for grid in ("edm", "time_uniform"):
-        base, made = parameters(digits, family, options, kind, solver_options, nfe=6, grid=grid)
-        assert made.tableau(made.zeros()).same_as(base, 1e-10), grid
+    for schedule in ("edm", "time_uniform"):
+        base, made = parameters(digits, family, options, kind, solver_options, nfe=6, schedule=schedule)
+        assert made.tableau(made.zeros()).same_as(base, 1e-10), schedule
 
 
 @pytest.mark.parametrize("family", ["lms", "pc", "bns"])

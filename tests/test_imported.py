@@ -335,7 +335,7 @@ def test_a_form_that_is_not_given_is_guessed(tmp_path, row, path, as_form):
 
 
 @pytest.mark.parametrize("row", [[10, 5, 1], [700.0, 54.5, 15.886, 0.002]], ids=str)
-def test_a_form_that_cannot_be_told_is_asked_for(tmp_path, row):
+def test_a_form_that_cannot_be_recognised_is_asked_for(tmp_path, row):
     file = written(tmp_path, {"mine": row}, "schedule.json")
     with pytest.raises(S4SError, match=r"list 1 mine: cannot tell whether .* levels up to 14\.6146 and times up to 999; say"):
         read_schedule(file, None, STABLE)

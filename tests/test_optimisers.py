@@ -41,11 +41,11 @@ def small(size, seed=0, scale=0.05):
     return scale * torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
 
 
-def make(denoiser, family="lms", options=None, kind="dpmpp", solver_options=None, nfe=4, grid="time_quadratic"):
+def make(denoiser, family="lms", options=None, kind="dpmpp", solver_options=None, nfe=4, schedule="time_quadratic"):
     """A family with all parameters there are."""
     base = s4s.solver(
         kind,
-        s4s.levels(grid, nfe, denoiser),
+        s4s.levels(schedule, nfe, denoiser),
         path=denoiser.path,
         **({"order": 2} if solver_options is None else solver_options),
     )
@@ -142,7 +142,7 @@ def test_normal_equations_have_the_gradient_of_the_distance(mixture, mixture_pat
 @pytest.mark.parametrize("name", ["perceptual", "features"])
 def test_normal_equations_have_the_gradient_of_a_network_distance(digits, digits_pairs, name, mode):
     """Torch's forward mode refuses group_norm of channels_last tensors: one clear error, and a network in the other format."""
-    made = make(digits, grid="edm")
+    made = make(digits, schedule="edm")
     distance, rows = make_distance(name, load_perceptual("digits")), torch.arange(4)
     if mode == "forward":
         lin = made.linearise(made.zeros(), torch.arange(made.size))
@@ -295,7 +295,7 @@ def test_a_distance_that_cannot_be_made_is_refused(name, message):
 
 
 def peak_of_a_gradient(denoiser, pairs, nfe, recompute):
-    made = make(denoiser, nfe=nfe, grid="edm")
+    made = make(denoiser, nfe=nfe, schedule="edm")
     learning, rows = objective(denoiser, pairs, l2), torch.arange(8)
     with PeakMemory() as memory:
         learning.gradients(made, made.zeros(), learning.y_T[rows], rows, by_noise=False, recompute=recompute)
@@ -312,7 +312,7 @@ def test_memory_of_a_gradient_does_not_grow_with_nfe_if_activations_are_computed
 
 
 def test_a_gradient_is_the_same_if_activations_are_computed_again(digits, digits_pairs):
-    made, rows = make(digits, grid="edm"), torch.arange(4)
+    made, rows = make(digits, schedule="edm"), torch.arange(4)
     found, counts = [], []
     for recompute in (False, True):
         counting = CountingDenoiser(digits)

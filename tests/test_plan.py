@@ -4,44 +4,38 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from s4s.errors import S4SError
-from s4s.models.description import read_model_file
-from s4s.study.config import OWN, Config, read_config, resolve_models
+from s4s.study.config import OWN
 from s4s.study.plan import evaluations, fit_evaluations, summary
+from s4s.study.study import MAIN, Study
 
 ROOT = Path(__file__).parents[1]
 PAPER = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
 DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
 
-def paper(**changes) -> Config:
-    """The config as Snakemake puts it together."""
+def paper(**changes) -> Study:
+    """The study of the config as Snakemake puts it together."""
     definitions = {**DEFAULT["definitions"], **PAPER["definitions"]}
-    return read_config({**DEFAULT, **PAPER, "definitions": definitions, **changes})
-
-
-def studies(config):
-    names = resolve_models(config)[1]
-    models = {name: read_model_file(path) for name, path in names.items()}
-    return {n: config.of_model(n, model.study, config.per_model.get(n, {})) for n, model in models.items()}, models
+    return Study.read({**DEFAULT, **PAPER, "definitions": definitions, **changes})
 
 
 def test_every_model_runs_every_solver_at_every_nfe():
-    config = paper()
-    for name, own in studies(config)[0].items():
-        cells = {(cell.solver, cell.nfe) for cell in own.cells() if cell.solver != "teacher"}
+    study = paper()
+    for name, own in study.compared[MAIN].items():
+        cells = {(cell.solver, cell.nfe) for cell in study.cells() if cell.model == name and cell.solver != "teacher"}
         assert cells == {(solver, nfe) for solver in PAPER["solvers"] for nfe in range(3, 11)}, name
         assert own.models == [name]
 
 
 def test_settings_of_a_model_come_before_the_configs_and_per_model_before_them():
-    config = paper(per_model={"cifar10": {"samples": 4096, "teacher": {"steps": 40}}})
-    own = studies(config)[0]
+    own = paper(per_model={"cifar10": {"samples": 4096, "teacher": {"steps": 40}}}).settings
     assert (own["cifar10"].samples, own["cifar10"].teacher.steps, own["cifar10"].teacher.levels) == (4096, 40, "logsnr")
     assert (own["ffhq"].samples, own["ffhq"].teacher.steps) == (50000, 20)
     assert own["lsun_bedrooms"].fit.distance == "l1" and own["sd14"].samples == 30000
@@ -61,22 +55,27 @@ def test_settings_of_a_model_come_before_the_configs_and_per_model_before_them()
 )
 def test_wrong_settings_of_a_model_are_refused(per_model, message):
     with pytest.raises(S4SError, match=message):
-        studies(paper(per_model=per_model))
+        paper(per_model=per_model)
 
 
 def test_a_plan_counts_evaluations():
-    own, models = studies(paper(models=["cifar10", "imagenet256"], solvers=["ddim-edm", "ldx"], definitions={
-        "ddim-edm": {"solver": "ddim", "levels": "edm"}, "ldx": {"family": "ld3", "base": "ddim-edm"},
-    }))  # fmt: skip
-    parts = evaluations(own["cifar10"])
+    definitions = {"ddim-edm": {"solver": "ddim", "levels": "edm"}, "ldx": {"family": "ld3", "base": "ddim-edm"}}
+    two = {"models": ["cifar10", "imagenet256"], "solvers": ["ddim-edm", "ldx"]}
+    study = paper(**two, definitions=definitions)
+    parts = evaluations(study, "cifar10")
     assert parts["samples"] == 2 * sum(range(3, 11)) * 3 * 50000 and parts["search"] == 0
     assert parts["teacher"] == 20 * (512 + 128 + 150000 + 5 * 128)
-    ahead = own["cifar10"].of_model("cifar10", {"teacher": {"ahead": 2}})
-    assert evaluations(ahead)["teacher"] - parts["teacher"] == sum(range(5, 13)) * (512 + 128)  # the fits' own teachers
-    text = summary(own, models)
-    hours = (sum(parts.values()) / 472 + 2 * sum(evaluations(own["imagenet256"]).values()) / 96) / 3600
+    ahead = paper(**two, definitions=definitions, per_model={"cifar10": {"teacher": {"ahead": 2}}})
+    further = evaluations(ahead, "cifar10")["teacher"] - parts["teacher"]
+    assert further == sum(range(5, 13)) * (512 + 128), "the fits' own teachers"
+    definitions["ldx"] |= {"teacher_steps": 30}
+    own = evaluations(paper(**two, definitions=definitions), "cifar10")["teacher"] - parts["teacher"]
+    assert own == 30 * (512 + 128), "one further teacher for all fits"
+    text = summary(study)
+    hours = (sum(parts.values()) / 472 + 2 * sum(evaluations(study, "imagenet256").values()) / 96) / 3600
     assert f"about {hours:,.0f} at" in text and text.count("\n") == 4
-    assert "unknown" in summary(own, {name: model.model_copy(update={"throughput": None}) for name, model in models.items()})
+    unknown = {name: model.model_copy(update={"throughput": None}) for name, model in study.models.items()}
+    assert "unknown" in summary(replace(study, models=unknown))
 
 
 def test_the_estimate_of_a_fit_is_of_the_right_size(digits, digits_pairs):

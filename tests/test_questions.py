@@ -25,8 +25,8 @@ def markdown_of(question, rows):
     return markdown(question.tables(rows))
 
 
-def solver(kind, nfe, denoiser, grid="time_quadratic", **options):
-    return s4s.solver(kind, s4s.levels(grid, nfe, denoiser), **options).with_meta(token=kind)
+def solver(kind, nfe, denoiser, schedule="time_quadratic", **options):
+    return s4s.solver(kind, s4s.levels(schedule, nfe, denoiser), **options).with_meta(token=kind)
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +96,12 @@ def test_a_solver_carried_over_to_its_own_model_and_nfe_is_itself(mixture, digit
     assert moved.nfe == 8 and float(moved.levels[0]) == mixture.s_max
 
 
-def test_cases_are_compared_with_the_teacher_from_the_same_start(digits, tmp_path):
+def test_cases_are_compared_with_the_teacher_from_the_same_initial_noise(digits, tmp_path):
     base = solver("ipndm", 3, digits, order=2)
     teacher = solver("unipc", 16, digits, "logsnr", order=3)
     given = job(digits, tmp_path, {("plain", 3): base, ("learned", 3): learned(base, base), ("teacher", 16): teacher})
     rows = generalisation.answer(given)
-    assert {*rows.test} == {"starts"}  # no guidance, no other model, no other NFE
+    assert {*rows.test} == {"initial noise"}  # no guidance, no other model, no other NFE
     assert rows[rows.case == "largest norms"].learned.sum() == 1 and rows.case.nunique() == 9
     found = generalisation.ratios(rows)
     assert len(found) == 9 and found.ratio.to_numpy() == pytest.approx(1)  # the learned one is the plain one
@@ -112,7 +112,7 @@ def test_cases_are_compared_with_the_teacher_from_the_same_start(digits, tmp_pat
 
 
 def test_tails_are_tails(digits, tmp_path):
-    norms = {case: y_T.flatten(1).norm(dim=1) for case, y_T, _ in generalisation.starts(job(digits, tmp_path, {}))}
+    norms = {case: y_T.flatten(1).norm(dim=1) for case, y_T, _ in generalisation.initial_noises(job(digits, tmp_path, {}))}
     assert norms["smallest norms"].max() < norms[generalisation.USUAL].mean() < norms["largest norms"].min()
     assert norms["scaled by 1.25"] == pytest.approx(1.25 * norms[generalisation.USUAL], rel=1e-5)
 
@@ -125,7 +125,7 @@ def test_guidance_is_set_and_put_back():
     assert (model.guidance, model.passes) == (own, passes)
 
 
-def test_the_teacher_is_not_told_from_itself_and_a_bad_solver_is(digits, tmp_path):
+def test_the_teacher_does_not_differ_from_itself_and_a_bad_solver_does(digits, tmp_path):
     seeds = {"test~0": sample_seeds("test", 96, 0), "test~1": sample_seeds("test", 96, 1)}
     teacher = solver("unipc", 12, digits, "logsnr", order=3)
     pairs = []
@@ -144,10 +144,10 @@ def test_the_teacher_is_not_told_from_itself_and_a_bad_solver_is(digits, tmp_pat
     assert "+0.000" in text and "bad" in text
 
 
-def test_courses_are_the_best_so_far_and_mixtures_have_other_dimensions(mixture):
+def test_convergence_curves_are_the_best_so_far_and_mixtures_have_other_dimensions(mixture):
     history = [{"val": v, "evaluations": n} for v, n in [(1.0, 100), (0.5, 200), (0.7, 300), (0.49, 400)]]
     rows = pd.DataFrame(
-        cost._course(Key("m", "s4s_alt", 5), 64, 32, {"history": history, "evaluations": 400, "seconds": 8.0}),
+        cost._curve(Key("m", "s4s_alt", 5), 64, 32, {"history": history, "evaluations": 400, "seconds": 8.0}),
         columns=cost.COLUMNS,
     )
     assert rows.error.to_list() == [1.0, 0.5, 0.5, 0.49] and rows.seconds.to_list() == [2, 4, 6, 8]

@@ -122,8 +122,8 @@ def end_error(mixture):
     y = torch.randn(64, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * logsnr(1)[0]
     exact = run(mixture, y, s4s.solver("unipc", logsnr(400), order=3))
 
-    def error(kind, options, nfe, grid=logsnr):
-        return (run(mixture, y, s4s.solver(kind, grid(nfe), **options)) - exact).square().mean().sqrt().item()
+    def error(kind, options, nfe, schedule=logsnr):
+        return (run(mixture, y, s4s.solver(kind, schedule(nfe), **options)) - exact).square().mean().sqrt().item()
 
     return error
 

@@ -15,17 +15,20 @@ def main(args: argparse.Namespace) -> None:
 
     table = comparisons.read_measures(args.metrics, args.scores)
     saved, ranks = comparisons.nfe_saved(table), comparisons.ranks(table)
-    folder = Path(args.out)
-    write_text(folder / "measures.md", measures_markdown(table))
-    write_text(folder / "evaluations_saved.csv", saved.to_csv(index=False))
-    write_text(folder / "evaluations_saved.md", saved_markdown(saved))
     ranked = ranks.table() if ranks else pd.DataFrame(columns=["solver", "average_rank", "p_next"])
-    write_text(folder / "ranks.csv", ranked.to_csv(index=False))
-    write_text(folder / "paired_tests.csv", comparisons.paired_tests(table).to_csv(index=False))
+    texts = {
+        "measures.md": measures_markdown(table),
+        "evaluations_saved.csv": saved.to_csv(index=False),
+        "evaluations_saved.md": saved_markdown(saved),
+        "ranks.csv": ranked.to_csv(index=False),
+        "paired_tests.csv": comparisons.paired_tests(table).to_csv(index=False),
+    }
+    for path in args.out:
+        write_text(path, texts[Path(path).name])
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--scores", required=True)
 parser.add_argument("--metrics", required=True)
-parser.add_argument("--out", required=True, help="folder")
+parser.add_argument("--out", nargs="+", required=True, help="files to write; their names say what each is")
 run_script(main, parser)

@@ -2,21 +2,22 @@
 
 import argparse
 
+from s4s.errors import S4SError
 from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
     from s4s.reporting import comparison_figures, comparisons, figures, paper_figures
-    from s4s.reporting.tables import read_scores
+    from s4s.reporting.tables import METRICS, read_scores
 
     named = dict(item.split("=", 1) for item in args.named)
-    match args.figure:
+    kind, _, model = args.figure.partition("-")
+    match kind:
         case "fid" | "global_error":
-            metric = {"fid": "fid_mean", "global_error": "global_error"}[args.figure]
-            scores = read_scores(args.scores)
+            metric, scores = METRICS[kind][0], read_scores(args.scores)
             figure = (
-                paper_figures.curves(scores[scores.model == args.only], metric)
-                if args.only
+                paper_figures.curves(scores[scores.model == model], metric)
+                if model
                 else figures.score_against_nfe(scores, metric)
             )
         case "evaluations_saved":
@@ -36,13 +37,15 @@ def main(args: argparse.Namespace) -> None:
         case "coefficients":
             figure = figures.coefficients(named)
         case "samples":
-            figure = figures.samples_of_solvers(named, decoder(args.model) if args.model else None)
+            figure = figures.samples_of_solvers(named, decoder(args.model[0]) if args.model else None)
         case "schedules":
             figure = paper_figures.schedules(named)
+        case _:
+            raise S4SError(f"{args.figure}: no such figure")
     if args.width:
-        paper_figures.save_at_width(figure, f"{args.out}.pdf", args.width)
+        paper_figures.save_at_width(figure, args.out[0], args.width)
     else:
-        figures.save(figure, args.out)
+        figures.save(figure, *args.out)
 
 
 def decoder(model: str):
@@ -61,26 +64,11 @@ def decoder(model: str):
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument(
-    "figure",
-    choices=[
-        "fid",
-        "global_error",
-        "evaluations_saved",
-        "ranks",
-        "teacher_convergence",
-        "fit_curves",
-        "levels_and_coefficients",
-        "coefficients",
-        "samples",
-        "schedules",
-    ],
-)
+parser.add_argument("figure", help="its kind, or KIND-MODEL")
 parser.add_argument("named", nargs="*", help="NAME=FILE, for figures that show files of single cells")
-parser.add_argument("--scores", help="results/tables/scores.csv, for figures of scores")
-parser.add_argument("--metrics", help="metrics.csv, for figures of what scores say")
-parser.add_argument("--model", help="YAML file of a model whose samples are latent states")
-parser.add_argument("--only", help="name of the one model to show, in a figure of scores for a paper")
+parser.add_argument("--scores", nargs="?", help="results/tables/scores.csv, for figures of scores")
+parser.add_argument("--metrics", nargs="?", help="metrics.csv, for figures of what scores say")
+parser.add_argument("--model", nargs="*", help="YAML file of a model whose samples are latent states, and its weights")
 parser.add_argument("--width", type=float, help="of a figure for a paper, in inches")
-parser.add_argument("--out", required=True, help="path of the figure without .pdf and .png")
+parser.add_argument("--out", nargs="+", required=True, help="files to draw, with their endings; with --width a PDF")
 run_script(main, parser)

@@ -31,11 +31,13 @@ def main(args: argparse.Namespace) -> dict[str, int]:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
-parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
+parser.add_argument("--embeddings", nargs="?", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--token", required=True, help="name of the solver in the results")
 parser.add_argument("--definition", required=True, help="JSON of the learned solver, with all settings of its fit")
 parser.add_argument("--base", required=True, help="tableau of the classical solver to start from")
-parser.add_argument("--warm-start", help="tableau of a learned solver, at another NFE or of another model, to start near")
+parser.add_argument(
+    "--warm-start", nargs="?", help="tableau of a learned solver, at another NFE or of another model, to start near"
+)
 parser.add_argument("--train", nargs="+", required=True, help="teacher pairs to learn from: a file, or shards")
 parser.add_argument("--val", nargs="+", required=True, help="teacher pairs to validate on")
 parser.add_argument("--state", required=True, help="resumable state, removed when the results are there")

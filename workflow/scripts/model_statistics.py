@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> None:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
-parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
+parser.add_argument("--embeddings", nargs="?", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--trajectories", required=True)
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True)

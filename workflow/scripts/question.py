@@ -1,7 +1,6 @@
 """What a question finds out about one model, as rows of a CSV."""
 
 import argparse
-from importlib import import_module
 
 from s4s.jobs.script import run_script, use_device
 from s4s.study.questions import QUESTIONS
@@ -11,6 +10,7 @@ def main(args: argparse.Namespace) -> None:
     device = use_device(args.threads)
     from s4s.files.atomic import write_text
     from s4s.models.load import load_model
+    from s4s.reporting.questions import part
     from s4s.reporting.questions.job import Job, Key
 
     def named(items: list[str]) -> dict[Key, str]:
@@ -19,15 +19,15 @@ def main(args: argparse.Namespace) -> None:
 
     denoiser = load_model(args.model, device, args.embeddings)
     job = Job(args.model, denoiser, named(args.cells), named(args.fits), args.pairs, args.reference)
-    rows = import_module(f"s4s.reporting.questions.{args.question}").answer(job)
+    rows = part(f"s4s.reporting.questions.{args.question}:answer")(job)
     write_text(args.out, rows.to_csv(index=False))
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("question", choices=list(QUESTIONS))
 parser.add_argument("--model", required=True)
-parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
-parser.add_argument("--reference", help="moments of the real data, where they were computed before")
+parser.add_argument("--embeddings", nargs="?", help="HDF5 file of text embeddings, for models with prompts")
+parser.add_argument("--reference", nargs="?", help="moments of the real data, where they were computed before")
 parser.add_argument("--cells", nargs="+", required=True, help="MODEL/SOLVER/NFE=FILE: tableaux or samples")
 parser.add_argument("--fits", nargs="*", default=[], help="MODEL/SOLVER/NFE=FILE: courses of fits")
 parser.add_argument("--pairs", nargs="*", default=[], help="teacher pairs of the test noise")

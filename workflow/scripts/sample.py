@@ -14,24 +14,29 @@ def main(args: argparse.Namespace) -> dict[str, int]:
     from s4s.tableau import Tableau
 
     denoiser = load_model(args.model, device, args.embeddings)
+    split, _, shard = args.part.strip("/").partition("-")
     seeds = {
-        f"test~{seed}": shard_of(sample_seeds("test", args.count, seed), args.shard, args.shard_size) for seed in args.seeds
+        f"test~{seed}": shard_of(sample_seeds("test", args.count, seed), int(shard) if split else None, args.shard_size)
+        for seed in args.seeds
+        if split in ("", f"test~{seed}")
     }
-    unfinished = identity(args.model, args.embeddings, args.code)
+    unfinished = f"{identity(args.model, args.embeddings)} {args.code}"
     count = draw_samples(denoiser, Tableau.load(args.tableau), seeds, args.batch_size, args.out, unfinished)
     return {"evaluations": count}
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
-parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
+parser.add_argument("--embeddings", nargs="?", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--tableau", required=True)
 parser.add_argument("--seeds", type=int, nargs="+", required=True, help="sampling seeds")
 parser.add_argument("--count", type=int, required=True, help="samples for each sampling seed")
-parser.add_argument("--shard", type=int, help="which shard of each sampling seed; by default all rows")
+parser.add_argument(
+    "--part", nargs="?", const="", default="", help="test~SEED-SHARD: one shard of one sampling seed; by default all rows"
+)
 parser.add_argument("--shard-size", type=int, default=0, help="rows of a shard")
 parser.add_argument("--batch-size", type=int, default=512, help="samples at a time, in whole blocks of the model")
-parser.add_argument("--code", help="fingerprint of the code; unfinished work of other code is not continued")
+parser.add_argument("--code", help="digest of the code; unfinished work of other code is not continued")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True)
 run_script(main, parser)

@@ -26,13 +26,13 @@ def main(args: argparse.Namespace) -> None:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
-parser.add_argument("--samples", help="samples, or teacher pairs taken as samples")
-parser.add_argument("--pairs", nargs="+", help="teacher pairs of the same noise")
-parser.add_argument("--reference", help="moments of the real data, where they were computed before")
+parser.add_argument("--samples", nargs="?", help="samples, or teacher pairs taken as samples")
+parser.add_argument("--pairs", nargs="*", help="teacher pairs of the same noise")
+parser.add_argument("--reference", nargs="?", help="moments of the real data, where they were computed before")
 parser.add_argument(
     "--only-statistics", action="store_true", help="write the statistics of these samples, a shard, not a score"
 )
-parser.add_argument("--statistics", nargs="+", help="statistics of all shards, to make the score of")
+parser.add_argument("--statistics", nargs="*", help="statistics of all shards, to make the score of")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True)
 run_script(main, parser)

@@ -1,13 +1,32 @@
-"""Gather the scores of all cells in one long-form table, and every measure of every sampling seed in another.
+"""Gather the scores of all cells in one long-form table, and every measure of every sampling seed in another."""
 
-Snakemake runs this by `script:`, for the paths of thousands of cells do not fit a command line.
-"""
+import argparse
+import json
+from pathlib import Path
 
-from s4s.files.atomic import write_text
-from s4s.reporting.tables import by_seed, gather
+from s4s.jobs.script import run_script
 
-job = snakemake  # noqa: F821  (put here by Snakemake)
-fits = {job.input.scores[i]: fit for i, fit in zip(job.params.fitted, job.input.fits, strict=True)}
-scores = gather(job.input.scores, job.params.descriptions, fits)
-write_text(job.output.scores, scores.to_csv(index=False))
-write_text(job.output.metrics, by_seed(job.input.scores).to_csv(index=False))
+
+def main(args: argparse.Namespace) -> None:
+    from s4s.files.atomic import write_text
+    from s4s.reporting.tables import by_seed, gather
+    from s4s.study import paths, targets
+    from s4s.study.study import Study
+
+    study = Study.read(json.loads(Path(args.config).read_text()))
+    cells = study.cells(args.of)
+    root = targets.local_root(args.first, paths.score(cells[0]))
+    scores = {cell: root + paths.score(cell) for cell in cells}
+    fits = {scores[cell]: root + paths.fit(cell) for cell in study.fits(args.of)}
+    table = gather(scores.values(), targets.describe(study, args.of), fits)
+    write_text(args.scores, table.to_csv(index=False))
+    write_text(args.metrics, by_seed(scores.values()).to_csv(index=False))
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--config", required=True, help="JSON: the config of the run")
+parser.add_argument("--of", required=True, help="tables, or study/NAME of a further comparison")
+parser.add_argument("--first", required=True, help="file of the first cell's scores; the others lie in the same results")
+parser.add_argument("--scores", required=True, help="CSV to write, a row a cell")
+parser.add_argument("--metrics", required=True, help="CSV to write, a row a measure and sampling seed")
+run_script(main, parser)

@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> dict[str, int]:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
-parser.add_argument("--embeddings", help="HDF5 file of text embeddings, for models with prompts")
+parser.add_argument("--embeddings", nargs="?", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--definition", required=True, help="JSON of the classical solver, with its levels")
 parser.add_argument("--steps", type=int, required=True, help="the teacher's number of steps")
 parser.add_argument("--count", type=int, required=True, help="number of samples")

@@ -14,10 +14,11 @@ from s4s.cli.checks import check_folder
 from s4s.errors import S4SError, explain, one_line
 from s4s.files.shipped import shipped
 from s4s.learning.settings import FitSettings
-from s4s.study.config import Config, read_config, resolve_models
-from s4s.study.definitions import Learned
+from s4s.study.paths import Cell
+from s4s.study.study import Study
 
 if TYPE_CHECKING:
+    from s4s.learning.teacher import TeacherPairs
     from s4s.models.denoiser import Denoiser
     from s4s.tableau import Tableau
 
@@ -62,8 +63,9 @@ def fit(
     from s4s.jobs.script import use_device
 
     counts = {name: count for name, count in (("train", train), ("val", val)) if count is not None}
-    study, definition, file = _study(model, solver, config, sorted(nfe), counts)
-    settings, store = _settings(study, solver, distance), pairs or out / "pairs"
+    study = _study(model, solver, config, sorted(nfe), counts)
+    cells, store = [cell for cell in study.cells() if cell.solver == solver], pairs or out / "pairs"
+    settings = _settings(study, cells[0], distance)
     for option, folder in (("--out", out), ("--out", out / "fits"), ("--pairs", store)):
         check_folder(option, folder)
     device = use_device(threads or os.cpu_count() or 1)
@@ -73,23 +75,25 @@ def fit(
     from s4s.study.make import learned
     from s4s.tableau import Tableau
 
-    denoiser, previous = load_model(file, device), None
-    jobs = _jobs(study, definition, settings, solver, denoiser, file, out)
-    _check(study, settings, denoiser, file)
+    file = study.files[cells[0].model]
+    denoiser, solvers = load_model(file, device), dict[Cell, Tableau]()
+    jobs = _jobs(study, cells, settings, denoiser, out)
+    _check(study, cells[0].model, settings, denoiser)
     for job in jobs:
         if job.path.exists():
             print(f"{job.path}: is there already")
         else:
-            near = previous if definition.warm_start == "previous" else job.near
-            made = _pairs(denoiser, job.teacher, study, file, store)
+            near = solvers[job.near] if isinstance(job.near, Cell) else job.near
+            made = _pairs(denoiser, job.teacher, study, store)
             state = out / "fits" / f"{job.path.stem}.state"
+            definition = study.learned(solver)
             result = learned(definition, settings, denoiser, job.base, made, solver, file, near, state_path=state)
             course = {"evaluations": result.tableau.meta["evaluations"], "seconds": result.seconds, "history": result.history}
             write_json(state.with_suffix(".json"), course)
             result.tableau.with_meta(identity=job.identity).save(job.path)
             state.unlink(missing_ok=True)
             print(f"{job.path}: validation error {validated(result.tableau)}, {result.seconds:.0f} s")
-        previous = Tableau.load(job.path)
+        solvers[job.cell] = Tableau.load(job.path)
 
 
 class Job(NamedTuple):
@@ -99,74 +103,77 @@ class Job(NamedTuple):
         path: the file for it.
         base: the classical solver that it starts from.
         teacher: what its pairs are made with.
-        near: the learned solver of a file that it starts near instead.
+        near: the learned solver that it starts near instead: one of this command's, or that of a file.
         identity: of all that it depends on.
     """
 
+    cell: Cell
     path: Path
     base: Tableau
     teacher: Tableau
-    near: Tableau | None
+    near: Cell | Tableau | None
     identity: str
 
 
-def _jobs(
-    study: Config, definition: Learned, settings: FitSettings, solver: str, denoiser: Denoiser, file: str, out: Path
-) -> list[Job]:  # fmt: skip
+def _jobs(study: Study, cells: list[Cell], settings: FitSettings, denoiser: Denoiser, out: Path) -> list[Job]:
     """What is to be done.
 
     Raises:
         S4SError: if a file is there that another command wrote.
     """
-    from s4s.models.description import looks, read_model_file
+    from s4s.models.description import looks
     from s4s.study.make import classical
     from s4s.tableau import Tableau
 
+    solver, model = cells[0].solver, cells[0].model
+    own, file, perceptual = study.settings[model], study.files[model], study.models[model].perceptual
     there = {path: Tableau.load(path).meta for path in sorted(out.glob("nfe~*.json"))}
-    perceptual, lpips = read_model_file(file).perceptual, settings.lpips_weights
-    seen = [looks(path) for path in (perceptual.path if perceptual else None, lpips) if path is not None and path.exists()]
-    jobs: list[Job] = []
-    for n in study.nfe:
-        base = classical(study.classical(solver), n, denoiser, definition.base)
-        steps = n + study.teacher.ahead if study.teacher.ahead else study.teacher.steps
-        teacher = classical(study.teacher.definition(), steps, denoiser, "teacher")
-        near, origin = None, jobs[-1].identity if jobs and definition.warm_start == "previous" else ""
-        if definition.warm_start not in (None, "previous"):
-            near = Tableau.load(definition.warm_start.replace("{nfe}", str(n)))
-            origin = near.digest()
-        wish = definition.record(settings), seen, origin
-        identity = _identity(file, teacher, base.digest(), *wish, study.teacher.train, study.teacher.val)
-        jobs.append(Job(out / f"nfe~{n}.json", base, teacher, near, identity))
-    wanted = {job.path: job.identity for job in jobs}
+    files = (perceptual.path if perceptual else None, settings.lpips_weights)
+    seen = [looks(path) for path in files if path is not None and path.exists()]
+    jobs: dict[Cell, Job] = {}
+    for cell in cells:
+        start, origin = study.start_of(cell), ""
+        near: Cell | Tableau | None = None
+        base = classical(own.classical(solver), cell.nfe, denoiser, start.base.solver)
+        teacher = classical(own.teacher.definition(), study.teacher_of(cell).nfe, denoiser, "teacher")
+        if isinstance(start.near, Cell):
+            near, origin = start.near, jobs[start.near].identity
+        elif start.near is not None:
+            near = loaded = Tableau.load(start.near)
+            origin = loaded.digest()
+        wish = study.learned(solver).record(settings), seen, origin
+        identity = _identity(file, teacher, base.digest(), *wish, own.teacher.train, own.teacher.val)
+        jobs[cell] = Job(cell, out / f"nfe~{cell.nfe}.json", base, teacher, near, identity)
+    wanted = {job.path: job.identity for job in jobs.values()}
     for path, meta in there.items():
         if meta.get("token") != solver or meta.get("identity") != wanted.get(path, meta.get("identity")):
             raise S4SError(
                 f"{path} is there, of another solver, or of other settings, weights or pairs; give another --out, or remove it"
             )
-    return jobs
+    return list(jobs.values())
 
 
-def _check(study: Config, settings: FitSettings, denoiser: Denoiser, file: str) -> None:
+def _check(study: Study, model: str, settings: FitSettings, denoiser: Denoiser) -> None:
     """Raise S4SError where the fit, after the teacher's work, would."""
     from s4s.learning.fit import distance_of
     from s4s.models.load import load_perceptual
     from s4s.models.seeds import sample_seeds
 
-    distance_of(settings, load_perceptual(file, denoiser.device), denoiser)
-    for split, count in (("train", study.teacher.train), ("val", study.teacher.val)):
-        denoiser.conditions(sample_seeds(split, count)[-1:])  # are there prompts enough?
+    distance_of(settings, load_perceptual(study.files[model], denoiser.device), denoiser)
+    for split in ("train", "val"):
+        denoiser.conditions(sample_seeds(split, study.split_size(model, split))[-1:])  # are there prompts enough?
 
 
-def _settings(study: Config, solver: str, distance: str | None) -> FitSettings:
+def _settings(study: Study, cell: Cell, distance: str | None) -> FitSettings:
     try:
-        settings = study.fit_settings(solver)
+        settings = study.settings[cell.model].fit_settings(cell.solver)
         return settings if distance is None else settings.changed({"distance": distance})
     except ValidationError as error:
         raise S4SError(explain(error, "--distance")) from error
 
 
-def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts: dict[str, int]) -> tuple[Config, Learned, str]:
-    """The config of this fit alone, the solver's definition, and the model's file.
+def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts: dict[str, int]) -> Study:
+    """The study of this fit alone.
 
     Args:
         counts: of pairs, which go before what the config and the model's file say.
@@ -183,23 +190,23 @@ def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts:
     if solver not in known:
         raise S4SError(f"--solver {solver}: not among the learned solvers that the config defines: {', '.join(known)}")
     described = read_model_file(model)
-    own = {name: value for name, value in values["per_model"].items() if name == described.name}
-    changes = [described.study, *own.values(), {"teacher": counts}]
-    for change in changes:  # what is of a wrong type is named below
+    own = values["per_model"].get(described.name, {})
+    for change in (described.study, own):  # what is of a wrong type is named below
         if isinstance(change, dict) and isinstance(change.get("teacher"), dict):
             values["teacher"] = {**values["teacher"], **change["teacher"]}
-    alone = {"models": [model], "nfe": nfe, "solvers": [solver], "per_model": own, "comparisons": {}, "more_nfe": []}
-    checked, files = resolve_models(read_config({**values, **alone}))
-    study = checked.of_model(described.name, *changes, {"nfe": nfe})
-    if missing := sorted({*nfe} - {*study.nfe_of(solver)}):
+    values["teacher"] |= counts
+    if isinstance(own, dict):
+        own = {**own, "nfe": nfe, "teacher": {**(own.get("teacher") or {}), **counts}}
+    alone = {"models": [model], "nfe": nfe, "solvers": [solver], "comparisons": {}, "more_nfe": []}
+    study = Study.read({**values, **alone, "per_model": {described.name: own}})
+    settings = study.settings[described.name]
+    if missing := sorted({*nfe} - {*settings.nfe_of(solver)}):
         raise S4SError(f"--nfe {missing[0]}: the config defines {solver} for other numbers of evaluations only (min_nfe)")
-    if study.classical(solver).files:
+    if settings.classical(solver).files:
         raise S4SError(
             f"--solver {solver}: its base needs searches that only the workflow makes; run snakemake, or take another"
         )
-    definition = study.definitions[solver]
-    assert isinstance(definition, Learned)
-    return study, definition, files[described.name]
+    return study
 
 
 def _read(config: Path) -> dict[str, Any]:
@@ -223,18 +230,19 @@ def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return {**values, **changes, **both}
 
 
-def _pairs(denoiser: Denoiser, teacher: Tableau, study: Config, file: str, folder: Path) -> Any:
+def _pairs(denoiser: Denoiser, teacher: Tableau, study: Study, folder: Path) -> TeacherPairs:
     """The teacher's pairs of both splits, made where they are not there yet."""
     from s4s.learning.teacher import TeacherPairs, write_pairs
     from s4s.models.seeds import sample_seeds
 
-    paths = {}
-    for split, count in (("train", study.teacher.train), ("val", study.teacher.val)):
-        key = _identity(file, teacher, count, study.teacher.trajectory)
+    paths, own, file = {}, study.settings[denoiser.name], study.files[denoiser.name]
+    for split in ("train", "val"):
+        count = study.split_size(denoiser.name, split)
+        key = _identity(file, teacher, count, own.teacher.trajectory)
         paths[split] = folder / f"{denoiser.name}-{split}-{key[:12]}.h5"
         if not paths[split].exists():
-            seeds, trajectory = sample_seeds(split, count), study.teacher.trajectory
-            write_pairs(denoiser, teacher, split, seeds, study.batch_size, paths[split], trajectory, key)
+            seeds = sample_seeds(split, count)
+            write_pairs(denoiser, teacher, split, seeds, own.batch_size, paths[split], own.teacher.trajectory, key)
     return TeacherPairs.load(paths["train"], paths["val"])
 
 

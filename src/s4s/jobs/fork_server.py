@@ -2,8 +2,9 @@
 
     python -m s4s.jobs.fork_server --serve FILE MODULE ...
         imports these modules once, then forks a child for each request
-    python -m s4s.jobs.fork_server [--gpus N] SCRIPT ARGUMENT ...
-        runs a script in such a child if S4S_WARM names a live server, else here
+    python -m s4s.jobs.fork_server [--gpus N] PROGRAM ARGUMENT ...
+        runs a script, or a program of the workflow by its name (S4S_PROGRAMS says where they are), in such a child if S4S_WARM
+        names a live server, else here
 
 With --gpus the job waits until N GPUs of the machine are free and has them alone (s4s/jobs/gpu_lease.py). The child gets the
 caller's files, folder, environment, arguments and leases, and its exit code is passed back. Nothing outlives its cause: the
@@ -45,6 +46,8 @@ def main() -> None:
     if not arguments or arguments[0].startswith("-"):
         print(__doc__)
         sys.exit(0 if "--help" in arguments else 2)
+    if not arguments[0].endswith(".py"):
+        arguments = [os.path.join(os.environ.get("S4S_PROGRAMS", ""), f"{arguments[0]}.py"), *arguments[1:]]
     _die_with_parent()
     _die_with_run()
     try:

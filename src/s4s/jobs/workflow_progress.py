@@ -7,24 +7,33 @@ import math
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 EVERY = 15.0  # seconds between lines
 
 
-class RunProgress(logging.Handler):
-    """Attach it to the engine's logger. Records are known by their attribute `event`: job_info, job_started, job_finished and
-    run_info, which the interface of logger plugins defines.
+def plan(rules: Collection[str]) -> str:
+    """What a dry run is told, by the names of its rules; the workflow puts its own function here."""
+    return ""
+
+
+def name_of(record: logging.LogRecord) -> str:
+    """The event that a record of the workflow engine is about."""
+    return str(getattr(record, "event", ""))
+
+
+class RunProgress:
+    """Hears every record of the engine's logger; their events are job_info, job_started, job_finished and run_info, which the
+    interface of logger plugins defines.
 
     The time left is the sum over the jobs that are left, each as long as those of its rule so far, over the
     number of jobs at a time so far.
     """
 
     def __init__(self, path: str | Path):
-        super().__init__()
         self.path, self.started, self.shown = Path(path), time.monotonic(), time.monotonic()
         self.rules: dict[int, str] = {}  # job -> rule
         self.begun: dict[int, float] = {}  # running job -> when
@@ -34,7 +43,7 @@ class RunProgress(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take note of a record; now and then print a line."""
-        now, event = time.monotonic(), str(getattr(record, "event", ""))
+        now, event = time.monotonic(), name_of(record)
         if event == "run_info":
             self.total = Counter({rule: n for rule, n in getattr(record, "stats", {}).items() if rule != "total"})
         elif event == "job_info":
@@ -77,10 +86,3 @@ class RunProgress(logging.Handler):
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
         except OSError:  # a full disk stops jobs, which say so; not this
             pass
-
-
-def watch(logger: Any, path: str | Path) -> RunProgress:
-    """Show the progress of a run from now on."""
-    handler = RunProgress(path)
-    logger.addHandler(handler)
-    return handler

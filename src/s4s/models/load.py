@@ -1,4 +1,4 @@
-"""Loading a model by name or by the path of its YAML file. A new checkpoint format is one adapter and one branch here."""
+"""Loading a model by name or by the path of its YAML file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from s4s.errors import needed_for
+from s4s.models.adapters import ADAPTERS
 from s4s.models.denoiser import Denoiser
 from s4s.models.description import AnyModel, read_model_file
 from s4s.models.embedded.classifier import Classifier
@@ -16,16 +17,6 @@ from s4s.models.embedded.weights import load_classifier
 
 if TYPE_CHECKING:
     from s4s.models.pipelines.prompts import Encode
-
-# kind -> module with load_denoiser(model, device) and outline(model)
-ADAPTERS = {
-    "embedded": "s4s.models.embedded.weights",
-    "edm": "s4s.models.edm.checkpoint",
-    "latent_diffusion": "s4s.models.latent_diffusion",
-    "diffusers": "s4s.models.pipelines.diffusers_folder",
-    "stable_diffusion": "s4s.models.pipelines.stable_diffusion",
-    "python": "s4s.models.python_function",
-}
 
 
 class Outline(NamedTuple):

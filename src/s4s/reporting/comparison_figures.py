@@ -1,4 +1,4 @@
-"""Figures of what scores say: evaluations saved, and ranks over all cells. Each function returns one."""
+"""Figures of what scores say: NFE speed-up, and ranks over all cells. Each function returns one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 
 from s4s.reporting.comparisons import Ranks
 from s4s.reporting.figures import panels
+from s4s.reporting.solver_names import names
 from s4s.reporting.solver_styles import learned_style
 
-GOAL = 2  # times as many evaluations
+GOAL = 2  # NFE speed-up
 
 
 def evaluations_saved(saved: pd.DataFrame) -> Figure:
-    """How many times as many evaluations the best solver without a fit needs, against the learned one's own; a panel a model.
+    """NFE speed-up against the learned solver's own NFE; a panel a model.
 
     Bars are 95 % confidence intervals over sampling seeds. Hollow markers are lower bounds: no compared NFE was enough.
 
@@ -22,6 +23,7 @@ def evaluations_saved(saved: pd.DataFrame) -> Figure:
         saved: what `nfe_saved` gives.
     """
     models, solvers = saved.model.drop_duplicates(), saved.solver.drop_duplicates()
+    shown = names(solvers)
     figure, axes = panels(len(models), 3, (2.3, 2.1), 1.4, sharey=True)
     for axis, model in zip(axes, models, strict=True):
         axis.axhline(GOAL, color="0.4", linestyle=":", linewidth=1)
@@ -32,7 +34,9 @@ def evaluations_saved(saved: pd.DataFrame) -> Figure:
                 continue
             style = learned_style(solver)
             spread = [cells.ratio - cells.ratio_low, cells.ratio_high - cells.ratio]
-            axis.errorbar(cells.nfe, cells.ratio, spread, **style, markersize=4, linewidth=1.2, capsize=1.5, label=solver)
+            axis.errorbar(
+                cells.nfe, cells.ratio, spread, **style, markersize=4, linewidth=1.2, capsize=1.5, label=shown[solver]
+            )
             bounds = cells[~cells.reached.astype(bool)]
             axis.plot(
                 bounds.nfe, bounds.ratio, style["marker"], color=style["color"], markerfacecolor="white", markersize=4, zorder=5
@@ -42,14 +46,14 @@ def evaluations_saved(saved: pd.DataFrame) -> Figure:
         axis.set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
         axis.minorticks_off()
     figure.supxlabel("network evaluations of the learned solver (NFE)", fontsize=8)
-    figure.supylabel("times as many without a fit", fontsize=8)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", frameon=False)
+    figure.supylabel("NFE speed-up", fontsize=8)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
     return figure
 
 
 def critical_difference(found: Ranks | None) -> Figure:
-    """Average ranks on a line, the best on the left; bars join what Nemenyi's test cannot tell apart (Demšar 2006)."""
+    """Average ranks on a line, the best on the left; bars join what Nemenyi's test does not separate (Demšar 2006)."""
     if found is None:
         figure = plt.figure(figsize=(4, 0.6))
         figure.text(0.5, 0.5, "fewer than three solvers that are in two cells or more: no ranks", ha="center", va="center")
@@ -59,6 +63,7 @@ def critical_difference(found: Ranks | None) -> Figure:
     half = -(-count // 2)
     figure, axis = plt.subplots(figsize=(6.8, 0.9 + 0.17 * half + 0.1 * count))
     low, high = 1, count
+    shown = names(average.index)
     groups = _groups(average.to_list(), found.critical)
     top, step = 0.0, 0.28
     bottom = -0.3 * (len(groups) + 1)
@@ -76,7 +81,7 @@ def critical_difference(found: Ranks | None) -> Figure:
         axis.text(
             end - 0.1 if left else end + 0.1,
             y,
-            f"{solver} ({rank:.1f})",
+            f"{shown[str(solver)]} ({rank:.1f})",
             ha="right" if left else "left",
             va="center",
             fontsize=6,

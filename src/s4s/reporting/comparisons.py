@@ -1,4 +1,4 @@
-"""What scores say: evaluations saved by learned solvers, ranks over cells, paired tests. Reads the long-form tables alone."""
+"""What scores say: NFE speed-up of learned solvers, ranks over cells, paired tests. Reads the long-form tables alone."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def needed_evaluations(nfe: np.ndarray, errors: np.ndarray, target: float) -> fl
 
 
 def nfe_saved(table: pd.DataFrame, metric: str = "global_error") -> pd.DataFrame:
-    """How many evaluations the best solver without a fit needs to match each learned one.
+    """How many evaluations the best training-free solver needs to match each learned one, and the NFE speed-up.
 
-    "Best" is the smallest mean over seeds at each NFE of any classical or searched solver, on any levels; learned solvers are
+    "Best" is the smallest mean over seeds at each NFE of any training-free solver, on any schedule; learned solvers are
     not chosen, each has its own rows. What is needed is found for each sampling seed on its own, so the interval is that of
     their mean (Student's t, in ln NFE). Where some seed's error is not reached by any NFE in the table, the row says so by
     `reached`, and the largest NFE stands for what that seed needs: a lower bound. Likewise the smallest NFE is an upper bound.
@@ -66,10 +66,10 @@ def nfe_saved(table: pd.DataFrame, metric: str = "global_error") -> pd.DataFrame
         by_seed = curve.pivot(index="nfe", columns="seed", values="value").sort_index()
         learned = students[~students.family.isin(NOT_LEARNED)]
         for (solver, nfe), cell in learned.groupby(["solver", "nfe"], sort=False):
-            grid = by_seed.index.to_numpy(dtype=float)
-            needed = np.array([needed_evaluations(grid, by_seed[row.seed].to_numpy(), row.value) for row in cell.itertuples()])
+            tried = by_seed.index.to_numpy(dtype=float)
+            needed = np.array([needed_evaluations(tried, by_seed[row.seed].to_numpy(), row.value) for row in cell.itertuples()])
             reached = bool(np.isfinite(needed).all())
-            mean, low, high = interval(np.log(np.where(np.isfinite(needed), needed, grid[-1])))
+            mean, low, high = interval(np.log(np.where(np.isfinite(needed), needed, tried[-1])))
             rows.append((model, solver, nfe, *np.exp([mean, low, high]), *(np.exp([mean, low, high]) / nfe), reached))
     columns = ["model", "solver", "nfe", "needed", "low", "high", "ratio", "ratio_low", "ratio_high", "reached"]
     return pd.DataFrame(rows, columns=columns)
@@ -91,7 +91,7 @@ class Ranks(NamedTuple):
         average: by solver, the best first.
         cells: number of cells (model, NFE).
         p_value: Friedman's test that all are alike.
-        critical: difference of average ranks from which on two are told apart (Nemenyi's test at 5 %).
+        critical: difference of average ranks from which on two differ significantly (Nemenyi's test at 5 %).
         p_next: by solver but the last, Wilcoxon's signed-rank test over cells against the next, of ln value; Holm's correction.
     """
 
@@ -142,7 +142,7 @@ def paired_tests(table: pd.DataFrame, metric: str = "global_error") -> pd.DataFr
 
     Returns:
         Rows of model, nfe, solver, next, difference (of ln value, mean over seeds), p_value (two-sided t test, Holm's
-        correction over the rows of a model). With three seeds only large and steady differences can be told from chance.
+        correction over the rows of a model). With three seeds only large and steady differences are significant.
     """
     rows = []
     for (model, nfe), cell in table[(table.metric == metric) & (table.family != "teacher")].groupby(

@@ -17,13 +17,14 @@ from matplotlib.figure import Figure
 
 from s4s.files.atomic import atomic_path
 from s4s.files.rows import read_split, split_sizes
+from s4s.reporting.solver_names import method_of_token, name_of_tableau, names, names_of_tableaux
 from s4s.reporting.solver_styles import learned_style, plain_style
 from s4s.reporting.tables import NOT_LEARNED
 from s4s.tableau import Tableau
 
-TOLD, POINTS = "#CC6677", "#332288"  # levels that the network is told; points of samples
-# of each solver without a fit the best levels at each NFE are shown, by family
-BEST_LEVELS = {"classical": ("best grid", "--"), "searched": ("best searched levels", "-.")}
+CONDITIONING, POINTS = "#CC6677", "#332288"  # conditioning levels; points of samples
+# of each training-free solver the best schedule at each NFE is shown, by family
+BEST_SCHEDULES = {"classical": ("best fixed schedule", "--"), "searched": ("best optimised schedule", "-.")}
 SHOWN, COLUMNS = 64, 12  # samples in a figure: points of a plane, images in a row
 LABEL = {
     "fid_mean": "Fréchet distance ({features})",
@@ -37,11 +38,12 @@ plt.rcParams.update({
 })  # fmt: skip
 
 
-def save(figure: Figure, stem: str | Path) -> None:
-    """Write stem.pdf and stem.png without a date, so that the same figure is the same file."""
-    for suffix, metadata in [(".pdf", {"CreationDate": None}), (".png", {"Software": None})]:
-        with atomic_path(f"{stem}{suffix}") as path:
-            figure.savefig(path, metadata=metadata)
+def save(figure: Figure, *paths: str | Path) -> None:
+    """Write PDF or PNG files without a date, so that the same figure is the same file."""
+    undated = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
+    for path in paths:
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, metadata=undated[Path(path).suffix], format=Path(path).suffix[1:])
     plt.close(figure)
 
 
@@ -62,27 +64,37 @@ def draw_curves(axis: Any, block: pd.DataFrame, metric: str, pale: bool = False)
     """The curves of one model against NFE.
 
     Args:
-        pale: only the classical and the searched solver with the smallest geometric mean are named; others are light grey.
+        pale: of the solvers on fixed schedules, and of those on optimised ones, only the one with the smallest geometric mean
+            is named; others are light grey.
     """
     spread = {"fid_mean": "fid_std", "global_error": "global_error_std"}[metric]
-    for family, (levels, line) in BEST_LEVELS.items():
+    for family, (schedule, line) in BEST_SCHEDULES.items():
         rows = block[block.family == family].copy()
         rows["method"] = [row.solver.removesuffix(f"-{row.schedule}") for row in rows.itertuples()]
         best = rows.loc[rows.groupby(["method", "nfe"])[metric].idxmin()].sort_values("nfe")
         means = _overall(best, metric)
         for method, rows in best.groupby("method", sort=False):
             named = not pale or method == means.idxmin()
+            label = f"{method_of_token(str(method))}, {schedule}" if named else None
             pale_style = {} if named else {"color": "0.82", "marker": "", "zorder": 1}
             style = {**plain_style(method), **pale_style, "linestyle": line}
             axis.errorbar(
-                rows.nfe, rows[metric], rows[spread] if named else None, label=f"{method}, {levels}" if named else None,
+                rows.nfe, rows[metric], rows[spread] if named else None, label=label,
                 **style, markersize=3, linewidth=0.9, capsize=1.5,
             )  # fmt: skip
     learned = block[~block.family.isin(NOT_LEARNED)]
+    shown = names(learned.solver.drop_duplicates(), learned)
     for solver, rows in learned.groupby("solver", sort=False):
         rows = rows.sort_values("nfe")
         axis.errorbar(
-            rows.nfe, rows[metric], rows[spread], label=solver, **learned_style(solver), markersize=4, linewidth=1.5, capsize=2
+            rows.nfe,
+            rows[metric],
+            rows[spread],
+            label=shown[solver],
+            **learned_style(solver),
+            markersize=4,
+            linewidth=1.5,
+            capsize=2,
         )
     teacher = block[block.family == "teacher"].iloc[0]
     if metric == "fid_mean":
@@ -99,7 +111,7 @@ def _overall(best: pd.DataFrame, metric: str) -> pd.Series:
 
 
 def score_against_nfe(scores: pd.DataFrame, metric: str) -> Figure:
-    """Fréchet distance or global error against NFE: learned solvers, and the others on their best fixed or searched levels.
+    """Fréchet distance or global error against NFE: learned solvers, and training-free ones on their best schedules.
 
     Error bars are the standard deviation over sampling seeds. The dotted line is the teacher's own value.
     """
@@ -131,24 +143,23 @@ def teacher_convergence(paths: Sequence[str], scores: pd.DataFrame) -> Figure:
 
 
 def fit_curves(histories: dict[str, str]) -> Figure:
-    """Validation error against the fit's denoiser evaluations; one panel an NFE, one line a learned solver.
+    """Convergence curves: validation loss against the fit's denoiser evaluations; one panel an NFE, one line a learned solver.
 
     Args:
-        histories: for each "model/solver/nfe" the file of the fit's course.
+        histories: for each "model/solver/nfe" the file of its fit.
     """
     keys = [tuple(key.split("/")) for key in histories]
     shown = sorted({(model, int(nfe)) for model, _, nfe in keys})
     solvers = list(dict.fromkeys(solver for _, solver, _ in keys))
+    shown_names = names(solvers)
     figure, axes = panels(len(shown), 3, (2.4, 2.0), 1)
     for axis, (model, nfe) in zip(axes, shown, strict=True):
         for solver in solvers:
             if (path := histories.get(f"{model}/{solver}/{nfe}")) is None:
                 continue
-            course = pd.DataFrame(json.loads(Path(path).read_text())["history"])
-            axis.plot(course.evaluations / 1000, course.val, **{**learned_style(solver), "marker": ""}, label=solver)
-        axis.set(
-            title=f"{model}, NFE {nfe}", xlabel="denoiser evaluations (thousands)", ylabel="validation error", yscale="log"
-        )
+            curve = pd.DataFrame(json.loads(Path(path).read_text())["history"])
+            axis.plot(curve.evaluations / 1000, curve.val, **{**learned_style(solver), "marker": ""}, label=shown_names[solver])
+        axis.set(title=f"{model}, NFE {nfe}", xlabel="denoiser evaluations (thousands)", ylabel="validation loss", yscale="log")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure
@@ -158,25 +169,28 @@ def levels_and_coefficients(tableaux: dict[str, str]) -> Figure:
     """Left: each solver's noise levels. Right: what its output is made of, the reduced weights b of each evaluation.
 
     Args:
-        tableaux: for each solver's name its file; all of one model and one NFE.
+        tableaux: for each solver's token its file; all of one model and one NFE.
     """
-    solvers = [Tableau.load(path) for path in tableaux.values()]
+    loaded = {token: Tableau.load(path) for token, path in tableaux.items()}
+    solvers = [*loaded.values()]
     nfe = solvers[0].nfe
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 0.42 * len(solvers) + 1.2), sharey=True, width_ratios=[3, 2])
     weights = np.stack([tableau.reduced().b[-1].numpy() for tableau in solvers])
     limit = np.abs(weights).max()
     image = right.imshow(weights, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
     for row, tableau in enumerate(solvers):
-        told = tableau.eval_levels.numpy()
+        conditioning = tableau.eval_levels.numpy()
         left.plot(tableau.levels.numpy(), [row] * (nfe + 1), "|", color="black", markersize=10)
-        left.plot(told, [row] * nfe, "o", color=TOLD, markersize=3)
+        left.plot(conditioning, [row] * nfe, "o", color=CONDITIONING, markersize=3)
         for column in range(nfe):
             value = weights[row, column]
             colour = "white" if abs(value) > 0.6 * limit else "black"
             right.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
-    left.set(xscale="log", xlabel="noise level s (bars: schedule; dots: what the network is told)", title=f"levels, NFE {nfe}")
+    left.set(
+        xscale="log", xlabel="noise level s (bars: schedule; dots: conditioning levels)", title=f"noise schedules, NFE {nfe}"
+    )
     left.invert_xaxis()
-    left.set_yticks(range(len(solvers)), list(tableaux))
+    left.set_yticks(range(len(solvers)), [*names_of_tableaux(loaded).values()])
     right.set(xlabel="evaluation", title="weight of each evaluation in the output")
     right.set_xticks(range(nfe))
     right.grid(False)
@@ -188,9 +202,11 @@ def coefficients(tableaux: dict[str, str], columns: int = 4) -> Figure:
     """Each solver's reduced form as a heat map: what every node is made of, a row a node, y_0 (by s_n/s_0) before the outputs.
 
     Args:
-        tableaux: for each solver's name its file; all of one model and one NFE.
+        tableaux: for each solver's token its file; all of one model and one NFE.
     """
-    solvers = {name: Tableau.load(path) for name, path in tableaux.items()}
+    loaded = {token: Tableau.load(path) for token, path in tableaux.items()}
+    shown = names_of_tableaux(loaded)
+    solvers = {shown[token]: tableau for token, tableau in loaded.items()}
     figure, axes = panels(len(solvers), columns, (1.9, 1.9), 0.6)
     maps = {name: _coefficients(tableau) for name, tableau in solvers.items()}
     limit = max(np.nanmax(np.abs(values)) for values in maps.values())
@@ -205,8 +221,8 @@ def _coefficients(tableau: Tableau) -> np.ndarray:
     """What node n + 1 is made of: the weight of y_0, over s_{n+1}/s_0, and those of the outputs; [N, N + 1], NaN above."""
     a, b = (table[1:].numpy() for table in tableau.reduced())
     ratios = (tableau.levels[1:] / tableau.levels[0]).numpy()
-    start = np.divide(a, ratios, out=a.copy(), where=ratios > 0)
-    return np.concatenate([start[:, None], np.where(np.tril(np.ones_like(b)) > 0, b, np.nan)], axis=1)
+    initial = np.divide(a, ratios, out=a.copy(), where=ratios > 0)
+    return np.concatenate([initial[:, None], np.where(np.tril(np.ones_like(b)) > 0, b, np.nan)], axis=1)
 
 
 def _heat_map(axis: Any, values: np.ndarray, limit: float) -> Any:
@@ -219,13 +235,13 @@ def _heat_map(axis: Any, values: np.ndarray, limit: float) -> Any:
 
 
 def one_solver(tableau: Tableau) -> Figure:
-    """One solver. Left: its noise levels, and what the network is told. Right: its reduced form, as in `coefficients`."""
+    """One solver. Left: its noise schedule and conditioning levels. Right: its reduced form, as in `coefficients`."""
     nfe, values = tableau.nfe, _coefficients(tableau)
     side = max(2.2, 0.34 * nfe)
     figure, (left, right) = plt.subplots(1, 2, figsize=(side + 3.6, side + 0.6), layout="constrained", width_ratios=[2.4, side])
     seen = tableau.levels > 0
     left.plot(np.arange(nfe + 1)[seen], tableau.levels[seen], "_", color="black", markersize=10, label="schedule")
-    left.plot(range(nfe), tableau.eval_levels, "o", color=TOLD, markersize=3.5, label="told to the network")
+    left.plot(range(nfe), tableau.eval_levels, "o", color=CONDITIONING, markersize=3.5, label="conditioning levels")
     left.set(yscale="log", xlabel="node n", ylabel="noise level s (data units)")
     left.set_xticks(range(nfe + 1))
     left.legend(frameon=False)
@@ -236,20 +252,21 @@ def one_solver(tableau: Tableau) -> Figure:
             colour = "white" if abs(value) > 0.6 * limit else "black"
             right.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=5, color=colour)
     figure.colorbar(image, ax=right, label="weight ($y_0$: over $s_n/s_0$)")
-    names = [str(tableau.meta[key]) for key in ("model", "token") if key in tableau.meta]
-    figure.suptitle(" ".join([*names, f"NFE {nfe}"]).replace("$", r"\$"))
+    title = [str(tableau.meta.get("model", "")), name_of_tableau(tableau), f"NFE {nfe}"]
+    figure.suptitle(", ".join(filter(None, title)).replace("$", r"\$"))
     return figure
 
 
 def samples_of_solvers(samples: dict[str, str], decode: Callable[[np.ndarray], np.ndarray] | None = None) -> Figure:
-    """The first samples of each solver, from the same noise: images as a grid, vectors as points of a plane.
+    """The first samples of each solver, from the same initial noise: images as a grid, vectors as points of a plane.
 
     Args:
-        samples: for each solver's name a file of samples, the teacher's first; all of one model.
+        samples: for each solver's token a file of samples, the teacher's first; all of one model.
         decode: states [n, ...] to images in [-1, 1] or data; by default states are these themselves.
     """
     first = next(iter(split_sizes(next(iter(samples.values())))))
-    states = {name: read_split(path, "samples", first, SHOWN).y_0 for name, path in samples.items()}
+    shown = names(samples)
+    states = {shown[token]: read_split(path, "samples", first, SHOWN).y_0 for token, path in samples.items()}
     if states[next(iter(states))].ndim == 2:
         return sample_plane(states)
     few = {name: rows[:COLUMNS] for name, rows in states.items()}
@@ -267,8 +284,8 @@ def sample_grid(images: dict[str, np.ndarray]) -> Figure:
             axis.spines[:].set_visible(False)
             axis.grid(False)
         row[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    names = 0.08 * max(map(len, images)) / figure.get_figwidth()  # room for them
-    figure.subplots_adjust(left=names, right=0.995, bottom=0.01, top=0.99, wspace=0.05, hspace=0.05)
+    room = 0.08 * max(map(len, images)) / figure.get_figwidth()  # for the names
+    figure.subplots_adjust(left=room, right=0.995, bottom=0.01, top=0.99, wspace=0.05, hspace=0.05)
     return figure
 
 

@@ -12,6 +12,7 @@ from matplotlib.text import Text
 
 from s4s.files.atomic import atomic_path
 from s4s.reporting.figures import draw_curves
+from s4s.reporting.solver_names import names_of_tableaux
 from s4s.reporting.solver_styles import learned_style, plain_style
 from s4s.reporting.tables import NOT_LEARNED
 from s4s.tableau import Tableau
@@ -43,22 +44,23 @@ def curves(scores: pd.DataFrame, metric: str) -> Figure:
 
 
 def schedules(tableaux: dict[str, str]) -> Figure:
-    """Noise levels against the step: coloured curves for learned solvers, grey ones for those that they started from.
+    """Noise levels against the step: coloured curves for learned solvers, grey ones for their base solvers.
 
     Args:
-        tableaux: for each solver's name its file; all of one model and one NFE.
+        tableaux: for each solver's token its file; all of one model and one NFE.
     """
     figure, axis = plt.subplots(figsize=(COLUMN, 2.6), layout="constrained")
     nfe = 1
-    for name, path in tableaux.items():
-        tableau = Tableau.load(path)
-        nfe, levels, told = tableau.nfe, tableau.levels.numpy(), tableau.eval_levels.numpy()
+    loaded = {token: Tableau.load(path) for token, path in tableaux.items()}
+    shown = names_of_tableaux(loaded)
+    for token, tableau in loaded.items():
+        nfe, levels, conditioning = tableau.nfe, tableau.levels.numpy(), tableau.eval_levels.numpy()
         seen = levels > 0
-        method = name.removesuffix(f"-{tableau.meta.get('schedule')}")
-        style = learned_style(name) if "fit" in tableau.meta else {**plain_style(method), "linestyle": "--"}
-        axis.plot(np.arange(nfe + 1)[seen], levels[seen], **style, markersize=3.5, linewidth=1.2, label=name)
-        if not np.allclose(told, levels[:-1], rtol=1e-6):
-            axis.plot(range(nfe), told, "x", color=style["color"], markersize=4)
+        method = token.removesuffix(f"-{tableau.meta.get('schedule')}")
+        style = learned_style(token) if "fit" in tableau.meta else {**plain_style(method), "linestyle": "--"}
+        axis.plot(np.arange(nfe + 1)[seen], levels[seen], **style, markersize=3.5, linewidth=1.2, label=shown[token])
+        if not np.allclose(conditioning, levels[:-1], rtol=1e-6):
+            axis.plot(range(nfe), conditioning, "x", color=style["color"], markersize=4)
     axis.set(xlabel="node", ylabel="noise level s (data units)", yscale="log", title=f"NFE {nfe}")
     axis.set_xticks(range(nfe + 1))
     figure.legend(loc="outside lower center", ncols=2, frameon=False, handlelength=2.4, columnspacing=1)

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from s4s.errors import S4SError
+from s4s.reporting.solver_names import names
 from s4s.reporting.tables import NOT_LEARNED, caption, comparison
 
 # published methods with a learned counterpart here: how the name begins -> our family
 COUNTERPARTS = {"ld3": "ld3", "s4s-alt": "s4s_alt", "s4s": "s4s_lms", "gs": "gs", "dyweight": "dyweight"}
-TRAINED = (*COUNTERPARTS, "gas", "epd", "amed", "adasde", "spanlift", "teacher")  # published methods that are not without a fit
+TRAINED = (*COUNTERPARTS, "gas", "epd", "amed", "adasde", "spanlift", "teacher")  # published methods that are not training-free
 
 
 class Cell(NamedTuple):
@@ -124,8 +125,11 @@ def fid_table(scores: pd.DataFrame, published: pd.DataFrame, dataset: str | None
     theirs = _of(published, dataset) if dataset else published.iloc[:0]
     steps = theirs[~theirs.method.str.startswith("teacher")].nfe
     columns = sorted({*cells.columns} | {*steps})
+    shown = names(cells.index, scores)
     ours = [
-        Row(Cell(str(solver)), [Cell(text.lstrip("*"), text.startswith("*")) for text in row.reindex(columns).fillna("")])
+        Row(
+            Cell(shown[str(solver)]), [Cell(text.lstrip("*"), text.startswith("*")) for text in row.reindex(columns).fillna("")]
+        )
         for solver, row in cells.iterrows()
     ]
     about = f"{model}. {caption(scores, 'fid', teacher)}"
@@ -140,7 +144,8 @@ def fid_table(scores: pd.DataFrame, published: pd.DataFrame, dataset: str | None
 
 
 def published_table(dataset: str, published: pd.DataFrame, scores: pd.DataFrame, models: Mapping[str, str]) -> Table:
-    """The published rows of a data set; then FID over the best without a fit at that NFE, published and of every model here.
+    """The published rows of a data set; then FID over the best training-free solver at that NFE, published and of every
+    model here.
 
     Args:
         models: for each model with published figures its data set.
@@ -157,14 +162,15 @@ def published_table(dataset: str, published: pd.DataFrame, scores: pd.DataFrame,
         for method, block in learned.groupby("method", sort=False)
     ]
     own = []
+    shown = names(ours.solver.drop_duplicates(), ours)
     for model, block in ours.groupby("model", sort=False):
         best = block[block.family.isin(NOT_LEARNED)].groupby("nfe").fid_mean.min()
         name = model if models.get(model) == dataset else f"{model} (another model)"
         for solver, fits in block[~block.family.isin(NOT_LEARNED)].groupby("solver", sort=False):
-            own.append(Row(Cell(f"{solver}, {name}"), _ratios(fits.set_index("nfe").fid_mean / best, columns)))
+            own.append(Row(Cell(f"{shown[solver]}, {name}"), _ratios(fits.set_index("nfe").fid_mean / best, columns)))
     about = (
         f"What others report for {dataset} (FID, lower is better; not measured here). {teachers} {' '.join(traps(theirs))} "
-        "Below the second rule: FID of a learned solver over the smallest FID of any solver without a fit at the same NFE; "
+        "Below the second rule: FID of a learned solver over the smallest FID of any training-free solver at the same NFE; "
         "below 1 the learned one is better. Such ratios are comparable in kind only: of other models they rest on other data "
         "and another feature network. Upright: measured here."
     )
@@ -179,7 +185,7 @@ def _ratios(values: pd.Series, columns: Sequence[int]) -> list[Cell]:
 def fit_time_table(scores: pd.DataFrame) -> Table:
     """What each fit or search cost: thousands of network evaluations, and seconds, solvers x NFE, a block a model."""
     costly = scores[(scores.fit_evaluations > 0) & (scores.family != "teacher")]
-    columns = sorted({*costly.nfe})
+    columns, shown = sorted({*costly.nfe}), names(costly.solver.drop_duplicates(), costly)
     blocks = []
     for model, block in costly.groupby("model", sort=False):
         rows = []
@@ -188,11 +194,11 @@ def fit_time_table(scores: pd.DataFrame) -> Table:
                 row.nfe: f"{row.fit_evaluations / 1000:.1f}k" + (f" / {row.fit_seconds:.1f} s" if row.fit_seconds else "")
                 for row in cells.itertuples()
             }
-            rows.append(Row(Cell(f"{solver}, {model}"), [Cell(text.get(nfe, "")) for nfe in columns]))
+            rows.append(Row(Cell(f"{shown[solver]}, {model}"), [Cell(text.get(nfe, "")) for nfe in columns]))
         blocks.append(rows)
     about = (
         "Cost of each fit: evaluations of the network in thousands, with those of a search before it but without the teacher's "
-        "pairs, and seconds on the machine that ran it. Searched levels have no fit; their trajectories serve all NFE."
+        "pairs, and seconds on the machine that ran it. Optimised schedules have no fit; their trajectories serve all NFE."
     )
     return Table("fit_time", about, "solver, model", [*map(str, columns)], blocks)
 
@@ -244,13 +250,14 @@ def escape(text: str) -> str:
 
 
 CAPTIONS = {
-    "fid": "Fréchet distance against NFE. Named: learned solvers, and of those without a fit the best on fixed and on searched "
-    "levels, at its best levels for each NFE; the others are light grey. Bars: standard deviation over sampling seeds.",
+    "fid": "Fréchet distance against NFE. Named: learned solvers, and of training-free ones the best on fixed and on "
+    "optimised schedules, at its best schedule for each NFE; the others are light grey. Bars: standard deviation over sampling "
+    "seeds.",
     "global_error": "Global error against NFE; colours and bars as for the Fréchet distance.",
-    "samples": "Samples of each solver, the same starting noise down a column.",
-    "schedules": "Noise levels of learned solvers and of those they started from. Crosses: levels that the network is told, "
+    "samples": "Samples of each solver, the same initial noise down a column.",
+    "schedules": "Noise schedules of learned solvers and of their base solvers. Crosses: conditioning levels, "
     "where they differ from the schedule.",
-    "coefficients": "What each node is made of: the weights of the starting noise and of each output.",
+    "coefficients": "What each node is made of: the weights of the initial noise and of each output.",
 }
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from importlib import import_module, resources
+from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,40 +20,49 @@ from s4s import __version__
 from s4s.files.atomic import write_text
 from s4s.jobs.costs import by_job, read_usage
 from s4s.models.description import read_model_file
-from s4s.reporting.tables import METRICS, NOT_LEARNED, SAVED_CAPTION, caption, comparison, read_scores, saved_cells
+from s4s.reporting.questions import part
+from s4s.reporting.solver_names import names
+from s4s.reporting.tables import METRICS, NOT_LEARNED, SPEED_UP_CAPTION, caption, comparison, read_scores, speed_up_cells
 from s4s.reporting.verdicts import duels, in_words, with_spread
 from s4s.study.config import Config
 from s4s.study.definitions import Learned
 from s4s.study.questions import QUESTIONS
+from s4s.study.study import MAIN, Study, folder_of
+from s4s.study.targets import report_settings
 
 # name of a figure, up to the model in it -> title, caption
 FIGURES = {
-    "fid": ("Fréchet distance", "Against NFE: learned solvers, the others on their best levels, the teacher's own value."),
-    "global_error": ("Global error", "Against NFE: learned solvers, and the others on the levels that suit them best."),
+    "fid": ("Fréchet distance", "Against NFE: learned solvers, training-free ones on their best schedules, the "
+            "teacher's own value."),
+    "global_error": ("Global error", "Against NFE: learned solvers, and training-free ones on their best schedules."),
     "teacher_convergence": ("Convergence of the teacher", "Its own error against its number of steps: it should be far below "
                             "that of every compared solver."),
-    "fit_curves": ("Courses of the fits", "Validation error against the evaluations that a fit took."),
-    "levels_and_coefficients": ("Levels and coefficients", "Left: noise levels of each solver, dots where the network is told "
-                                "another. Right: what its output is made of."),
-    "coefficients": ("Coefficients", "What every node of a solver is made of: the start and the outputs of the network."),
-    "samples": ("Samples", "The same noise for every solver; the teacher comes first."),
-    "evaluations_saved": ("Evaluations saved", "How many times as many evaluations the best solver without a fit needs. "
+    "fit_curves": ("Convergence curves", "Validation loss of each fit against the evaluations that it took."),
+    "levels_and_coefficients": ("Schedules and coefficients", "Left: noise schedule of each solver, dots for its conditioning "
+                                "levels. Right: what its output is made of."),
+    "coefficients": ("Coefficients", "What every node of a solver is made of: the initial noise and the outputs of the "
+                     "network."),
+    "samples": ("Samples", "The same initial noise for every solver; the teacher comes first."),
+    "evaluations_saved": ("NFE speed-up", "How many times as many evaluations the best training-free solver needs. "
                           "Hollow: a lower bound."),
-    "ablation": ("Ablation", "Global error over that of the first solver of each group, from the same noise; bars are 95 % "
-                 "intervals over sampling seeds."),
-    "cost": ("Cost of fits", "Best validation error so far over that at the start, against denoiser evaluations."),
+    "ablation": ("Ablation", "Global error over that of the first solver of each group, from the same initial noise; bars are "
+                 "95 % intervals over sampling seeds."),
+    "cost": ("Cost of fits", "Convergence curves: best validation loss so far over that at initialisation, against denoiser "
+             "evaluations."),
     "generalisation": ("Generalisation", "Error over that of the best classical solver in the same case: below 1 the learned "
                        "solver still wins."),
-    "teacher_gap": ("Distance from the teacher", "Fréchet distance of the best solver with and without a fit; bars are 95 % "
-                    "intervals of its difference from the teacher's, dotted."),
-    "tracking": ("Tracking", "Errors carried to the end by the exact flow: of steps from exact states, of steps from the "
-                 "solver's own, and of all steps so far."),
-    "ranks": ("Ranks", "Average rank over models and NFE, the best on the left; bars join what cannot be told apart."),
+    "teacher_gap": ("Distance from the teacher", "Fréchet distance of the best learned and the best training-free solver; "
+                    "bars are 95 % intervals of its difference from the teacher's, dotted."),
+    "tracking": ("Error propagation", "Errors carried to the end by the exact flow: of steps from exact states, of steps from "
+                 "the solver's own, and of all steps so far."),
+    "ranks": ("Ranks", "Average rank over models and NFE, the best on the left; bars join what is not significantly "
+              "different."),
 }  # fmt: skip
 # pattern in the folder of results -> what it is
 FILES = {
     "tables/*": "tables", "figures/*": "figures", "tableaux": "the solvers themselves", "samples": "samples",
-    "scores": "scores of every cell", "fits": "courses of the fits", "teacher": "teacher pairs", "search": "searches",
+    "scores": "scores of every cell", "fits": "convergence curves and costs of the fits", "teacher": "teacher pairs",
+    "search": "searches",
     "logs": "logs of all jobs", "benchmarks": "Snakemake's record of all jobs",
 }  # fmt: skip
 COSTS = ["job", "jobs", "run now", "cache hits", "evaluations", "seconds", "processor seconds", "GPU-seconds",
@@ -137,7 +146,7 @@ def _grid(title: str, text: str, cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def _tables(scores: pd.DataFrame, saved: str | Path | None, figures: Sequence[str]) -> list[dict[str, Any]]:
-    """The comparison tables of each model, the evaluations saved where they were computed, and what the questions found."""
+    """The comparison tables of each model, the NFE speed-up where it was computed, and what the questions found."""
     tables = []
     for model, block in scores.groupby("model", sort=False):
         for metric, title in [("fid", "Fréchet distance"), ("global_error", "Global error")]:
@@ -145,10 +154,10 @@ def _tables(scores: pd.DataFrame, saved: str | Path | None, figures: Sequence[st
             tables.append(_grid(f"{title}, {model}", caption(block, metric, teacher), cells))
     if saved:
         for model, block in pd.read_csv(saved).groupby("model", sort=False):
-            tables.append(_grid(f"Evaluations saved, {model}", SAVED_CAPTION, saved_cells(block)))
+            tables.append(_grid(f"NFE speed-up, {model}", SPEED_UP_CAPTION, speed_up_cells(block)))
     for path in map(Path, figures):
         if path.stem in (*QUESTIONS, "ablation"):
-            shown = import_module(f"s4s.reporting.questions.{path.stem}").tables(pd.read_csv(path.with_suffix(".csv")))
+            shown = part(f"s4s.reporting.questions.{path.stem}:tables")(pd.read_csv(path.with_suffix(".csv")))
             tables += [
                 _grid(f"{FIGURES[path.stem][0]}: {own.title}", own.caption, own.table.set_index(own.table.columns[0]))
                 for own in shown
@@ -181,55 +190,46 @@ def _figure(path: str, place: Place) -> dict[str, str]:
 
 
 def write_report(
+    study: Study,
+    folder: str,
     scores_path: str | Path,
     figures: Sequence[str],
-    config: Config,
-    models: Mapping[str, str],
     path: str | Path,
     logs: str | Path,
     run: str = "",
-    name: str = "",
     saved: str | Path | None = None,
-    further: Sequence[str] = (),
 ) -> None:
     """Write the page, to results/report.html or, for a further comparison, to results/study/NAME/report.html.
 
     Args:
+        folder: of the comparison's tables: tables, or study/NAME of a further one.
         figures: PNG files.
-        config: that of the run, or of the further comparison.
-        models: the YAML file of each model.
         logs: folder of the jobs' logs.
         run: what jobs of this run call it in their logs.
-        name: of the further comparison.
         saved: evaluations_saved.csv of the further comparison.
-        further: names of further comparisons, whose reports are linked where they are there.
     Raises:
         S4SError: if the scores or a model's file cannot be read.
     """
     page, scores, usage = Path(path), read_scores(scores_path), read_usage(logs)
+    name = "" if folder == MAIN else folder.removeprefix("study/")
     place = Place(page, page.parents[2] if name else page.parent)
-    studies = {
-        model: config.of_model(model, read_model_file(file).study, config.per_model.get(model, {}))
-        for model, file in models.items()
-    }
-    solvers = {token: config.definition(token) for token in config.solvers}
-    settings = config.model_dump(mode="json", exclude={"definitions", "comparisons"})
-    settings["definitions"] = {token: definition.model_dump(exclude_none=True) for token, definition in solvers.items()}
-    blocks = {model: scores[scores.model == model] for model in models}
+    studies, settings = study.compared[folder], report_settings(study, folder)
+    config = study.config.comparison(name) if name else study.config
+    blocks = {model: scores[scores.model == model] for model in studies}
     fought = {model: {metric: duels(block, metric) for metric in METRICS} for model, block in blocks.items()}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
         spread=with_spread, missing=lambda value: "" if pd.isna(value) else value,
-        when=lambda ended: ended.replace("T", " ").removesuffix("+00:00"),
+        named=lambda token, names: names.get(token, token), when=lambda ended: ended.replace("T", " ").removesuffix("+00:00"),
     )  # fmt: skip
     template = environment.from_string(resources.files("s4s.reporting").joinpath("report.html").read_text(encoding="utf-8"))
     text = template.render(
         name=name,
-        models=[_model(file, studies[model], blocks[model]) for model, file in models.items()],
+        models=[_model(study.files[model], own, blocks[model]) for model, own in studies.items()],
         config=config,
         settings=json.dumps(settings, indent=2),
         config_hash=short_hash(settings),
-        learned={token for token, definition in solvers.items() if isinstance(definition, Learned)},
+        learned={*study.tokens(learned=True)},
         versions=", ".join([f"s4s {__version__}", *(f"{of} {version(of)}" for of in ("torch", "snakemake", "clean-fid"))]),
         seconds=usage.seconds.sum(),
         ended=usage.ended.dropna().max() if usage.ended.notna().any() else "",
@@ -240,9 +240,10 @@ def write_report(
         cost=cost_table(usage, run, place.results),
         cells=[_cell(row, studies[row.model], place, usage) for row in scores.itertuples()],
         files=_files(place, page.parent),
-        further={other: place.link(f"study/{other}/report.html") for other in further},
+        further={other: place.link(f"{folder_of(other)}/report.html") for other in study.config.comparisons if not name},
         main=place.link("report.html") if name else "",
         not_learned=NOT_LEARNED,
+        names=names(scores.solver.drop_duplicates(), scores),
     )
     write_text(path, text)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-# learned families: Paul Tol's "muted" colours, safe for colour-blind readers; in grey, markers and lightness tell them apart
+# learned families: Paul Tol's "muted" colours, safe for colour-blind readers; in grey they differ by markers and lightness
 FAMILIES = {
     "s4s_alt": ("#CC6677", "D"), "s4s_lms": ("#44AA99", "o"), "s4s_pc": ("#117733", "s"), "s4s_ss": ("#999933", "P"),
     "joint": ("#332288", "v"), "ld3": ("#88CCEE", "^"), "gs": ("#AA4499", "X"), "dyweight": ("#882255", "*"),
@@ -15,7 +15,7 @@ DASHES = [(4, 1), (1, 1), (4, 1, 1, 1), (6, 2), (2, 2), (8, 1, 1, 1, 1, 1), (1, 
 LINES = ["-", *((0, dashes) for dashes in DASHES)]
 # of a family, in the order of LINES
 VARIANTS = ["", "-time_quadratic", "-edm", "-logsnr", "-time_uniform", "-dmn", "_long", "_pairs32", "_pairs128"]
-# solvers without a fit: a shade of grey and a marker each
+# training-free solvers: a shade of grey and a marker each
 METHODS = {
     "ddim": ("0.55", "o"), "dpmpp3m": ("0.4", "s"), "dpmpp2m": ("0.5", "d"), "ipndm3": ("0.25", "D"), "ipndm2": ("0.35", "^"),
     "ipndm4": ("0.2", "v"), "unipc3": ("0.1", "P"), "unipc2": ("0.3", "X"), "heun": ("0.45", "*"),
@@ -32,13 +32,13 @@ def learned_style(solver: str) -> dict[str, Any]:
 
 
 def plain_style(method: str) -> dict[str, Any]:
-    """Shade of grey and marker of a solver without a fit, by its name without its levels."""
+    """Shade of grey and marker of a training-free solver, by its token without its schedule."""
     shade, marker = METHODS.get(method) or _any(METHODS, method)
     return {"color": shade, "marker": marker}
 
 
 def solver_style(solver: str) -> dict[str, Any]:
-    """Style of a solver of which only the name is known: plain if its name begins with that of a method without a fit."""
+    """Style of a solver of which only the token is known: plain if it begins with that of a training-free method."""
     method, _, _ = solver.partition("-")
     return {**plain_style(method), "linestyle": "--"} if method in METHODS else learned_style(solver)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from s4s.errors import S4SError
+from s4s.reporting.solver_names import names
 
 COLUMNS = [
     "model", "solver", "family", "base", "schedule", "nfe", "evaluations", "n_samples", "n_seeds", "fid_mean", "fid_std",
@@ -19,7 +20,7 @@ COLUMNS = [
 # what score files have of each sampling seed; those after the first two where features of the real data are known
 MEASURES = ["fid", "global_error", "kid", "precision", "recall", "coverage", "sliced_wasserstein"]
 
-NOT_LEARNED = ("classical", "searched", "teacher")  # families without a fit
+NOT_LEARNED = ("classical", "searched", "teacher")  # families that are training-free
 
 
 def gather(
@@ -30,7 +31,7 @@ def gather(
     Args:
         scores: score files.
         descriptions: for each model and solver its family, base and schedule, and the evaluations of a search before it.
-        fits: for each score file of a learned solver the file with the course and cost of its fit.
+        fits: for each score file of a learned solver the file with the convergence curve and cost of its fit.
     """
     rows = []
     for path in scores:
@@ -100,14 +101,19 @@ def comparison(scores: pd.DataFrame, metric: str, bold: Any) -> tuple[pd.DataFra
     return cells, f"{teacher[mean]:.{digits}f}{spread_text} at NFE {teacher.nfe}"
 
 
+def named(cells: pd.DataFrame, scores: pd.DataFrame | None = None) -> pd.DataFrame:
+    """A table by solvers' tokens as one by their display names; `scores` as for `names`."""
+    return cells.rename(index=names(cells.index, scores))
+
+
 def caption(scores: pd.DataFrame, metric: str, teacher: str) -> str:
     """What a table of one model shows, with its features, seeds and samples."""
     row = scores.iloc[0]
     inception = "" if row.features.startswith("Inception-v3") else " (not Inception)"
     what = {
         "fid": f"Fréchet distance to reference data; features: {row.features}{inception}; lower is better",
-        "global_error": "Global error: mean over samples of the root-mean-square difference from the teacher's end point "
-        "for the same noise, in data units, lower is better",
+        "global_error": "Global error: mean over samples of the root-mean-square difference from the teacher's final sample "
+        "for the same initial noise, in data units, lower is better",
     }[metric]
     noise = f"Mean ± standard deviation over {row.n_seeds} sampling seeds of {row.n_samples} samples."
     own = f" The teacher's own value is {teacher}." if metric == "fid" else ""
@@ -119,7 +125,7 @@ def markdown(scores: pd.DataFrame, metric: str) -> str:
     blocks = []
     for model, block in scores.groupby("model", sort=False):
         cells, teacher = comparison(block, metric, lambda value: f"**{value}**")
-        blocks.append(f"## {model}\n\n{caption(block, metric, teacher)}\n\n{cells.to_markdown()}\n")
+        blocks.append(f"## {model}\n\n{caption(block, metric, teacher)}\n\n{named(cells, block).to_markdown()}\n")
     return "\n".join(blocks)
 
 
@@ -128,6 +134,7 @@ def latex(scores: pd.DataFrame, metric: str) -> str:
     blocks = []
     for model, block in scores.groupby("model", sort=False):
         cells, teacher = comparison(block, metric, lambda value: rf"\textbf{{{value}}}")
+        cells = named(cells, block)
         cells.index = cells.index.str.replace("_", r"\_")
         cells = cells.map(lambda value: value.replace(" ± ", r" {\tiny$\pm$} "))
         text = f"{model}. {caption(block, metric, teacher)}".replace("_", r"\_").replace("±", r"$\pm$")
@@ -139,15 +146,15 @@ def latex(scores: pd.DataFrame, metric: str) -> str:
     return "\n".join(blocks)
 
 
-SAVED_CAPTION = (
-    "Evaluations that the best solver without a fit needs for the global error of a learned one at the column's NFE, "
-    "interpolated, no less than the smallest that is compared; in brackets how many times as many, and its 95 % "
-    "confidence interval over sampling seeds."
+SPEED_UP_CAPTION = (
+    "Evaluations that the best training-free solver needs for the global error of a learned one at the column's NFE, "
+    "interpolated, no less than the smallest that is compared; in brackets the NFE speed-up, how many times as many these are, "
+    "and its 95 % confidence interval over sampling seeds."
 )
 
 
-def saved_cells(saved: pd.DataFrame) -> pd.DataFrame:
-    """Evaluations saved on one model, solvers x NFE as text: what is needed without a fit, and how many times as many."""
+def speed_up_cells(saved: pd.DataFrame) -> pd.DataFrame:
+    """NFE speed-up on one model, solvers x NFE as text: what training-free solvers need, and how many times as many."""
     text = [
         f"{row.needed:.1f} ({row.ratio:.1f}x; {row.ratio_low:.1f} to {row.ratio_high:.1f})" if row.reached
         else f"above {row.needed:.0f} ({row.ratio:.1f}x)" for row in saved.itertuples()
@@ -169,7 +176,7 @@ def measures_markdown(measures: pd.DataFrame) -> str:
     for (model, nfe), block in text.groupby(["model", "nfe"], sort=False):
         cells = block.droplevel(["model", "nfe"]).unstack("metric")[columns].fillna("")
         order = found.loc[(model, nfe)]["mean"].unstack("metric").sort_values("global_error").index
-        blocks.append(f"## {model}, NFE {nfe}\n\n{cells.loc[order].to_markdown()}\n")
+        blocks.append(f"## {model}, NFE {nfe}\n\n{named(cells.loc[order]).to_markdown()}\n")
     caption = (
         "Mean ± standard deviation over sampling seeds, the smallest global error first. Fréchet distance (fid), global error, "
         "kernel distance (kid) and sliced Wasserstein distance: lower is better; precision, recall and coverage: higher."
@@ -178,8 +185,8 @@ def measures_markdown(measures: pd.DataFrame) -> str:
 
 
 def saved_markdown(saved: pd.DataFrame) -> str:
-    """Evaluations saved, one block a model."""
+    """NFE speed-up, one block a model."""
     return "\n".join(
-        f"## {model}\n\n{SAVED_CAPTION}\n\n{saved_cells(block).to_markdown()}\n"
+        f"## {model}\n\n{SPEED_UP_CAPTION}\n\n{named(speed_up_cells(block)).to_markdown()}\n"
         for model, block in saved.groupby("model", sort=False)
     )

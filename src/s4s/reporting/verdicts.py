@@ -1,4 +1,4 @@
-"""What scores say in words: the best learned solver against the best one without a fit, at each number of evaluations."""
+"""What scores say in words: the best learned solver against the best training-free one, at each number of evaluations."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from s4s.reporting.solver_names import names
 from s4s.reporting.tables import METRICS, NOT_LEARNED
 
 NAMES = {"fid": "Fréchet distance", "global_error": "global error"}
 
 
 class Duel(NamedTuple):
-    """The best learned solver and the best other one of a model at one NFE, each as "mean ± spread" of its solver."""
+    """The best learned solver and the best training-free one of a model at one NFE, each as "mean ± spread" of its solver."""
 
     nfe: int
     learned: str
@@ -39,6 +40,7 @@ def duels(scores: pd.DataFrame, metric: str) -> list[Duel]:
     """
     mean, spread, digits = METRICS[metric]
     students = scores[(scores.family != "teacher") & scores[mean].notna()]
+    shown = names(students.solver.drop_duplicates(), students)
     found = []
     for nfe, cells in students.groupby("nfe"):
         learned, plain = (cells[cells.family.isin(NOT_LEARNED) == own] for own in (False, True))
@@ -47,7 +49,7 @@ def duels(scores: pd.DataFrame, metric: str) -> list[Duel]:
         ours, theirs = (rows.loc[rows[mean].idxmin()] for rows in (learned, plain))
         close = abs(ours[mean] - theirs[mean]) <= pd.Series([ours[spread], theirs[spread]]).sum()
         verdict = "level" if close else "ahead" if ours[mean] < theirs[mean] else "behind"
-        texts = [(row.solver, with_spread(row[mean], row[spread], digits)) for row in (ours, theirs)]
+        texts = [(shown[row.solver], with_spread(row[mean], row[spread], digits)) for row in (ours, theirs)]
         ratio = theirs[mean] / ours[mean] if ours[mean] else float("nan")
         found.append(Duel(int(str(nfe)), *texts[0], *texts[1], ratio, verdict))
     return found
@@ -66,7 +68,7 @@ def _sentence(model: str, name: str, found: list[Duel]) -> str:
     first = found[0]
     return (
         f"By {name} on {model}, the best learned solver is {_listed(parts)} of {len(found)} numbers of evaluations: "
-        f"at {first.nfe}, {first.learned} has {first.learned_value} and {first.plain}, the best without a fit, "
+        f"at {first.nfe}, {first.learned} has {first.learned_value} and {first.plain}, the best training-free one, "
         f"{first.plain_value}."
     )
 

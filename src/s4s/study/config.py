@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -14,6 +14,7 @@ from s4s.models.description import model_path, read_model_file
 from s4s.schedules import GRIDS
 from s4s.solvers import EXPONENTIAL, SOLVERS
 from s4s.study.definitions import Classical, Definition, Kind, Learned, Schedule, Strict, Token
+from s4s.study.paths import Cell
 from s4s.study.questions import QUESTIONS
 
 
@@ -72,14 +73,6 @@ class Search(Strict):
 
 
 OWN = ("nfe", "samples", "batch_size", "shard", "teacher", "search", "fit")  # what a model may have its own settings of
-
-
-class Cell(NamedTuple):
-    """One entry of the comparison."""
-
-    model: str
-    solver: str
-    nfe: int
 
 
 class Comparison(Strict):

@@ -1,15 +1,25 @@
-"""How much work a comparison is, told before it starts: cells, fits, states through the network, GPU-hours. No torch."""
+"""How much work a comparison is, told before it starts, and what its jobs ask a machine for. No torch.
+
+Work is counted in states through the network: an evaluation of the denoiser for one sample, twice with guidance.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from s4s.learning.settings import FitSettings
 from s4s.models.description import Model
-from s4s.study.config import Config
 from s4s.study.definitions import Learned
+from s4s.study.paths import Cell
+from s4s.study.study import CONVERGENCE, MAIN, Study, cell_of
 
-CONVERGENCE = 128  # samples that the teacher's own error is measured on
+# MB of activations for a state, times states a second: docs/models.md counts about 0.35 MB a GFLOP, and throughputs assume
+# 20 TFLOP/s
+ACTIVATIONS = 0.35 * 20_000
+STATES_A_SECOND = {"embedded": 1000.0}  # of models whose files state no throughput
+SLOW = 50.0
+# MB that the jobs of a stage need beside the weights and activations
+BESIDE = {"embeddings": 4000, "trajectories": 4000, "statistics": 4000, "question": 4000, "reference": 8000}
 
 
 def passes(model: Model) -> int:
@@ -18,7 +28,7 @@ def passes(model: Model) -> int:
 
 
 def fit_evaluations(settings: FitSettings, nfe: int, val: int) -> int:
-    """About how many states a fit takes through the network; it may stop earlier.
+    """About how many evaluations a fit takes; it may stop earlier.
 
     A gradient counts 2 evaluations beside the forward one; a Jacobian one for each of nfe (nfe + 1)/2 weights and 2 nfe levels.
     """
@@ -28,34 +38,41 @@ def fit_evaluations(settings: FitSettings, nfe: int, val: int) -> int:
     return nfe * (iterations * settings.batch * step + validations * (settings.val_pairs or val))
 
 
-def evaluations(config: Config) -> dict[str, int]:
-    """Evaluations of the denoiser by part, for the config of one model."""
-    teacher, test = config.teacher, len(config.seeds) * config.samples
-    cells = [cell for cell in config.cells() if cell.solver != "teacher"]
-    fits = [cell for cell in cells if isinstance(config.definition(cell.solver), Learned)]
-    searched = any(config.classical(token).files for token in config.solvers)
-    own_steps = sum({cell.nfe + teacher.ahead for cell in fits}) if teacher.ahead else 0  # of the fits' own teachers
+def convergence_samples(study: Study, model: str) -> int:
+    """Samples that a teacher's own error is measured on."""
+    return min(CONVERGENCE, study.settings[model].teacher.val)
+
+
+def evaluations(study: Study, model: str, folder: str = MAIN) -> dict[str, int]:
+    """Evaluations of a model's denoiser for a comparison, by part."""
+    own = study.compared[folder][model]
+    teacher, test = own.teacher, len(study.config.seeds) * own.samples
+    cells = [cell for cell in own.cells() if cell.solver != "teacher"]
+    fits = [cell for cell in cells if study.is_learned(cell.solver)]
+    further = {study.teacher_of(cell) for cell in fits} - {Cell(model, "teacher", teacher.steps)}
     pairs = teacher.train + teacher.val
+    searched = any(own.classical(token).files for token in own.solvers)
     return {
-        "teacher": teacher.steps * (pairs + test + 5 * min(CONVERGENCE, teacher.val)) + own_steps * pairs,
-        "search": searched * config.search.steps * config.search.trajectories,
-        "fits": sum(fit_evaluations(config.fit_settings(cell.solver), cell.nfe, teacher.val) for cell in fits),
+        "teacher": teacher.steps * (pairs + test + 5 * convergence_samples(study, model))
+        + sum(cell.nfe for cell in further) * pairs,
+        "search": searched * own.search.steps * own.search.trajectories,
+        "fits": sum(fit_evaluations(own.fit_settings(cell.solver), cell.nfe, teacher.val) for cell in fits),
         "samples": sum(cell.nfe * test for cell in cells),
     }
 
 
-def summary(studies: Mapping[str, Config], models: Mapping[str, Model]) -> str:
+def summary(study: Study, folder: str = MAIN) -> str:
     """A table: one line a model, with GPU-hours where a model's file states a throughput."""
     head = ("model", "cells", "fits", "teacher", "search", "fits", "samples", "GPU-hours")
     rows, hours, unknown = [], 0.0, []
-    for name, config in studies.items():
-        model = models[name]
-        parts = {key: passes(model) * value for key, value in evaluations(config).items()}
+    for name, config in study.compared[folder].items():
+        model = study.models[name]
+        parts = {key: passes(model) * value for key, value in evaluations(study, name, folder).items()}
         own = sum(parts.values()) / model.throughput / 3600 if model.throughput else None
         hours += own or 0.0
         unknown += [] if own is not None else [name]
         cells = config.cells()
-        fits = sum(isinstance(config.definition(cell.solver), Learned) for cell in cells)
+        fits = sum(study.is_learned(cell.solver) for cell in cells)
         counts = [f"{value:.2g}" if value else "0" for value in parts.values()]
         rows.append((name, str(len(cells)), str(fits), *counts, "unknown" if own is None else f"{own:,.1f}"))
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
@@ -68,3 +85,58 @@ def summary(studies: Mapping[str, Config], models: Mapping[str, Model]) -> str:
             f"GPU-hours in all: about {hours:,.0f} at the throughputs that the models' files state{note}.",
         ]
     )
+
+
+def memory_mb(study: Study, stage: str, model: str) -> float:
+    """Memory of a job: three copies of the weights, as far as they are there, a block's activations and what else it needs."""
+    own = study.models[model]
+    there = [file.path for file in own.own_files() if file.path.is_file()]
+    weights = sum(path.stat().st_size for path in there) / 2**20
+    activations = own.block * passes(own) * ACTIVATIONS / (own.throughput or float("inf"))
+    return BESIDE.get(stage, 2000) + 3 * weights + activations
+
+
+def minutes(study: Study, stage: str, **names: str) -> float:
+    """Longest time of a job of a stage, from the states that go through its model's network."""
+    own = study.models[names["model"]]
+    throughput = own.throughput or STATES_A_SECOND.get(own.kind, SLOW)
+    return 5 + 3 * _STATES[stage](study, names) * passes(own) / throughput / 60
+
+
+def _rows(study: Study, names: Mapping[str, str]) -> int:
+    """Samples of a job that draws or scores: a shard, or all of a cell."""
+    model = names["model"]
+    whole = len(study.config.seeds) * study.settings[model].samples
+    return whole if study.is_whole(model) else study.shard_size(model)
+
+
+def _pairs(study: Study, names: Mapping[str, str]) -> int:
+    model, (_, _, steps) = names["model"], names["folder"].partition("~")
+    rows = min(study.split_size(model, names["split"]), study.shard_size(model))
+    return int(steps or study.settings[model].teacher.steps) * rows
+
+
+def _fit(study: Study, names: Mapping[str, str]) -> int:
+    cell, own = cell_of(names), study.settings[names["model"]]
+    assert isinstance(own.definition(cell.solver), Learned)
+    return fit_evaluations(own.fit_settings(cell.solver), cell.nfe, own.teacher.val)
+
+
+def _search(study: Study, names: Mapping[str, str]) -> int:
+    search = study.settings[names["model"]].search
+    return 3 * search.steps * search.trajectories
+
+
+_STATES: dict[str, Callable[[Study, Mapping[str, str]], float]] = {
+    "embeddings": _search,
+    "pairs": _pairs,
+    "convergence": lambda study, names: 10 * study.settings[names["model"]].teacher.steps * CONVERGENCE,
+    "trajectories": _search,
+    "statistics": _search,
+    "fit": _fit,
+    "sample": lambda study, names: int(names["nfe"]) * _rows(study, names),
+    "reference": lambda study, names: 100_000,
+    "score": lambda study, names: 2 * _rows(study, names),
+    # about as many as for a few dozen runs of the teacher
+    "question": lambda study, names: 30 * study.settings[names["model"]].teacher.steps * 256,
+}

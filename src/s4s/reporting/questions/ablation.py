@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from s4s.reporting.comparisons import interval
 from s4s.reporting.figures import panels
-from s4s.reporting.questions.markdown import Shown
+from s4s.reporting.questions.markdown import Shown, with_names
+from s4s.reporting.solver_names import names
 from s4s.reporting.solver_styles import nth_style
 
 METRICS = {"global_error": "global error", "fid": "Fréchet distance"}
@@ -20,8 +21,8 @@ Groups = Mapping[str, Sequence[str]]
 def gather(measures: pd.DataFrame, scores: pd.DataFrame, groups: Groups) -> pd.DataFrame:
     """Rows of group, model, nfe, solver, metric, value, ratio, low, high, seconds; in the order of the groups.
 
-    The ratio is to the first solver of the group: mean over sampling seeds of the ratio for the same noise, with its 95 %
-    interval (Student's t, in ln).
+    The ratio is to the first solver of the group: mean over sampling seeds of the ratio for the same initial noise, with its
+    95 % interval (Student's t, in ln).
 
     Args:
         measures: metrics.csv. scores: scores.csv.
@@ -42,14 +43,14 @@ def gather(measures: pd.DataFrame, scores: pd.DataFrame, groups: Groups) -> pd.D
 
 def tables(rows: pd.DataFrame) -> list[Shown]:
     """One a group: solvers down, models across."""
-    caption = "Mean over sampling seeds; in brackets over the first row of the same measure, for the same noise."
+    caption = "Mean over sampling seeds; in brackets over the first row of the same measure, for the same initial noise."
     found = []
     for group, block in rows.groupby("group", sort=False):
         text = [f"{r.value:.4g} ({r.ratio:.2f}x)" for r in block.itertuples()]
         cells = block.assign(text=text, metric=block.metric.map(METRICS)).pivot_table(
             index=["metric", "nfe", "solver"], columns="model", values="text", aggfunc="first", sort=False
         )
-        found.append(Shown(str(group), caption, cells.reset_index().fillna("")))
+        found.append(Shown(str(group), caption, with_names(cells.reset_index().fillna(""), rows)))
     return found
 
 
@@ -58,6 +59,7 @@ def figure(rows: pd.DataFrame, metric: str = "global_error") -> Figure:
     rows = rows[(rows.metric == metric) & (rows.nfe == rows.nfe.min())]
     groups, models = list(rows.group.drop_duplicates()), list(rows.model.drop_duplicates())
     longest = max(rows[rows.group == group].solver.nunique() for group in groups)
+    shown = names(rows.solver.drop_duplicates())
     drawn, axes = panels(len(groups), 3, (3.0, 0.6 + 0.2 * longest), 0.8)
     for axis, group in zip(axes, groups, strict=True):
         block = rows[rows.group == group]
@@ -69,7 +71,7 @@ def figure(rows: pd.DataFrame, metric: str = "global_error") -> Figure:
                           color=nth_style(i)["color"], markersize=3.5, linewidth=0.8, label=model)  # fmt: skip
         axis.axvline(1, color="0.4", linewidth=0.8)
         axis.set(xscale="log", title=group)
-        axis.set_yticks(range(len(solvers)), solvers, fontsize=6)
+        axis.set_yticks(range(len(solvers)), [shown[solver] for solver in solvers], fontsize=6)
         axis.invert_yaxis()
         low, high = axis.get_xlim()
         ticks = [t for t in ((0.5, 0.7, 1, 1.5, 2, 3, 5) if high / low < 10 else (0.1, 1, 10, 100)) if low <= t <= high]

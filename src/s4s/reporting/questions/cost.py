@@ -1,4 +1,4 @@
-"""What does a fit cost, and where does it plateau? From the courses of fits, across models, NFE and pairs."""
+"""What does a fit cost, and where does it plateau? From convergence curves, across models, NFE and pairs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from s4s.models.embedded.mixture import IndependentMixture
 from s4s.models.seeds import sample_seeds
 from s4s.reporting.figures import panels
 from s4s.reporting.questions.job import Job, Key
-from s4s.reporting.questions.markdown import Shown
+from s4s.reporting.questions.markdown import Shown, with_names
+from s4s.reporting.solver_names import names
 from s4s.reporting.solver_styles import solver_style
 from s4s.schedules import levels
 from s4s.solvers import solver
@@ -32,15 +33,15 @@ WITHIN = (0.25, 0.1, 0.02)  # above the smallest error of the fit
 
 
 def answer(job: Job) -> pd.DataFrame:
-    """The course of each fit: model, solver, nfe, dimension, pairs, and evaluations, seconds and error of each validation.
+    """The convergence curve of each fit: model, solver, nfe, dimension, pairs; evaluations, seconds, error of each validation.
 
-    The error is the best validation error so far. Of a mixture the first solver is also fitted at other dimensions.
+    The error is the best validation loss so far. Of a mixture the first solver is also fitted at other dimensions.
     """
     dimension, rows = math.prod(job.denoiser.shape), []
     tableaux = job.tableaux()
     for key, path in job.fits.items():
         if key.model == job.denoiser.name:
-            rows += _course(key, dimension, tableaux[key].meta["pairs"]["train"], json.loads(Path(path).read_text()))
+            rows += _curve(key, dimension, tableaux[key].meta["pairs"]["train"], json.loads(Path(path).read_text()))
     if isinstance(job.denoiser, IndependentMixture):
         key = next(iter(tableaux))
         for size in DIMENSIONS:
@@ -48,7 +49,7 @@ def answer(job: Job) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _course(key: Key, dimension: int, pairs: int, fit: dict[str, Any]) -> list[Row]:
+def _curve(key: Key, dimension: int, pairs: int, fit: dict[str, Any]) -> list[Row]:
     """The rows of one fit; seconds are shared out by evaluations."""
     rows, best = [], math.inf
     for step in fit["history"]:
@@ -67,11 +68,11 @@ def _of_dimension(job: Job, mixture: IndependentMixture, key: Key, tableau: Tabl
     settings = FitSettings.model_validate(definition.fit)
     result = learned(definition, settings, model, base, TeacherPairs(train, val), key.solver, job.model)
     fit = {"evaluations": result.evaluations, "seconds": result.seconds, "history": result.history}
-    return _course(Key(model.name, key.solver, key.nfe), dimension, sizes["train"], fit)
+    return _curve(Key(model.name, key.solver, key.nfe), dimension, sizes["train"], fit)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a fit: error at its start and at its end, and what it took to come within some share of its smallest error."""
+    """One row a fit: its initial and its smallest loss, and what it took to come within some share of its smallest loss."""
     found = []
     for place, block in rows.groupby(["model", "dimension", "solver", "nfe", "pairs"], sort=False):
         end = block.error.min()
@@ -80,49 +81,50 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         found.append((*place, block.error.iloc[0], end, *(f"{int(row.evaluations)} ({row.seconds:.1f} s)" for row in reached),
                       f"{int(last.evaluations)} ({last.seconds:.1f} s)"))  # fmt: skip
     within = [f"within {share:.0%} of it" for share in WITHIN]
-    columns = ["model", "dimension", "solver", "NFE", "pairs", "error at the start", "smallest error", *within, "whole fit"]
+    columns = ["model", "dimension", "solver", "NFE", "pairs", "initial loss", "smallest loss", *within, "whole fit"]
     return pd.DataFrame(found, columns=columns)
 
 
 def tables(rows: pd.DataFrame) -> list[Shown]:
     """All fits: what they reached, and the evaluations and seconds to come near it."""
     caption = (
-        "Validation error at the start and the smallest of each fit; denoiser evaluations and seconds until it came within a "
-        "share of the smallest, by the best so far at validations."
+        "Validation loss at initialisation and the smallest of each fit; denoiser evaluations and seconds until it came within "
+        "a share of the smallest, by the best so far at validations."
     )
     table = summary(rows)
-    for column in ("error at the start", "smallest error"):
+    for column in ("initial loss", "smallest loss"):
         table[column] = table[column].map(lambda value: f"{value:.4g}")
-    return [Shown("Cost of fits", caption, table)]
+    return [Shown("Cost of fits", caption, with_names(table, rows))]
 
 
 def figure(rows: pd.DataFrame) -> Figure:
-    """Best validation error so far over that at the start: a row a model, a column an NFE, a line a solver.
+    """Best validation loss so far over that at initialisation: a row a model, a column an NFE, a line a solver.
 
     A last panel has the mixture's other dimensions, a line each.
     """
     resized = rows.model.str.contains(r"-d\d+$")
     models, other = rows[~resized], rows[resized]
     keys = list(models.groupby(["model", "nfe"], sort=False).groups)
+    shown = names(rows.solver.drop_duplicates(), rows if "family" in rows else None)
     drawn, axes = panels(len(keys) + (not other.empty), models.nfe.nunique(), (2.2, 1.7), 1.2)
     for axis, (model, nfe) in zip(axes, keys, strict=False):
         for name, line in models[(models.model == model) & (models.nfe == nfe)].groupby("solver", sort=False):
             style = {key: value for key, value in solver_style(str(name)).items() if key != "marker"}
-            _course_line(axis, line, label=name, **style)
+            _draw_curve(axis, line, label=shown[str(name)], **style)
         axis.set_title(f"{model}, NFE {nfe}", fontsize=7)
     if not other.empty:
         for i, (dimension, line) in enumerate(other.groupby("dimension")):
-            _course_line(axes[-1], line, label=f"dimension {dimension}", color=f"{0.8 - 0.18 * i:.2f}", linestyle="-")
-        axes[-1].set_title(f"mixtures, {other.solver.iloc[0]}, NFE {other.nfe.iloc[0]}", fontsize=7)
+            _draw_curve(axes[-1], line, label=f"dimension {dimension}", color=f"{0.8 - 0.18 * i:.2f}", linestyle="-")
+        axes[-1].set_title(f"mixtures, {shown[other.solver.iloc[0]]}, NFE {other.nfe.iloc[0]}", fontsize=7)
         axes[-1].legend(frameon=False, fontsize=6)
     drawn.supxlabel("denoiser evaluations (thousands)", fontsize=8)
-    drawn.supylabel("validation error over that at the start", fontsize=8)
+    drawn.supylabel("validation loss over that at initialisation", fontsize=8)
     handles, labels = axes[0].get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside right upper", frameon=False)
     return drawn
 
 
-def _course_line(axis: Any, line: pd.DataFrame, **style: Any) -> None:
+def _draw_curve(axis: Any, line: pd.DataFrame, **style: Any) -> None:
     axis.plot(line.evaluations / 1000, line.error / line.error.iloc[0], linewidth=1.2, **style)
     axis.set_yscale("log")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -1,4 +1,4 @@
-"""Generalisation: learned solvers on starts, models, guidance and numbers of evaluations that they were not fitted for."""
+"""Generalisation: learned solvers on initial noise, models, guidance and NFE that they were not fitted for."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from s4s.models.denoiser import Denoiser
 from s4s.models.seeds import sample_seeds
 from s4s.reporting.figures import panels
 from s4s.reporting.questions.job import Job, Key, rms
-from s4s.reporting.questions.markdown import Shown
+from s4s.reporting.questions.markdown import Shown, with_names
+from s4s.reporting.solver_names import names
 from s4s.reporting.solver_styles import nth_style
 from s4s.sampling import sample
 from s4s.study import make as from_spec
 from s4s.tableau import Tableau
 
 COUNT = 128
-POOL = 64  # times as many starts that tails are taken from
+POOL = 64  # times as much initial noise that tails are taken from
 SCALES, SHIFTS, GUIDANCE = (0.8, 0.9, 1.1, 1.25), (0.25, 0.5), (1.0, 1.5, 2.0, 3.0, 5.0)
 COLUMNS = ["model", "test", "case", "nfe", "solver", "learned", "global_error"]
 USUAL = "as in the fit"
@@ -28,17 +29,17 @@ USUAL = "as in the fit"
 def answer(job: Job) -> pd.DataFrame:
     """Rows of model, test, case, nfe, solver, whether it is learned, and global error against the teacher in the same case.
 
-    Tests: starts (scaled, shifted, of the largest and smallest norms), guidance, and solvers carried over from another model or
-    another number of evaluations.
+    Tests: initial noise (scaled, shifted, of the largest and smallest norms), guidance, and solvers carried over from another
+    model or another number of evaluations.
     """
     denoiser, tableaux, teacher = job.denoiser, job.tableaux(), Tableau.load(job.teacher)
     rows: list[tuple[str, str, str, int, str, bool, float]] = []
 
-    def end(tableau: Tableau, y_T: Tensor, condition: Tensor | None) -> Tensor:
+    def final_samples(tableau: Tableau, y_T: Tensor, condition: Tensor | None) -> Tensor:
         return sample(denoiser, y_T, tableau, condition, denoiser.block)
 
     def errors(y_T: Tensor, condition: Tensor | None, wanted: Tensor) -> dict[Key, float]:
-        return {key: rms(end(tableau, y_T, condition) - wanted) for key, tableau in tableaux.items()}
+        return {key: rms(final_samples(tableau, y_T, condition) - wanted) for key, tableau in tableaux.items()}
 
     def add(test: str, case: str, found: dict[Key, float], is_learned: bool | None = None) -> None:
         for key, error in found.items():
@@ -46,18 +47,18 @@ def answer(job: Job) -> pd.DataFrame:
             rows.append((denoiser.name, test, case, key.nfe, key.solver, fitted, error))
 
     y_T, condition = job.noise(sample_seeds("test", COUNT))
-    wanted = end(teacher, y_T, condition)
+    wanted = final_samples(teacher, y_T, condition)
     usual = errors(y_T, condition, wanted)
-    for case, start, own in starts(job):
-        add("starts", case, usual if case == USUAL else errors(start, own, end(teacher, start, own)))
+    for case, noise, own in initial_noises(job):
+        add("initial noise", case, usual if case == USUAL else errors(noise, own, final_samples(teacher, noise, own)))
     if getattr(denoiser, "conditioning", None) is not None and hasattr(denoiser, "guidance"):
         for case in guided(denoiser):
-            add("guidance", case, errors(y_T, condition, end(teacher, y_T, condition)))
+            add("guidance", case, errors(y_T, condition, final_samples(teacher, y_T, condition)))
 
     def add_moved(test: str, case: str, source: Tableau, key: Key) -> None:
         moved = carried_over(source, key.nfe, denoiser)
         add(test, case, {k: e for k, e in usual.items() if k.nfe == key.nfe and not _is_learned(tableaux[k])})
-        add(test, case, {key: rms(end(moved, y_T, condition) - wanted)}, is_learned=True)
+        add(test, case, {key: rms(final_samples(moved, y_T, condition) - wanted)}, is_learned=True)
 
     for key, path in job.cells.items():
         if key.model != denoiser.name and _carries(source := Tableau.load(path)):
@@ -69,8 +70,8 @@ def answer(job: Job) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).drop_duplicates(COLUMNS[:-1])
 
 
-def starts(job: Job) -> Iterator[tuple[str, Tensor, Tensor | None]]:
-    """Name, states and conditions of starts unlike those of the fit; scales and shifts in standard deviations of the noise."""
+def initial_noises(job: Job) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+    """Name, states and conditions of initial noise unlike that of the fits; scales and shifts in its standard deviations."""
     y_T, condition = job.noise(sample_seeds("test", COUNT))
     yield USUAL, y_T, condition
     for scale in SCALES:
@@ -106,7 +107,7 @@ def _is_learned(tableau: Tableau) -> bool:
 
 
 def _carries(tableau: Tableau) -> bool:
-    """Whether a learned solver can be carried over: its levels are learned, and its start is made anew on other levels."""
+    """Whether a learned solver can be carried over: its schedule is learned, and its base is made anew on another one."""
     return _is_learned(tableau) and tableau.meta["fit"]["driver"] != "coefficients"
 
 
@@ -121,14 +122,14 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
 def tables(rows: pd.DataFrame) -> list[Shown]:
     """One a test: cases down, models across; errors, and over the best classical solver's in the same case."""
     caption = (
-        "Global error against the teacher from the same starts; in brackets over the smallest of the classical solvers "
+        "Global error against the teacher from the same initial noise; in brackets over the smallest of the classical solvers "
         "that the comparison has in this case: below 1 the learned solver still wins."
     )
     found = []
     for test, block in ratios(rows).groupby("test", sort=False):
         text = block.assign(text=[f"{r.global_error:.4f} ({r.ratio:.2f})" for r in block.itertuples()])
         cells = text.pivot_table(index=["solver", "nfe", "case"], columns="model", values="text", aggfunc="first", sort=False)
-        found.append(Shown(str(test), caption, cells.reset_index().fillna("")))
+        found.append(Shown(str(test), caption, with_names(cells.reset_index().fillna(""), rows)))
     return found
 
 
@@ -139,6 +140,7 @@ def figure(rows: pd.DataFrame) -> Figure:
     tests = [test for test in found.test.drop_duplicates() if test != "other NFE"]
     models = list(rows.model.drop_duplicates())
     solvers = list(found.solver.drop_duplicates())
+    shown = names(solvers, rows if "family" in rows else None)
     drawn, axes = panels(max(1, len(tests) * len(solvers)), max(1, len(solvers)), (2.6, 2.4), 1.3, sharex=True)
     for axis, (test, solver_name) in zip(axes, [(t, s) for t in tests for s in solvers], strict=False):
         block = found[(found.test == test) & (found.solver == solver_name)]
@@ -148,7 +150,7 @@ def figure(rows: pd.DataFrame) -> Figure:
             axis.plot(own.ratio, [cases.index(case) for case in own.case], nth_style(i)["marker"],
                       color=nth_style(i)["color"], markersize=4, label=model)  # fmt: skip
         axis.axvline(1, color="0.4", linewidth=0.8)
-        axis.set(xscale="log", title=f"{test}: {solver_name}")
+        axis.set(xscale="log", title=f"{test}: {shown[solver_name]}")
         axis.title.set_fontsize(7)
         axis.set_yticks(range(len(cases)), cases, fontsize=6)
         axis.invert_yaxis()

@@ -35,7 +35,7 @@ class Job:
         model: the model's YAML file.
         denoiser: the model itself.
         cells: file of each cell, tableaux or samples.
-        fits: file of the course of each fit, where a question needs them.
+        fits: file of the convergence curve of each fit, where a question needs them.
         pairs: shards of the teacher's pairs of the test noise, where a question needs them.
         reference: moments of the real data, if they were computed before.
     """
@@ -62,7 +62,7 @@ class Job:
         return {key: Tableau.load(path) for key, path in self.own.items()}
 
     def noise(self, seeds: np.ndarray) -> tuple[Tensor, Tensor | None]:
-        """Starting states and conditions of some seeds."""
+        """Initial noise and conditions of some seeds."""
         return initial_noise(self.denoiser, seeds), self.denoiser.conditions(seeds)
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from s4s.reporting.solver_names import names
+
 
 class Shown(NamedTuple):
     """A table of text with its title and caption."""
@@ -14,6 +16,12 @@ class Shown(NamedTuple):
     title: str
     caption: str
     table: pd.DataFrame
+
+
+def with_names(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """A table with the display names of its column `solver`; `rows` may have the family of each."""
+    shown = names(rows.solver.drop_duplicates(), rows if "family" in rows else None)
+    return table.assign(solver=table.solver.map(shown))
 
 
 def markdown(tables: Iterable[Shown]) -> str:

@@ -1,4 +1,4 @@
-"""How far from the teacher? Fréchet distances of solvers less the teacher's, by a bootstrap over the starts that they share."""
+"""How far from the teacher? Fréchet distances of solvers less the teacher's, by a bootstrap over shared initial noise."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from s4s.metrics.score import statistics_of
 from s4s.reporting.figures import panels
 from s4s.reporting.questions.job import Job
 from s4s.reporting.questions.markdown import Shown
+from s4s.reporting.solver_names import names
 from s4s.reporting.solver_styles import nth_style
 from s4s.reporting.tables import NOT_LEARNED
 
@@ -22,7 +23,7 @@ COLUMNS = ["model", "solver", "nfe", "fid", "teacher_fid", "features", "differen
 def answer(job: Job) -> pd.DataFrame:
     """Rows of model, solver, nfe, fid, teacher_fid, features, difference, low, high, p_value.
 
-    FID is over the samples of all sampling seeds together. The interval is the basic bootstrap's at 95 %: starting noises are
+    FID is over the samples of all sampling seeds together. The interval is the basic bootstrap's at 95 %: initial noises are
     drawn with replacement, the same for solver and teacher. The p-value is that of no difference, two-sided.
     """
     features = load_features(job.model, job.denoiser.device, job.reference)
@@ -55,30 +56,31 @@ def answer(job: Job) -> pd.DataFrame:
 
 
 def best(rows: pd.DataFrame) -> pd.DataFrame:
-    """The solver of the smallest FID of each model and NFE, without a fit and with one."""
-    kinds = rows.assign(kind=np.where(rows.family.isin(NOT_LEARNED), "no fit", "learned"))
+    """The training-free and the learned solver of the smallest FID of each model and NFE."""
+    kinds = rows.assign(kind=np.where(rows.family.isin(NOT_LEARNED), "training-free", "learned"))
     return kinds.loc[kinds.groupby(["model", "kind", "nfe"], sort=False).fid.idxmin()].sort_values(["kind", "nfe"])
 
 
 def tables(rows: pd.DataFrame) -> list[Shown]:
-    """One a model: the best without a fit and the best learned solver at each NFE, and their distance from the teacher."""
-    found = []
+    """One a model: the best training-free and the best learned solver at each NFE, and their distance from the teacher."""
+    found, shown = [], names(rows.solver.drop_duplicates(), rows)
     for model, block in best(rows).groupby("model", sort=False):
         text = [
-            f"{r.difference:+.3f} ({r.low:+.3f} to {r.high:+.3f}; p {r.p_value:.3f}) {r.solver}" for r in block.itertuples()
+            f"{r.difference:+.3f} ({r.low:+.3f} to {r.high:+.3f}; p {r.p_value:.3f}) {shown[r.solver]}"
+            for r in block.itertuples()
         ]
         table = block.assign(text=text).pivot(index="nfe", columns="kind", values="text").fillna("").reset_index()
         first = block.iloc[0]
         caption = (
             f"Fréchet distance (features: {first.features}) less the teacher's own, {first.teacher_fid:.3f}, over all sampling "
-            f"seeds together; 95 % interval and p-value of a bootstrap over the shared starting noises ({DRAWS} draws)."
+            f"seeds together; 95 % interval and p-value of a bootstrap over the shared initial noises ({DRAWS} draws)."
         )
         found.append(Shown(str(model), caption, table))
     return found
 
 
 def figure(rows: pd.DataFrame) -> Figure:
-    """FID against NFE of the best solver without a fit and the best learned one, and the teacher's; a panel a model."""
+    """FID against NFE of the best training-free solver and the best learned one, and the teacher's; a panel a model."""
     shown = best(rows)
     models = list(rows.model.drop_duplicates())
     drawn, axes = panels(len(models), 3, (2.3, 2.0), 1.0)

@@ -1,4 +1,4 @@
-"""Where does tracking fail? Local and global errors along the trajectory, all carried by the exact flow to the end.
+"""Error propagation: local and global errors along the trajectory, all carried by the exact flow to the end.
 
 Let F_n carry a state at node n to the end by the ODE itself. With the solver's own states y_n the error at the end telescopes,
 
@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from s4s.models.seeds import sample_seeds
 from s4s.reporting.figures import panels
 from s4s.reporting.questions.job import Job, carried, rms
-from s4s.reporting.questions.markdown import Shown
+from s4s.reporting.questions.markdown import Shown, with_names
+from s4s.reporting.solver_names import names
 from s4s.reporting.solver_styles import solver_style
 from s4s.sampling import run
 from s4s.tableau import Tableau
@@ -49,8 +50,8 @@ def _errors(job: Job, tableau: Tableau, y_T: torch.Tensor, condition: torch.Tens
     ends = [carried(denoiser, y, s, end, condition).double() for y, s in zip(states, levels, strict=True)]
     exact = [y_T.double(), *(carried(denoiser, y_T, levels[0], s, condition).double() for s in levels[1:-1])]
     outputs = [
-        denoiser((y * (tableau.kappa if n == 0 else 1)).to(y_T.dtype), float(told), condition).double()
-        for n, (y, told) in enumerate(zip(exact, tableau.eval_levels, strict=True))
+        denoiser((y * (tableau.kappa if n == 0 else 1)).to(y_T.dtype), float(level), condition).double()
+        for n, (y, level) in enumerate(zip(exact, tableau.eval_levels, strict=True))
     ]
     found = []
     for n, s in enumerate(levels[1:]):
@@ -76,32 +77,35 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 def tables(rows: pd.DataFrame) -> list[Shown]:
     """One a model and NFE, the smallest error at the end first."""
     caption = (
-        f"Errors in data units, all carried to the end of the trajectory by the flow; {COUNT} starts. Local: of steps from "
+        f"Errors in data units, all carried to the end of the trajectory by the flow; {COUNT} seeds. Local: of steps from "
         "exact states. Steps' errors: what each step adds to the error at the end; where they cancel, their sum is larger."
     )
     found = []
     for (model, nfe), block in summary(rows).groupby(["model", "nfe"], sort=False):
         table = block.drop(columns=["model", "nfe"]).sort_values("error at the end").set_index("solver")
-        found.append(Shown(f"{model}, NFE {nfe}", caption, table.map(lambda value: f"{value:.4f}").reset_index()))
+        found.append(
+            Shown(f"{model}, NFE {nfe}", caption, with_names(table.map(lambda value: f"{value:.4f}").reset_index(), rows))
+        )
     return found
 
 
 def figure(rows: pd.DataFrame) -> Figure:
     """Along the steps: local error, what the step adds, and the error so far; a row a model and NFE."""
     shown = list(rows.groupby(["model", "nfe"], sort=False).groups)
-    names = {
+    titles = {
         "local_error": "local error (from exact states)",
         "step_error": "added by the step (own states)",
         "error": "error so far",
     }
     solvers = list(rows.solver.drop_duplicates())
+    names_shown = names(solvers, rows if "family" in rows else None)
     drawn, axes = panels(3 * len(shown), 3, (2.3, 2.1), 1.2)
     for i, (model, nfe) in enumerate(shown):
-        for axis, (column, title) in zip(axes[3 * i : 3 * i + 3], names.items(), strict=True):
+        for axis, (column, title) in zip(axes[3 * i : 3 * i + 3], titles.items(), strict=True):
             for solver in solvers:
                 block = rows[(rows.model == model) & (rows.nfe == nfe) & (rows.solver == solver)].sort_values("step")
                 axis.plot(block.step, block[column], **solver_style(solver), markersize=3,
-                          linewidth=1.2, label=solver)  # fmt: skip
+                          linewidth=1.2, label=names_shown[solver])  # fmt: skip
             axis.set(title=f"{title}\n{model}, NFE {nfe}", yscale="log", xlabel="step")
             axis.title.set_fontsize(7)
             axis.set_xticks(np.arange(1, nfe + 1))

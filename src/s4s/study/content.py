@@ -1,0 +1,81 @@
+"""What a model is, as one digest of its description and its files' contents: the same for another clone or a copy of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from s4s.files.atomic import write_text
+from s4s.models.description import AnyModel, PythonModel
+
+KEPT = Path(".snakemake") / "s4s-checksums.json"  # of large files, by path, size and time of change
+LARGE = 1 << 20
+DESCRIBED = {"study", "features", "perceptual", "throughput", "licence", "published"}  # what does not change samples
+
+
+def of_model(model: AnyModel, *parts: str) -> str:
+    """Digest of what a model's samples depend on, and of further parts of its description, features or perceptual.
+
+    Files whose SHA-256 the description says count by that; whoever reads them compares it.
+    """
+    described = _plain(model, DESCRIBED - {*parts})
+    if isinstance(model, PythonModel) and (module := model.module_file()) is not None:
+        described["module"] = file_digest(module)
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any, without: set[str] | None = None) -> Any:
+    """Plain values, with the content of a file instead of its path."""
+    if isinstance(value, BaseModel):
+        fields = {name: getattr(value, name) for name in type(value).model_fields if name not in (without or ())}
+        if fields.get("sha256"):
+            fields.pop("path", None)
+        fields.pop("url", None)
+        return {name: _plain(field) for name, field in fields.items()}
+    if isinstance(value, dict):
+        return {str(key): _plain(field) for key, field in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(field) for field in value]
+    return path_digest(value) if isinstance(value, Path) else value
+
+
+def path_digest(path: Path) -> str:
+    """Digest of a file, or of all files in a folder with their names; of what is not there its absence."""
+    if not path.is_dir():
+        return file_digest(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    lines = [f"{file_digest(file)}  {file.relative_to(path).as_posix()}" for file in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file; that of a large one is kept until its size or its time of change is another."""
+    try:
+        status = path.stat()
+        if status.st_size < LARGE:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        key, look = str(path.resolve()), [status.st_size, status.st_mtime_ns]
+        if (kept := _kept().get(key)) and kept[:2] == look:
+            return str(kept[2])
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return "absent"
+    _kept()[key] = [*look, digest]
+    if KEPT.parent.is_dir():
+        write_text(KEPT, json.dumps(_kept()))
+    return digest
+
+
+@cache
+def _kept() -> dict[str, list[Any]]:
+    try:
+        known = json.loads(KEPT.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
