@@ -212,7 +212,7 @@ def test_fit_goes_on_where_it_was(config, monkeypatch):
         steps.append(loop.iteration)
         step(loop)
 
-    monkeypatch.setattr("s4s.learning.fit.STATE_SECONDS", 0.0)
+    monkeypatch.setattr("s4s.learning.state.STATE_SECONDS", 0.0)
     monkeypatch.setattr(Loop, "step", cut_off)
     assert fitted(config, "--solver", "alt", "--nfe", 3, "--nfe", 4, "--out", out, *pairs).exit_code != 0
     assert not (out / "nfe~4.json").exists() and (out / "fits/nfe~4.state").exists()

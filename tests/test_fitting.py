@@ -300,7 +300,7 @@ def test_resume_equals_uninterrupted(mixture, mixture_pairs, tmp_path, monkeypat
     levels, settings = s4s.levels("logsnr", 4, mixture), changed(settings, radius=radius)
     options = {"base": "ddim", "driver": "alternate", "decoupled": True, "settings": settings}
     expected = fit(mixture, mixture_pairs, "lms", levels, **options)
-    monkeypatch.setattr(fit_module, "STATE_SECONDS", 0.0)
+    monkeypatch.setattr("s4s.learning.state.STATE_SECONDS", 0.0)
     state = tmp_path / "fit.state"
     step, calls = Loop.step, itertools.count()
 
@@ -328,6 +328,19 @@ def test_a_foreign_or_damaged_state_is_not_resumed(mixture, mixture_pairs, tmp_p
         state.write_bytes(content)
         again = fit(mixture, mixture_pairs, "lms", levels, base="ddim", settings=FAST, state_path=state)
         assert same(again.tableau, expected.tableau)
+
+
+def test_a_state_of_other_pairs_is_not_resumed(mixture, mixture_pairs, tmp_path):
+    """Also where the sums of absolute values are the same: signs and the order of rows count."""
+    levels, state = s4s.levels("logsnr", 3, mixture), tmp_path / "fit.state"
+    options = {"base": "ddim", "settings": changed(FAST, iterations=2, distance="l1")}
+    fit(mixture, mixture_pairs, "lms", levels, **options, state_path=state)
+    train = mixture_pairs.train
+    for y_0 in (-train.y_0, np.roll(train.y_0, 1, axis=0)):
+        other = dataclasses.replace(mixture_pairs, train=dataclasses.replace(train, y_0=y_0))
+        expected = fit(mixture, other, "lms", levels, **options)
+        found = fit(mixture, other, "lms", levels, **options, state_path=state)
+        assert found.history == expected.history and same(found.tableau, expected.tableau)
 
 
 # ---- relaxed noise, moving averages, plateaus

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +23,7 @@ from s4s.learning.objective import Objective, Replica, first_rows
 from s4s.learning.parameters import Parameters
 from s4s.learning.result import FitResult
 from s4s.learning.settings import FitSettings
-from s4s.learning.state import identity, load_state, save_state
+from s4s.learning.state import StateFile, identity, rows_digest
 from s4s.learning.tangents import Counter
 from s4s.learning.teacher import TeacherPairs
 from s4s.learning.teacher_path import TeacherPath
@@ -34,8 +32,6 @@ from s4s.models.denoiser import Denoiser
 from s4s.models.provenance import made_for
 from s4s.solvers import solver
 from s4s.tableau import Tableau
-
-STATE_SECONDS = 2.0  # between states that are saved; longer where saving takes more than 2 % of it
 
 
 def fit(
@@ -83,12 +79,56 @@ def fit(
     settings = settings or FitSettings()
     base = solver(base, levels, path=denoiser.path) if isinstance(base, str) else base
     options = family_options or {}
+    parameters = _parameters(denoiser, family, options, levels, base, driver, decoupled, first_node)
+    check_pairs(denoiser, pairs, base, settings)
+    if batch_size is not None and batch_size < 1:
+        raise S4SError(f"fit: batch_size must be at least 1, got {batch_size}")
+    train, val = first_rows(pairs.train, settings.train_pairs), first_rows(pairs.val, settings.val_pairs)
+    rows, counter = batch_size or 4096, Counter()
+    everywhere = _replicas([(denoiser, perceptual_network), *replicas], settings)
+    path = TeacherPath(train, pairs.levels) if settings.trajectory else None
+    learning = Objective(everywhere, train, rows, counter, path, settings.trajectory)
+    validation = Objective(everywhere, val, rows, counter)
+    name = identity(
+        version=__version__,
+        model=denoiser.name,
+        family=family,
+        options=options,
+        base=base.digest(),
+        meta=base.meta,
+        driver=driver,
+        decoupled=decoupled,
+        first_node=first_node,
+        settings=settings.model_dump(),
+        rows=rows,
+        replicas=len(everywhere),
+        pairs=rows_digest(train),
+        val=rows_digest(val),
+    )
+    state = StateFile(Path(state_path) if state_path else None, name)
+    loop = Loop(parameters, learning, validation, driver, settings, _radius(settings, denoiser, base.nfe))
+    state.resume(loop)
+    _run(loop, state, f"fit {denoiser.name} nfe {base.nfe}", show_progress)
+    tableau = replace(parameters.tableau(loop.best).detach(), meta=_meta(denoiser, base, pairs, loop))
+    return FitResult(tableau, loop.history, loop.evaluations, state.seconds())
+
+
+def _parameters(
+    denoiser: Denoiser,
+    family: str,
+    options: dict[str, Any],
+    levels: Tensor,
+    base: Tableau,
+    driver: str,
+    decoupled: bool,
+    first_node: bool,
+) -> Parameters:
+    """The parameters of the learned solver, at the initialisation; S4SError if a turn of the driver has nothing to learn."""
     if driver not in DRIVERS:
         raise S4SError(f"unknown driver {driver!r}; known: {', '.join(DRIVERS)}")
     if not torch.equal(torch.as_tensor(levels, dtype=torch.float64), base.levels):
         raise S4SError("fit: the base tableau is on other levels than the ones given")
-    made = make_family(family, base, denoiser.path, **options)
-    parameters = Parameters(made, base, decoupled, first_node)
+    parameters = Parameters(make_family(family, base, denoiser.path, **options), base, decoupled, first_node)
     for names in DRIVERS[driver]:
         if not len(parameters.independent(parameters.free(names))):
             what = "coefficients" if "theta" in names else "levels"
@@ -97,58 +137,46 @@ def fit(
             )
     if first_node and driver == "schedule":
         raise S4SError("fit: first_node is learned with the coefficients; take another driver than schedule, or leave it out")
-    check_pairs(denoiser, pairs, base, settings)
-    if batch_size is not None and batch_size < 1:
-        raise S4SError(f"fit: batch_size must be at least 1, got {batch_size}")
-    train, val = first_rows(pairs.train, settings.train_pairs), first_rows(pairs.val, settings.val_pairs)
-    rows, counter = batch_size or 4096, Counter()
-    path = TeacherPath(train, pairs.levels) if settings.trajectory else None
-    everywhere = [
-        Replica(accelerated(copy, settings.precision, settings.compile), distance_of(settings, network, copy))
-        for copy, network in [(denoiser, perceptual_network), *replicas]
+    return parameters
+
+
+def _replicas(copies: Sequence[tuple[Denoiser, LayeredNetwork | None]], settings: FitSettings) -> list[Replica]:
+    """Each copy of the model in the settings' precision, with the distance on its device."""
+    return [
+        Replica(accelerated(denoiser, settings.precision, settings.compile), distance_of(settings, network, denoiser))
+        for denoiser, network in copies
     ]
-    learning = Objective(everywhere, train, rows, counter, path, settings.trajectory)
-    size = math.prod(denoiser.shape)
-    radius = 0.001 * size / base.nfe**2 if settings.radius == "ld3" else float(settings.radius)
-    state_path = Path(state_path) if state_path else None
-    name = identity(
-        version=__version__, model=denoiser.name, family=family, options=options, base=base.digest(), meta=base.meta,
-        driver=driver, decoupled=decoupled, first_node=first_node, settings=settings.model_dump(), rows=rows,
-        places=len(everywhere),
-        pairs=float(np.abs(train.y_0).sum(dtype=np.float64)), val=float(np.abs(val.y_0).sum(dtype=np.float64)),
-    )  # fmt: skip
-    saved = load_state(state_path, name)
-    started = last_saved = time.perf_counter()
-    cost = 0.0  # seconds that saving the state took
-    loop = Loop(parameters, learning, Objective(everywhere, val, rows, counter), driver, settings, radius)
-    if saved is not None and not loop.same_initial_loss(saved):
-        saved = None
-    if saved is not None:
-        loop.restore(saved)
-    earlier_seconds = saved["seconds"] if saved else 0.0
 
-    def seconds() -> float:
-        return earlier_seconds + time.perf_counter() - started
 
-    label = f"fit {denoiser.name} nfe {base.nfe}"
-    with progress(total=settings.iterations, initial=loop.iteration, desc=label, unit="step", disable=not show_progress) as bar:
+def _radius(settings: FitSettings, denoiser: Denoiser, nfe: int) -> float:
+    """Radius of the ball of the initial noise, on unit noise."""
+    return 0.001 * math.prod(denoiser.shape) / nfe**2 if settings.radius == "ld3" else float(settings.radius)
+
+
+def _run(loop: Loop, state: StateFile, label: str, show_progress: bool) -> None:
+    """All steps that are left, with a state now and then and at the end."""
+    total, done = loop.settings.iterations, loop.iteration
+    with progress(total=total, initial=done, desc=label, unit="step", disable=not show_progress) as bar:
         while not loop.finished():
             loop.step()
             bar.update()
             bar.set_postfix(val=f"{loop.best_val:.5f}", refresh=False)
-            if state_path and (loop.finished() or time.perf_counter() - last_saved > STATE_SECONDS * max(1.0, 25 * cost)):
-                begun = time.perf_counter()
-                save_state(state_path, {"identity": name, "seconds": seconds(), **loop.state()})
-                last_saved = time.perf_counter()
-                cost = last_saved - begun
-    about = {**made_for(denoiser), "start": base.meta, "evaluations": loop.evaluations * denoiser.passes,
-             "teacher": pairs.teacher, "pairs": {"train": len(train), "val": len(val)},
-             "validation": {"distance": settings.distance, "start": loop.history[0]["val"], "learned": loop.best_val},
-             }  # fmt: skip
-    if denoiser.guidance != 1:
-        about["guidance"] = denoiser.guidance
-    tableau = replace(parameters.tableau(loop.best).detach(), meta=about)
-    return FitResult(tableau, loop.history, loop.evaluations, seconds())
+            if loop.finished() or state.is_due():
+                state.save(loop)
+
+
+def _meta(denoiser: Denoiser, base: Tableau, pairs: TeacherPairs, loop: Loop) -> dict[str, Any]:
+    """What the learned solver's file says of how it was made."""
+    distance, start = loop.settings.distance, loop.history[0]["val"]
+    meta = {
+        **made_for(denoiser),
+        "start": base.meta,
+        "evaluations": loop.evaluations * denoiser.passes,
+        "teacher": pairs.teacher,
+        "pairs": {"train": len(loop.train), "val": len(loop.val)},
+        "validation": {"distance": distance, "start": start, "learned": loop.best_val},
+    }
+    return meta if denoiser.guidance == 1 else {**meta, "guidance": denoiser.guidance}
 
 
 def distance_of(settings: FitSettings, network: LayeredNetwork | None, denoiser: Denoiser) -> Distance:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import xxhash
 
 from s4s.files.atomic import atomic_path
+from s4s.files.rows import Split
+from s4s.learning.loop import Loop
+
+STATE_SECONDS = 2.0  # between states that are saved; longer where saving takes more than 2 % of it
 
 
 def identity(**parts: Any) -> str:
@@ -17,17 +24,58 @@ def identity(**parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+def rows_digest(split: Split) -> str:
+    """Hash of the bytes of all arrays of a split, with their names, types and shapes."""
+    found = xxhash.xxh3_128()
+    for name, array in sorted(split.arrays().items()):
+        found.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
 
 
-def load_state(path: Path | None, fit_identity: str) -> dict[str, Any] | None:
-    """The saved state of this very fit, or None; a damaged or foreign state means starting anew."""
-    if path is None or not path.exists():
-        return None
-    try:
-        state = torch.load(path, weights_only=True)
-    except Exception:  # a damaged file can raise anything
-        return None
-    return state if isinstance(state, dict) and state.get("identity") == fit_identity else None
+class StateFile:
+    """Where one fit keeps its state, and its clock, which goes on where the state's stopped.
+
+    Args:
+        path: None keeps nothing. fit_identity: of `identity`; a state with another one is foreign.
+    """
+
+    def __init__(self, path: Path | None, fit_identity: str):
+        self.path, self.identity = path, fit_identity
+        self.earlier_seconds = 0.0
+        self.started = self.last_saved = time.perf_counter()
+        self.cost = 0.0  # seconds that saving took
+
+    def seconds(self) -> float:
+        """Wall time of the fit, with that of earlier interrupted runs."""
+        return self.earlier_seconds + time.perf_counter() - self.started
+
+    def resume(self, loop: Loop) -> None:
+        """Set the loop to the saved state, if there is one of this very fit; a damaged or foreign one is left alone."""
+        saved = self._load()
+        if saved is not None and loop.same_initial_loss(saved):
+            loop.restore(saved)
+            self.earlier_seconds = saved["seconds"]
+
+    def is_due(self) -> bool:
+        """Whether the last state is old enough for the next."""
+        return time.perf_counter() - self.last_saved > STATE_SECONDS * max(1.0, 25 * self.cost)
+
+    def save(self, loop: Loop) -> None:
+        """Write the loop's state, whole or not at all."""
+        if self.path is None:
+            return
+        begun = time.perf_counter()
+        with atomic_path(self.path) as temporary:
+            torch.save({"identity": self.identity, "seconds": self.seconds(), **loop.state()}, temporary)
+        self.last_saved = time.perf_counter()
+        self.cost = self.last_saved - begun
+
+    def _load(self) -> dict[str, Any] | None:
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            state = torch.load(self.path, weights_only=True)
+        except Exception:  # a damaged file can raise anything
+            return None
+        return state if isinstance(state, dict) and state.get("identity") == self.identity else None
