@@ -38,7 +38,7 @@ class GridOptions(Options):
 
 
 class EDM(GridOptions):
-    rho: float = Field(7.0, gt=0, description="exponent of the grid")
+    rho: float = Field(7.0, gt=0, description="exponent of the schedule")
 
 
 class TimePower(GridOptions):
@@ -81,7 +81,7 @@ class Grid(NamedTuple):
         function: (nfe, Span, options) to levels, as "module:function".
         options: their names, types and defaults.
         files: options that are files which the workflow computes.
-        searched: it is searched for, without gradients.
+        searched: it is optimised for a model, without gradients.
         continuous: it has any number of levels over the whole range of any model.
         from_the_top: it starts at the model's highest level.
     """
