@@ -4,7 +4,9 @@ CORES ?= all
 GPUS ?= 4
 BIN = .venv/bin
 
-.PHONY: figures test lint environment report clean-environment help
+TESTS ?= not suite and not nightly
+
+.PHONY: figures test quick nightly lint environment report clean-environment help
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -12,8 +14,17 @@ help:  ## what can be made
 figures: environment  ## run the comparison that config/config.yaml names, and draw its tables and figures
 	$(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS)
 
-test: .venv/test.stamp  ## run the tests, a file per core at a time
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+# each test goes to the next free core, those of one file of units together; tests/conftest.py says which are units
+PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+
+quick: .venv/test.stamp  ## run the units alone: nothing that starts a process or takes seconds
+	$(PYTEST) -m unit
+
+test: .venv/test.stamp  ## run the tests
+	$(PYTEST) -m '$(TESTS)'
+
+nightly: .venv/test.stamp  ## run what takes long: the default config through SLURM, twenty kills, k-diffusion and ComfyUI themselves
+	$(BIN)/python -m pytest -m nightly -s
 
 report: environment  ## Snakemake's own report, results/snakemake-report.zip, after `make figures`
 	$(BIN)/snakemake --report results/snakemake-report.zip

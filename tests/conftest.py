@@ -1,4 +1,11 @@
-"""What several tests share: exact denoisers, the embedded model, small teacher pairs."""
+"""What several tests share: exact denoisers, the embedded model, small teacher pairs, finished studies; and which are units.
+
+A test is a unit, and part of `make quick`, unless its module stands in `NOT_UNITS` or it is marked `slow`, `suite` or
+`nightly`. A unit starts no process; that is enforced below.
+"""
+
+import os
+import sys
 
 import pytest
 import torch
@@ -8,6 +15,60 @@ from s4s.learning.teacher import TeacherPairs, make_pairs
 from s4s.models.denoiser import Denoiser
 from s4s.models.embedded.mixture import MixtureDenoiser
 from s4s.models.seeds import sample_seeds
+from tests.builders import studies
+
+NOT_UNITS = {
+    # Snakemake, other processes, a browser
+    "test_cluster", "test_fork_server", "test_lease", "test_package", "test_plan", "test_real_programs", "test_reliability",
+    "test_report_browser", "test_tutorial", "test_workflow",
+    # networks of other packages, trainings, fits: seconds each, or many
+    "test_diffusers", "test_edm", "test_embedded", "test_export_diffusers", "test_fitting", "test_formats",
+    "test_latent_diffusion", "test_optimisers", "test_pipelines", "test_questions",
+}  # fmt: skip
+LONGEST_FIRST = ("nightly", "suite", "", "unit")
+_running: list[str] = []  # the unit that runs now
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Where only units are asked for, the packages that others import are not imported."""
+    return True if collection_path.stem in NOT_UNITS and config.option.markexpr == "unit" else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by marker, and before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Marks units, and says what one worker runs together: a module of units, the cases of one of the other tests.
+
+    What takes longest comes first, for the end of a run is better filled with short tests.
+    """
+
+    def kind(item):
+        return next((name for name in LONGEST_FIRST if name and item.get_closest_marker(name)), "")
+
+    for item in items:
+        module, function = item.module.__name__.rpartition(".")[2], item.originalname
+        unit = module not in NOT_UNITS and not any(item.get_closest_marker(name) for name in ("slow", "suite", "nightly"))
+        if unit:
+            item.add_marker(pytest.mark.unit)
+        item.add_marker(pytest.mark.xdist_group(module if unit else f"{module}.{function}"))
+    items.sort(key=lambda item: LONGEST_FIRST.index(kind(item)))
+
+
+def _no_process_in_a_unit(event, arguments):
+    if event == "subprocess.Popen" and _running:
+        raise AssertionError(f"{_running[-1]} starts {arguments[0]}; mark it slow, or name its module in tests/conftest.py")
+
+
+sys.addaudithook(_no_process_in_a_unit)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    if item.get_closest_marker("unit"):
+        _running.append(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        _running.clear()
 
 
 class CountingDenoiser(Denoiser):
@@ -31,6 +92,33 @@ class CountingDenoiser(Denoiser):
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """Folders that are made once for all workers (tests/builders/studies.py)."""
+    root = tmp_path_factory.getbasetemp()
+    made = studies.Shared((root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "shared")
+    yield made
+    made.check()
+
+
+@pytest.fixture(scope="session")
+def tiny(shared):
+    """A copy of the repository with the tiny config, after one full run; not to be changed."""
+    return shared("tiny", studies.tiny)
+
+
+@pytest.fixture
+def study(tiny, tmp_path):
+    """The same to change."""
+    return studies.linked(tiny, tmp_path / "study")
+
+
+@pytest.fixture(scope="session")
+def compared(tiny, shared):
+    """The same after its further comparison `main` too; not to be changed."""
+    return shared("compared", lambda folder: studies.compare(tiny, folder))
 
 
 @pytest.fixture(scope="session")

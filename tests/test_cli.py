@@ -173,6 +173,7 @@ def fitted(config, *arguments, model="digits"):
     return run("fit", model, "--config", config, "--threads", 1, *arguments)
 
 
+@pytest.mark.slow
 def test_fit_makes_pairs_and_learns_on_them(config, digits):
     out = config.parent / "out"
     result = fitted(config, "--solver", "alt", "--nfe", 4, "--nfe", 3, "--out", out)
@@ -198,6 +199,7 @@ def test_fit_makes_pairs_and_learns_on_them(config, digits):
     assert words in (config.parent / "hub/README.md").read_text()
 
 
+@pytest.mark.slow
 def test_fit_goes_on_where_it_was(config, monkeypatch):
     """What is there is kept, with pairs that another solver shares, and a fit that was cut off goes on from its state."""
     out, pairs = config.parent / "out", ("--pairs", config.parent / "pairs")
@@ -226,39 +228,61 @@ def test_fit_goes_on_where_it_was(config, monkeypatch):
     assert s4s.Tableau.load(out / "nfe~4.json").digest() == s4s.Tableau.load(config.parent / "whole/nfe~4.json").digest()
 
 
+@pytest.mark.slow
 def test_fit_near_another(config):
     """The one at the next smaller NFE, or one of a file; `s4s.fit` from there gives the same."""
     out, folder = config.parent / "out", config.parent
-    assert fitted(config, "--solver", "near", "--nfe", 3, "--nfe", 4, "--out", out).exit_code == 0
-    alone = fitted(config, "--solver", "near", "--nfe", 4, "--out", folder / "alone")
+    common = ("--solver", "near", "--distance", "l2", "--pairs", folder / "pairs")
+    assert fitted(config, *common, "--nfe", 3, "--nfe", 4, "--out", out).exit_code == 0
+    alone = fitted(config, *common, "--nfe", 4, "--out", folder / "alone")
     assert alone.exit_code == 0
     near, far = (s4s.Tableau.load(folder / f"{name}/nfe~4.json") for name in ("out", "alone"))
     assert not near.same_as(far, 1e-3)
     definitions = {**CONFIG["definitions"], "near": {**CONFIG["definitions"]["near"], "warm_start": str(out / "nfe~3.json")}}
     config.write_text(yaml.safe_dump({**CONFIG, "definitions": definitions}))
-    assert fitted(config, "--solver", "near", "--nfe", 4, "--out", folder / "of_file").exit_code == 0
+    assert fitted(config, *common, "--nfe", 4, "--out", folder / "of_file").exit_code == 0
     assert s4s.Tableau.load(folder / "of_file/nfe~4.json").digest() == near.digest()
 
 
-@pytest.mark.parametrize("change", ["settings", "count", "base", "weights", "description", "throughput"])
-def test_what_is_kept_depends_on_what_it_was_made_of(config, change, monkeypatch):
-    """A finished solver, and pairs, are taken again where nothing that they depend on is another, and refused otherwise."""
-    folder, pairs = config.parent, config.parent / "pairs"
+def fit_small(folder, about, values=CONFIG, *arguments):
+    """A fit of a model whose description, and whose config, are written anew."""
+    (folder / "mine.yaml").write_text(yaml.safe_dump(about))
+    (folder / "config.yaml").write_text(yaml.safe_dump({**values, "per_model": {}}))
+    common = ("--solver", "alt", "--nfe", 3, "--distance", "l2", "--pairs", folder / "pairs", "--out", folder / "out")
+    return fitted(folder / "config.yaml", *common, *arguments, model=folder / "mine.yaml")
+
+
+@pytest.fixture(scope="module")
+def first_fit(tmp_path_factory):
+    """A folder with a model, its fit and the pairs of it, a copy to put back, and the model's description."""
+    folder, kept = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("kept") / "first"
     shutil.copytree(SHIPPED.parents[1] / "resources/digits", folder / "weights")
     about = yaml.safe_load((SHIPPED / "digits.yaml").read_text())
-    about.update(name="mine", path=str(folder / "weights/denoiser.safetensors"), perceptual=None)
+    about.update(name="mine", path=str(folder / "weights/denoiser.safetensors"), perceptual=None, block=32)
     del about["features"]
+    assert fit_small(folder, about).exit_code == 0
+    shutil.copytree(folder, kept)
+    return folder, kept, about
 
-    def fit_again(values=CONFIG, *arguments):
-        (folder / "mine.yaml").write_text(yaml.safe_dump(about))
-        config.write_text(yaml.safe_dump({**values, "per_model": {}}))
-        common = ("--solver", "alt", "--nfe", 3, "--distance", "l2", "--pairs", pairs, "--out", folder / "out")
-        return fitted(config, *common, *arguments, model=folder / "mine.yaml")
+
+@pytest.fixture
+def after_first_fit(first_fit):
+    folder, kept, about = first_fit
+    yield folder, dict(about)
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["settings", "count", "base", "weights", "description", "throughput"])
+def test_what_is_kept_depends_on_what_it_was_made_of(after_first_fit, change):
+    """A finished solver, and pairs, are taken again where nothing that they depend on is another, and refused otherwise."""
+    folder, about = after_first_fit
 
     def pairs_made():
-        return len([*pairs.iterdir()])
+        return len([*(folder / "pairs").iterdir()])
 
-    assert fit_again().exit_code == 0 and pairs_made() == 2
+    assert pairs_made() == 2
     values, arguments, others = CONFIG, (), 0
     if change == "settings":
         values = {**CONFIG, "fit": {**CONFIG["fit"], "iterations": 2}}
@@ -274,13 +298,35 @@ def test_what_is_kept_depends_on_what_it_was_made_of(config, change, monkeypatch
         about["block"], others = 64, 2
     else:
         about["throughput"] = 10.0
-    result = fit_again(values, *arguments)
+    result = fit_small(folder, about, values, *arguments)
     if change == "throughput":
         assert result.exit_code == 0 and "is there already" in result.output
         return
     assert isinstance(result.exception, s4s.S4SError) and "give another --out" in str(result.exception)
     (folder / "out/nfe~3.json").unlink()
-    assert fit_again(values, *arguments).exit_code == 0 and pairs_made() == 2 + others
+    assert fit_small(folder, about, values, *arguments).exit_code == 0 and pairs_made() == 2 + others
+
+
+FAMILIES = yaml.safe_load((SHIPPED.parent / "families.yaml").read_text())["solvers"]
+DEFAULT = yaml.safe_load((SHIPPED.parent / "config.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def pairs_of_digits(tmp_path_factory):
+    return tmp_path_factory.mktemp("pairs")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", [token for token in FAMILIES if "family" in DEFAULT["definitions"][token]])
+def test_every_family_and_driver_of_the_config_is_fitted(tmp_path, pairs_of_digits, token):
+    """The definitions of config/config.yaml that config/families.yaml compares."""
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "per_model": {}, "definitions": DEFAULT["definitions"]}))
+    common = ("--solver", token, "--nfe", 3, "--nfe", 4, "--pairs", pairs_of_digits, "--out", tmp_path / "out")
+    result = fitted(tmp_path / "config.yaml", *common)
+    assert result.exit_code == 0, result.exception
+    for nfe in (3, 4):
+        tableau = s4s.Tableau.load(tmp_path / f"out/nfe~{nfe}.json")
+        assert tableau.meta["token"] == token and tableau.levels[0] == 80
 
 
 def test_an_edit_of_a_folder_or_a_module_is_seen(tmp_path, monkeypatch):
@@ -309,16 +355,17 @@ def test_options_go_before_the_config(config):
     }
     about = yaml.safe_load((SHIPPED / "digits.yaml").read_text())
     about.update(
-        path=str((SHIPPED / about["path"]).resolve()), study={"teacher": {"steps": 16}}, features=None, perceptual=None
+        path=str((SHIPPED / about["path"]).resolve()), study={"teacher": {"steps": 7}}, features=None, perceptual=None, block=32
     )
     (config.parent / "model.yaml").write_text(yaml.safe_dump(about))
-    config.write_text(yaml.safe_dump({**CONFIG, "definitions": definitions}))
-    common = ("--solver", "alt", "--nfe", 13, "--out", config.parent / "out", "--distance", "l2")
+    teacher = {**CONFIG["teacher"], "steps": 5}
+    config.write_text(yaml.safe_dump({**CONFIG, "teacher": teacher, "definitions": definitions}))
+    common = ("--solver", "alt", "--nfe", 6, "--out", config.parent / "out", "--distance", "l2")
     result = fitted(config, *common, "--train", 40, model=config.parent / "model.yaml")
     assert result.exit_code == 0, result.exception
-    meta = s4s.Tableau.load(config.parent / "out/nfe~13.json").meta
+    meta = s4s.Tableau.load(config.parent / "out/nfe~6.json").meta
     assert meta["validation"]["distance"] == "l2" and meta["pairs"] == {"train": 40, "val": 24}
-    assert meta["teacher"].endswith("16 evaluations")
+    assert meta["teacher"].endswith(" 7 evaluations")
 
 
 MODULE = """
@@ -381,6 +428,7 @@ def test_a_model_of_ones_own_is_fitted_and_sampled(config, tmp_path, monkeypatch
     assert "is no image; give --out a name in .npy or .h5" in str(picture.exception) and not (tmp_path / "points.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_from_a_pipeline_s_folder_to_its_scheduler(tmp_path):
     """What fit learns and export writes gives in the pipeline itself what `s4s.sample` gives."""
@@ -616,6 +664,7 @@ def test_wrong_input_is_one_line(files, arguments, message, monkeypatch, capsys)
     assert sorted(path for path in files.rglob("*") if "__pycache__" not in str(path)) == before
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_its_exit_code(files):
     command = [sys.executable, "-m", "s4s.cli", "compare", "ddim.json", "absent.json"]
     done = subprocess.run(command, cwd=files, capture_output=True, text=True)

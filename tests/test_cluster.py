@@ -5,14 +5,15 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from tests.builders.studies import ROOT, TINY
+
 SCORES = "results/tables/scores.csv"
+FEW = ["ddim-logsnr", "s4s_alt"]
 
 
 def run(directory, *arguments):
@@ -24,6 +25,12 @@ def run(directory, *arguments):
 
 def scores(folder):
     return pd.read_csv(folder / SCORES).drop(columns="fit_seconds")
+
+
+def few(table):
+    """The rows of the teacher and of two solvers at NFE 3."""
+    rows = (table.family == "teacher") | table.solver.isin(FEW) & (table.nfe == 3)
+    return table[rows].reset_index(drop=True)
 
 
 @pytest.mark.parametrize("name", ["slurm", "pbs", "lsf"])
@@ -44,7 +51,8 @@ def test_profiles_name_rules_that_exist_and_ask_for_what_jobs_need(name):
     assert profile["rerun-incomplete"] and profile["retries"] and profile["group-components"] == ["cells=20"]
 
 
-def test_the_generic_executor_with_a_stand_in_for_a_batch_system(tmp_path):
+@pytest.mark.suite
+def test_the_generic_executor_with_a_stand_in_for_a_batch_system(tiny, tmp_path):
     """Jobs and groups of jobs on "another machine", that is without the main process's warm server; the same scores."""
     submit = tmp_path / "submit"
     submit.write_text(f'#!/bin/sh\nS4S_WARM= PBS_JOBID=$$ setsid sh "$1" >> {tmp_path}/jobs.log 2>&1 < /dev/null &\necho $!\n')
@@ -55,18 +63,17 @@ def test_the_generic_executor_with_a_stand_in_for_a_batch_system(tmp_path):
     (tmp_path / "profile/config.yaml").write_text(
         yaml.safe_dump({**profile, "latency-wait": 5, "seconds-between-status-checks": 1, "jobs": 2})
     )
-    study = ["--configfile", str(ROOT / "tests/configs/tiny.yaml"), "--config", "nfe=[3]", "solvers=[ddim-logsnr,s4s_alt]"]
+    study = ["--configfile", str(TINY), "--config", "nfe=[3]", f"solvers=[{','.join(FEW)}]"]
     (tmp_path / "cluster").mkdir()
     run(tmp_path / "cluster", "--workflow-profile", str(tmp_path / "profile"), SCORES, *study)
-    (tmp_path / "local").mkdir()
-    run(tmp_path / "local", "--cores", "2", SCORES, *study)
-    pd.testing.assert_frame_equal(scores(tmp_path / "cluster"), scores(tmp_path / "local"))
+    pd.testing.assert_frame_equal(scores(tmp_path / "cluster"), few(scores(tiny)))
 
 
+@pytest.mark.suite
 @pytest.mark.skipif(not shutil.which("rsync"), reason="the storage plugin needs rsync")
 def test_a_study_whose_files_are_all_in_storage(tmp_path):
     """Everything that is computed goes to storage and comes from there, shards and joined files too; the same scores."""
-    study = ["--configfile", str(ROOT / "tests/configs/tiny.yaml"), "--config", "nfe=[3]", "solvers=[ddim-logsnr,s4s_alt]"]
+    study = ["--configfile", str(TINY), "--config", "nfe=[3]", f"solvers=[{','.join(FEW)}]"]
     study += ["samples=264", "shard=256", "--cores", "2"]  # two shards a seed
     storage = ["--default-storage-provider", "fs", "--default-storage-prefix", str(tmp_path / "storage")]
     storage += ["--shared-fs-usage", "persistence", "software-deployment", "sources", "source-cache"]
@@ -94,19 +101,36 @@ def slurm():
     subprocess.run([ROOT / "tests/slurm_cluster.sh", "stop"], check=True)
 
 
-@pytest.mark.suite
-def test_the_default_config_through_slurm(slurm, tmp_path):
-    """Every job in its accounting with a name, a GPU where it asked for one, and done; tables and figures at the end."""
-    run(tmp_path, "--workflow-profile", str(ROOT / "profiles/slurm"))
+def through_slurm(folder, *arguments):
+    """A run on the cluster; every job in its accounting, each with its words, all done."""
+    run(folder, "--workflow-profile", str(ROOT / "profiles/slurm"), *arguments)
     fields = "JobID,Partition,State,Elapsed,AllocTRES%50,Comment%60"
     command = ["sacct", "-a", "-X", "--starttime=now-1days", f"--format={fields}"]  # without a start, only since midnight
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     print(listing)
     jobs = [line.split() for line in listing.splitlines()[2:]]
-    assert len(jobs) > 30 and all("COMPLETED" in job for job in jobs)
+    assert all("COMPLETED" in job for job in jobs)
     named = {word for job in jobs for word in job if word.startswith("rule_")}
-    assert any(name.startswith("rule_fit_wildcards_digits_joint_3") for name in named) and "rule_cells_sample_score" in named
+    assert "rule_cells_sample_score" in named
     fits = [job for job in jobs if any(word.startswith("rule_fit") for word in job)]
-    assert len(fits) == 24 and all("gres/gpu=1" in " ".join(job) for job in fits)
+    assert all("gres/gpu=1" in " ".join(job) for job in fits)
+    return jobs, named, fits
+
+
+@pytest.mark.suite
+def test_the_tiny_config_through_slurm(slurm, tiny, tmp_path):
+    """A name, a GPU where a job asked for one, tables and report at the end, and the scores of a run without a cluster."""
+    jobs, named, fits = through_slurm(tmp_path, "--configfile", str(TINY))
+    assert len(jobs) > 10 and len(fits) == 4
+    assert any(name.startswith("rule_fit_wildcards_digits_s4s_alt_3") for name in named)
+    pd.testing.assert_frame_equal(scores(tmp_path), scores(tiny))
+    assert (tmp_path / "results/report.html").exists()
+
+
+@pytest.mark.nightly
+def test_the_default_config_through_slurm(slurm, tmp_path):
+    jobs, named, fits = through_slurm(tmp_path)
+    assert len(jobs) > 30 and len(fits) == 24
+    assert any(name.startswith("rule_fit_wildcards_digits_joint_3") for name in named)
     table = pd.read_csv(tmp_path / SCORES)
     assert len(table) == 1 + 21 * 6 and table.fid_mean.notna().all() and (tmp_path / "results/report.html").exists()

@@ -109,6 +109,7 @@ def pairs():
     return TeacherPairs(*(make_pairs(model(guidance=1.5), teacher, sample_seeds(split, 24)) for split in ("train", "val")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"optimiser": "adam", "radius": 0.1}, {"derivatives": "forward"}])
 def test_a_fit_sees_the_conditions_of_its_pairs(pairs, settings):
     """With the right conditions iteration 0 is the base's own error; with those of other rows it is far larger."""

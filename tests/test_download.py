@@ -150,6 +150,7 @@ def test_a_folder_takes_its_place_when_it_is_whole(tmp_path, monkeypatch):
     assert (found / "model_index.json").read_text() == "owner/name main" and not (tmp_path / "folder.part").exists()
 
 
+@pytest.mark.slow
 def test_two_studies_that_want_the_same_file_fetch_it_once(server, tmp_path):
     """The second waits for the first; nothing of the way is left."""
     file = WeightFile(path=tmp_path / "m.pkl", url=f"{server}/model.pkl")

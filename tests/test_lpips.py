@@ -44,6 +44,7 @@ def images(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("net", "shape"), [("alex", (3, 3, 40, 64)), ("squeeze", (3, 3, 40, 64)), ("vgg", (1, 3, 32, 32))])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_it_is_the_packages_own_distance(net, shape, tmp_path, monkeypatch):

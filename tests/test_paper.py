@@ -91,6 +91,7 @@ def test_models_name_their_data_set_and_a_wrong_name_is_one_clear_error(tmp_path
         fid_table(scores, published, "cifar11")
 
 
+@pytest.mark.slow
 def test_tables_compile(scores, published, tmp_path):
     if shutil.which("pdflatex") is None:
         pytest.skip("no pdflatex; Debian's texlive-latex-base and texlive-latex-recommended have it")
@@ -106,6 +107,7 @@ def test_tables_compile(scores, published, tmp_path):
     assert b"Overfull" not in (tmp_path / "paper.log").read_bytes()
 
 
+@pytest.mark.slow
 def test_figures_are_a_column_wide_with_truetype_fonts(scores, tmp_path):
     for metric in ("fid_mean", "global_error"):
         save_at_width(curves(scores, metric), tmp_path / "figure.pdf", COLUMN)

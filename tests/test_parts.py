@@ -123,6 +123,7 @@ def test_running_moments_are_those_of_all_rows():
     assert np.allclose(found.covariance, whole.covariance, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_scores_of_shards_are_those_of_the_whole(blocks_of_8, tmp_path):
     """To rounding of float64: 1e-9 relative; statistics pass through files."""
     features = load_features("digits")

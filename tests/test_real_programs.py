@@ -31,7 +31,7 @@ from s4s.models.provenance import made_for
 from tests.builders.small_network import SmallNetwork
 from tests.test_k_diffusion import TABLEAUX
 
-pytestmark = pytest.mark.suite
+pytestmark = pytest.mark.nightly
 runner = CliRunner()
 
 K_DIFFUSION = [

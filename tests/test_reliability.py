@@ -1,13 +1,11 @@
 """The workflow when something goes wrong, and however it is cut: shards, damage, a full disk, two runs, a shared cache."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,80 +14,104 @@ import yaml
 
 from s4s.files.rows import read_split
 from tests import kill
+from tests.builders import studies
+from tests.builders.studies import ROOT, jobs, linked, overwrite
 
-ROOT = Path(__file__).parents[1]
 FEW = ["nfe=[3]", "solvers=[ddim-logsnr,s4s_alt]", "fit={iterations: 2, batch: 8, validate_every: 2}"]
+SHARDS = ["shard=16", "batch_size=8"]
 SCORES = "results/tables/scores.csv"
+PAIRS = "results/teacher/digits/pairs.h5"
+CELLS = [("teacher", 12), ("ddim-logsnr", 3), ("s4s_alt", 3)]
+SAMPLES = [f"results/samples/digits/{solver}/nfe~{nfe}.h5" for solver, nfe in CELLS]
 
 
-def command(directory, *arguments, config=()):
-    made = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(directory), "--cores", "2"]
-    return [*made, *arguments, "--configfile", str(ROOT / "tests/configs/tiny.yaml"), "--config", *FEW, *config]
+def settings(directory, home, config=()):
+    """Options of a run in a folder, by the checkout and model in another or the same."""
+    model = "small.yaml" if home == directory else home / "small.yaml"
+    return ["--config", f"models=[{model}]", *FEW, *config]
 
 
-def run(directory, *arguments, config=(), ok=True, **environment):
+def run(directory, *arguments, home, config=(), **options):
     """One run of a small study; what it printed."""
-    done = subprocess.run(
-        command(directory, *arguments, config=config), capture_output=True, text=True, env={**os.environ, **environment}
-    )
-    assert (done.returncode == 0) == ok, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
+    return studies.snakemake(directory, *arguments, *settings(directory, home, config), checkout=home, **options)
 
 
-@pytest.fixture(scope="module")
-def small_blocks(tmp_path_factory):
-    """The digits with 8 samples in a call of the network, so that few samples make many shards."""
-    description = yaml.safe_load((ROOT / "config/models/digits.yaml").read_text())
-    for entry in (description, description["features"], description["perceptual"]):
-        entry["path"] = str((ROOT / "config/models" / entry["path"]).resolve())
-    path = tmp_path_factory.mktemp("model") / "digits.yaml"
-    path.write_text(yaml.safe_dump({**description, "block": 8}))
-    return f"models=[{path}]"
+def start(directory, *arguments, home, config=(), env=None, **options):
+    """The same in the background."""
+    command = studies.command(directory, *arguments, *settings(directory, home, config), checkout=home)
+    return subprocess.Popen(command, text=True, env={**studies.environment(home), **(env or {})}, **options)
 
 
-@pytest.fixture(scope="module")
-def whole(small_blocks, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    run(folder, SCORES, "results/teacher/digits/pairs.h5", config=[small_blocks])
+@pytest.fixture(scope="session")
+def small(shared):
+    """A checkout, and the digits with 8 samples in a call of the network, so that few samples make many shards."""
+
+    def make(folder):
+        studies.copy_checkout(folder)
+        description = yaml.safe_load((folder / "config/models/digits.yaml").read_text())
+        for entry in (description, description["features"], description["perceptual"]):
+            entry["path"] = entry["path"].removeprefix("../../")
+        (folder / "small.yaml").write_text(yaml.safe_dump({**description, "block": 8}))
+
+    return shared("small", make)
+
+
+@pytest.fixture(scope="session")
+def whole(shared, small):
+    def make(folder):
+        linked(small, folder)
+        run(folder, SCORES, PAIRS, home=folder)
+
+    return shared("whole", make)
+
+
+@pytest.fixture(scope="session")
+def sharded(shared, small):
+    """40 samples in 3 shards a seed, 1 core, 8 at a time, and what the run printed."""
+
+    def make(folder):
+        linked(small, folder)
+        output = run(folder, SCORES, PAIRS, *SAMPLES, "--cores", "1", home=folder, config=SHARDS)
+        (folder / "output.txt").write_text(output)
+
+    return shared("sharded", make)
+
+
+def scores(folder):
+    return pd.read_csv(folder / SCORES).drop(columns="fit_seconds")
+
+
+def test_a_study_in_shards_is_the_same_study(whole, sharded):
+    """The same samples to the bit, scores to 1e-9, all files in place."""
+    ran = jobs((sharded / "output.txt").read_text())
+    assert (ran["sample_shard"], ran["score_shard"], ran["join_scores"]) == (12, 18, 3) and "sample" not in ran
+    assert ran["teacher_shard"] == 2 + 2 + 6  # 32 pairs to learn from, 24 to validate on, 2 x 40 for the test
+    for path in SAMPLES:
+        for split in ("test~0", "test~1"):
+            ours, theirs = (read_split(folder / path, "samples", split) for folder in (sharded, whole))
+            assert np.array_equal(ours.y_0, theirs.y_0) and np.array_equal(ours.seeds, theirs.seeds)
+    for split in ("train", "val", "test~1"):
+        pairs = [read_split(folder / PAIRS, "teacher-pairs", split) for folder in (sharded, whole)]
+        assert np.array_equal(pairs[0].y_0, pairs[1].y_0)
+    pd.testing.assert_frame_equal(scores(sharded), scores(whole), rtol=1e-9)
+    assert not [*sharded.glob("results/scores/**/*.npz")], "statistics of shards are temporary"
+    assert jobs(run(sharded, SCORES, PAIRS, *SAMPLES, "--dry-run", home=sharded, config=SHARDS)) == {}
+
+
+def without(sharded, folder, *names):
+    """A copy of the finished study without some of its results."""
+    linked(sharded, folder)
+    for name in names:
+        shutil.rmtree(folder / "results" / name)
     return folder
 
 
-def fresh(folder, to):
-    shutil.copytree(folder, to, symlinks=True)
-    return to
-
-
-def jobs(output):
-    """How often each rule ran, or would run."""
-    names = [line.split()[1].rstrip(":") for line in output.splitlines() if re.match(r"\s*(local)?rule ", line)]
-    return {name: names.count(name) for name in names if name != "all"}
-
-
-def test_a_study_in_shards_is_the_same_study(whole, small_blocks, tmp_path):
-    """40 samples in 3 shards a seed, 1 core, 8 at a time: the same samples to the bit, scores to 1e-9, all files in place."""
-    output = run(tmp_path, SCORES, "--cores", "1", config=[small_blocks, "shard=16", "batch_size=8"])
-    ran = jobs(output)
-    assert (ran["sample_shard"], ran["score_shard"], ran["join_scores"]) == (12, 18, 3) and "sample" not in ran
-    assert ran["teacher_shard"] == 2 + 2 + 6  # 32 pairs to learn from, 24 to validate on, 2 x 40 for the test
-    run(tmp_path, "all", config=[small_blocks, "shard=16", "batch_size=8"])
-    for solver, nfe in [("teacher", 12), ("ddim-logsnr", 3), ("s4s_alt", 3)]:
-        for split in ("test~0", "test~1"):
-            path = f"results/samples/digits/{solver}/nfe~{nfe}.h5"
-            ours, theirs = (read_split(folder / path, "samples", split) for folder in (tmp_path, whole))
-            assert np.array_equal(ours.y_0, theirs.y_0) and np.array_equal(ours.seeds, theirs.seeds)
-    for split in ("train", "val", "test~1"):
-        pairs = [read_split(folder / "results/teacher/digits/pairs.h5", "teacher-pairs", split) for folder in (tmp_path, whole)]
-        assert np.array_equal(pairs[0].y_0, pairs[1].y_0)
-    numbers = [pd.read_csv(folder / SCORES).drop(columns="fit_seconds") for folder in (tmp_path, whole)]
-    pd.testing.assert_frame_equal(*numbers, rtol=1e-9)
-    assert not [*tmp_path.glob("results/scores/**/*.npz")], "statistics of shards are temporary"
-    assert jobs(run(tmp_path, "--dry-run", config=[small_blocks, "shard=16", "batch_size=8"])) == {}
-
-
-def test_samples_in_shards_can_be_deleted_after_use(small_blocks, tmp_path):
-    run(tmp_path, "all", config=[small_blocks, "shard=16", "keep_samples=false"])
-    assert not [*tmp_path.glob("results/samples/**/*.h5")]
-    assert (tmp_path / "results/figures/samples-digits.pdf").exists() and len(pd.read_csv(tmp_path / SCORES)) == 3
+def test_samples_in_shards_can_be_deleted_after_use(sharded, tmp_path):
+    folder = without(sharded, tmp_path / "study", "samples", "scores", "tables")
+    config = [*SHARDS, "keep_samples=false"]
+    run(folder, SCORES, "results/figures/samples-digits.pdf", home=folder, config=config)
+    assert not [*folder.glob("results/samples/**/*.h5")]
+    assert (folder / "results/figures/samples-digits.pdf").exists() and len(pd.read_csv(folder / SCORES)) == 3
 
 
 PROBE = """
@@ -105,81 +127,76 @@ class LogHandler(LogHandlerBase):
 """
 
 
-def test_plugins_for_logging_hear_of_everything_beside_our_own_progress(small_blocks, tmp_path):
+def test_plugins_for_logging_hear_of_everything_beside_our_own_progress(small, tmp_path):
     plugin = tmp_path / "plugins/snakemake_logger_plugin_probe"
     plugin.mkdir(parents=True)
     (plugin / "__init__.py").write_text(PROBE.replace("\\\\n", "\\n"))
-    path = os.pathsep.join([str(plugin.parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(plugin.parent), studies.environment(small)["PYTHONPATH"]])
     target = "results/tableaux/digits/ddim-logsnr/nfe~3.json"
-    run(tmp_path, target, "--logger", "probe", config=[small_blocks], PYTHONPATH=path)
+    run(tmp_path, target, "--logger", "probe", home=small, PYTHONPATH=path)
     heard = (tmp_path / "probe.log").read_text().split()
     assert {"workflow_started", "job_info", "job_finished", "progress"} <= {*heard}
 
 
-@pytest.mark.parametrize("damaged", ["samples", "teacher"])
-def test_only_a_damaged_shard_is_made_again(small_blocks, tmp_path, damaged):
+def test_only_damaged_shards_are_made_again(sharded, tmp_path):
     """A flipped bit is found by the reader, which names the shard; after it is deleted, it alone is made again."""
-    config = [small_blocks, "shard=16"]
-    numbers = [f"{split}-{shard}.h5" for split in ("test~0", "test~1") for shard in range(3)]
-    targets = [f"results/teacher/digits/shards/{number}" for number in numbers]
-    targets += [f"results/samples/digits/{cell}/nfe~3/{number}" for cell in ("ddim-logsnr", "s4s_alt") for number in numbers]
-    run(tmp_path, *targets, config=config)
-    path = {"samples": "samples/digits/ddim-logsnr/nfe~3/test~1-1.h5", "teacher": "teacher/digits/shards/test~1-1.h5"}[damaged]
-    content = bytearray((tmp_path / "results" / path).read_bytes())
-    content[-100] ^= 1
-    times = (tmp_path / "results" / path).stat()
-    (tmp_path / "results" / path).write_bytes(content)
-    os.utime(tmp_path / "results" / path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    output = run(tmp_path, SCORES, "--keep-going", config=config, ok=False)
-    assert f"error: results/{path}: split 'test~1' cannot be read" in output and "delete the file and rerun" in output
-    (tmp_path / "results" / path).unlink()
-    ran = jobs(run(tmp_path, SCORES, config=config))
-    made = {"samples": "sample_shard", "teacher": "teacher_shard"}[damaged]
-    assert ran[made] == 1 and {"sample_shard", "teacher_shard", "fit"} & {*ran} == {made}
-    assert ran["score_shard"] == {"samples": 1, "teacher": 3}[damaged]
-    assert len(pd.read_csv(tmp_path / SCORES)) == 3
+    folder = without(sharded, tmp_path / "study", "scores", "tables")
+    damaged = {
+        "test~0": "results/samples/digits/ddim-logsnr/nfe~3/test~0-1.h5",
+        "test~1": "results/teacher/digits/shards/test~1-1.h5",
+    }
+    for path in damaged.values():
+        content = bytearray((folder / path).read_bytes())
+        content[-100] ^= 1
+        overwrite(folder / path, bytes(content))
+    output = run(folder, SCORES, "--keep-going", home=folder, config=SHARDS, ok=False)
+    for split, path in damaged.items():
+        assert f"error: {path}: split '{split}' cannot be read" in output and "delete the file and rerun" in output
+        (folder / path).unlink()
+    ran = jobs(run(folder, SCORES, home=folder, config=SHARDS))
+    assert (ran["sample_shard"], ran["teacher_shard"]) == (1, 1) and "fit" not in ran
+    assert ran["score_shard"] == 1 + 3  # the scores of the sample shard, and of all three cells against the teacher's
+    assert len(pd.read_csv(folder / SCORES)) == 3
 
 
-def test_the_second_of_two_runs_in_a_folder_is_refused(whole, small_blocks, tmp_path):
+def test_the_second_of_two_runs_in_a_folder_is_refused(whole, tmp_path):
     """Clearly, at once, and without harm; a dry run is not; after a kill the next run needs no unlocking."""
-    folder = fresh(whole, tmp_path / "study")
-    config = [small_blocks, "nfe=[3,4,5]"]
-    first = subprocess.Popen(command(folder, SCORES, config=config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder, config = linked(whole, tmp_path / "study"), ["nfe=[3,4]"]
+    first = start(folder, SCORES, home=folder, config=config, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not [*(folder / ".snakemake/locks").glob("*")]:
         assert first.poll() is None
         time.sleep(0.05)
     first.send_signal(signal.SIGSTOP)  # so that it cannot end before the second has asked
-    output = run(folder, SCORES, config=config, ok=False)
+    output = run(folder, SCORES, home=folder, config=config, ok=False)
     assert f"another run works in this folder (process {first.pid} on " in output and "--directory" in output
     assert "Traceback" not in output
-    run(folder, SCORES, "--dry-run", config=config)
+    run(folder, SCORES, "--dry-run", home=folder, config=config)
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert [*(folder / ".snakemake/locks").glob("*")]
-    output = run(folder, SCORES, config=config)
+    output = run(folder, SCORES, home=folder, config=config)
     assert "The last run here was killed; its locks are removed." in output
-    assert len(pd.read_csv(folder / SCORES)) == 7
+    assert len(pd.read_csv(folder / SCORES)) == 5
 
 
-def test_two_folders_share_a_cache_at_the_same_time(whole, small_blocks, tmp_path):
+def test_two_folders_share_a_cache_at_the_same_time(whole, small, tmp_path):
     """Both get the teacher's pairs, from one computation or two, and the same scores."""
-    os.makedirs(tmp_path / "cache")
-    environment = {**os.environ, "SNAKEMAKE_OUTPUT_CACHE": str(tmp_path / "cache")}
-    runs = []
-    for name in "ab":
+    for name in ("a", "b", "c", "cache"):
         (tmp_path / name).mkdir()
-        made = command(tmp_path / name, SCORES, "--cache", "teacher_shard", config=[small_blocks])
-        runs.append(subprocess.Popen(made, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    config, cached = ["solvers=[ddim-logsnr]"], [SCORES, "--cache", "teacher_shard"]
+    shared_cache = {"SNAKEMAKE_OUTPUT_CACHE": str(tmp_path / "cache")}
+    options = {"env": shared_cache, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    runs = [start(tmp_path / name, *cached, home=small, config=config, **options) for name in "ab"]
     for one in runs:
         output, _ = one.communicate(timeout=300)
         assert one.returncode == 0, output[-3000:]
-    (tmp_path / "c").mkdir()
-    made = command(tmp_path / "c", SCORES, "--cache", "teacher_shard", config=[small_blocks])
-    third = subprocess.run(made, env=environment, capture_output=True, text=True)
-    assert third.returncode == 0 and third.stderr.count("Symlinking output file results/teacher/digits/shards/") == 4
+    output = run(tmp_path / "c", *cached, home=small, config=config, **shared_cache)
+    assert output.count("Symlinking output file results/teacher/digits/shards/") == 2  # the two splits of the test
+    expected = scores(whole)
+    expected = expected[expected.solver != "s4s_alt"].reset_index(drop=True)
     for name in "abc":
-        scores = [pd.read_csv(folder / SCORES).drop(columns="fit_seconds") for folder in (tmp_path / name, whole)]
-        pd.testing.assert_frame_equal(*scores, rtol=1e-9)
+        found = scores(tmp_path / name)
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-9, check_dtype=False)
 
 
 @pytest.fixture(params=["200k", "400k"])
@@ -194,27 +211,26 @@ def small_disk(request, tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_full_disk_is_one_clear_error_and_no_harm(whole, small_blocks, small_disk):
-    output = run(small_disk, SCORES, config=[small_blocks], ok=False)
+def test_a_full_disk_is_one_clear_error_and_no_harm(whole, small, small_disk):
+    output = run(small_disk, SCORES, home=small, ok=False)
     words = "the disk is full; free some space and run the same command again; nothing finished is lost"
     assert not any(noise in output for noise in ("Traceback", "Exception ignored", "Logging error"))
     assert output.rstrip().endswith(words)
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
-    run(small_disk, SCORES, config=[small_blocks])
-    scores = [pd.read_csv(folder / SCORES).drop(columns="fit_seconds") for folder in (small_disk, whole)]
-    pd.testing.assert_frame_equal(*scores, rtol=1e-9)
+    run(small_disk, SCORES, home=small)
+    pd.testing.assert_frame_equal(scores(small_disk), scores(whole), rtol=1e-9)
     assert not [path for path in (small_disk / "results").rglob("*") if kill.LEFT.fullmatch(path.name)]
 
 
 @pytest.mark.parametrize("small_disk", ["1m"], indirect=True)
-def test_a_read_only_folder_is_one_clear_error(small_blocks, small_disk):
+def test_a_read_only_folder_is_one_clear_error(small, small_disk):
     (small_disk / "results").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    output = run(small_disk, SCORES, config=[small_blocks], ok=False)
+    output = run(small_disk, SCORES, home=small, ok=False)
     assert f"{small_disk}: cannot write here (Read-only file system); nothing was changed; " in output
     assert "Traceback" not in output
     subprocess.run(["mount", "-o", "remount,rw,size=100m", str(small_disk)], check=True)
-    run(small_disk, SCORES, config=[small_blocks])
+    run(small_disk, "results/tableaux/digits/ddim-logsnr/nfe~3.json", home=small)
 
 
 MEMORY = """
@@ -254,9 +270,10 @@ def test_50_000_samples_are_scored_within_a_gibibyte(tmp_path):
     assert count == 50_000 and peak < 1024
 
 
-@pytest.mark.suite
-def test_killed_runs_lose_nothing():
-    """tests/kill.py with its fixed seed; 50 kills take 6 minutes, this suite makes 20."""
-    done = subprocess.run([sys.executable, "-m", "tests.kill", "--kills", "20"], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("kills", [pytest.param(5, marks=pytest.mark.suite), pytest.param(20, marks=pytest.mark.nightly)])
+def test_killed_runs_lose_nothing(tiny, kills):
+    """tests/kill.py with its fixed seed, against the tiny study that nobody disturbed."""
+    program = [sys.executable, "-m", "tests.kill", "--kills", str(kills), "--undisturbed", str(tiny)]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -2,31 +2,29 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.builders import studies
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here; on Debian, apt-get install chromium")
 WIDTHS = (1280, 400)
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """The results of the tiny config and its further comparison."""
-    folder = tmp_path_factory.mktemp("browser")
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    command += ["--configfile", str(ROOT / "tests/configs/tiny.yaml"), "--resources", "gpu=4", "--cores", "2"]
-    for target in ("main", "all"):
-        done = subprocess.run([*command, target], capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    subprocess.run([*command, "--report", str(folder / "snakemake-report.html")], check=True, capture_output=True)
-    return folder / "results"
+@pytest.fixture(scope="session")
+def results(compared, shared):
+    """The results of the tiny config and its further comparison, whose reports name each other; and Snakemake's own report."""
+
+    def make(folder):
+        studies.linked(compared, folder)
+        own = {"checkout": folder, "config": folder / "tiny.yaml"}
+        studies.snakemake(folder, "results/report.html", "--forcerun", "results/report.html", **own)
+        studies.snakemake(folder, "--report", str(folder / "snakemake-report.html"), **own)
+
+    return shared("browser", make) / "results"
 
 
 @pytest.fixture(scope="module")

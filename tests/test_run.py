@@ -32,6 +32,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_a_second_run_in_a_folder_is_refused_until_the_first_is_gone(tmp_path):
     first = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline() == "held\n"
@@ -53,6 +54,7 @@ with atomic_path(sys.argv[1]) as temporary:
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_living_ones_is_not(tmp_path):
     path = tmp_path / "nfe~3.json"
     writers = [subprocess.Popen([sys.executable, "-c", WRITE, str(path)], stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -97,6 +97,7 @@ def test_gradients_flow_to_the_tables(mixture):
         assert abs(gradients[which][index].item() - difference) < 1e-5 * max(1, abs(difference))
 
 
+@pytest.mark.slow
 def test_states_are_dropped_after_their_last_use(mixture):
     """Of a multistep solver's outputs only as many live as its order needs."""
     import gc

@@ -60,6 +60,7 @@ def scored(digits, tmp_path_factory):
     return folder, teacher
 
 
+@pytest.mark.slow
 def test_the_teacher_against_itself_has_no_error(digits, scored):
     folder, teacher = scored
     draw_samples(digits, teacher, {f"test~{seed}": sample_seeds("test", 40, seed) for seed in (0, 1)}, 128, folder / "self.h5")

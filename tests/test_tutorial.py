@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).parents[1] / "docs/tutorial.ipynb"
@@ -37,6 +38,7 @@ def without_numbers(outputs):
     return [(re.sub(r"[\da-f]{16}|[\d.,]+(e-\d+)?", "#", text), pictures) for text, pictures in outputs]
 
 
+@pytest.mark.suite
 def test_the_tutorial_runs_and_shows_what_it_computes(tmp_path):
     found, shown = outputs(executed(tmp_path)), outputs(nbformat.read(NOTEBOOK, as_version=4))
     assert without_numbers(found) == without_numbers(shown)
