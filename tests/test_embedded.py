@@ -160,7 +160,7 @@ def test_the_flow_of_a_mixture_is_where_solvers_go(models):
 def test_the_flow_of_a_mixture_keeps_its_distribution(models):
     """Noisy data at one level become noisy data at another: their moments are the exact ones."""
     mixture = models["mixture"]
-    clean = mixture.draw(40_000)
+    clean = mixture.draw(20_000)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     there = mixture.flow(clean + 10 * noise, 10.0, 0.1)
     mean, covariance = mixture.moments()
@@ -227,7 +227,7 @@ class _Ignoring(torch.nn.Module):
         return self.network(x)
 
 
-@pytest.mark.parametrize("name", ["tabular", "mixture"])
+@pytest.mark.parametrize("name", [pytest.param("tabular", marks=pytest.mark.suite), "mixture"])
 def test_the_program_that_trains_writes_what_ships(name, tmp_path):
     command = [sys.executable, ROOT / "workflow/scripts/train_embedded.py", "--model", name, "--steps", "20", "--out", tmp_path]
     subprocess.run(command, check=True, capture_output=True)

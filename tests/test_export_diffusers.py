@@ -417,6 +417,7 @@ def test_a_saved_pipeline_keeps_its_solver(case, kind, tmp_path):
     assert ran_twice(case, scheduler, again.scheduler)
 
 
+@pytest.mark.suite
 def test_a_saved_pipeline_loads_in_another_program(case, tmp_path):
     """Which has imported the scheduler: diffusers loads no class of a module that is not."""
     case = case("ddpm")

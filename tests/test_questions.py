@@ -29,6 +29,12 @@ def solver(kind, nfe, denoiser, schedule="time_quadratic", **options):
     return s4s.solver(kind, s4s.levels(schedule, nfe, denoiser), **options).with_meta(token=kind)
 
 
+@pytest.fixture(autouse=True)
+def _few_samples(monkeypatch):
+    for question in (generalisation, tracking):
+        monkeypatch.setattr(question, "COUNT", 32)
+
+
 @pytest.fixture(scope="module")
 def mixture():
     return s4s.load_model("mixture")

@@ -246,6 +246,7 @@ print(score_samples(model, features, sys.argv[2], sys.argv[3])["n_samples"], pea
 """
 
 
+@pytest.mark.suite
 def test_50_000_samples_are_scored_within_a_gibibyte(tmp_path):
     """3 x 32 x 32 in float32, 614 MB a file, libraries included."""
     from s4s.files.rows import Split, write_rows

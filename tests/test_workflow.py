@@ -14,6 +14,7 @@ from s4s import S4SError, Tableau
 from s4s.cli import app
 from s4s.files.rows import read_attributes, read_split
 from s4s.jobs.costs import read_usage
+from s4s.models.load import load_model
 from s4s.reporting.report import write_report
 from s4s.reporting.tables import COLUMNS, MEASURES, comparison
 from s4s.study.config import read_config, resolve_models
@@ -197,8 +198,10 @@ def test_searched_levels_and_statistics_are_computed_once_a_model(study):
     both = [f"results/scores/digits/{token}/nfe~{nfe}.json" for token in tokens for nfe in (3, 4)]
     new = planned(study, *both, *config)
     assert (new["teacher_trajectories"], new["gits_costs"], new["model_statistics"], new["score"]) == (1, 1, 1, 12)
-    scores = [path for path in both if "nfe~4" in path]
-    snakemake(study, *scores, *config)
+    scored = ("dpm_v3-logsnr", "ipndm3_afs-gits", "heun-edm")
+    targets = [f"results/scores/digits/{token}/nfe~4.json" for token in scored]
+    targets += [f"results/tableaux/digits/{token}/nfe~4.json" for token in tokens if token not in scored]
+    snakemake(study, *targets, *config)
     gits, afs, dmn = (
         Tableau.load(study / f"results/tableaux/digits/{token}/nfe~4.json")
         for token in ("ipndm3-gits", "ipndm3_afs-gits", "unipc3-dmn")
@@ -208,7 +211,7 @@ def test_searched_levels_and_statistics_are_computed_once_a_model(study):
     assert len(set(gits.levels.tolist()) & set(dmn.levels.tolist())) == 2  # the ends
     unipc = Tableau.load(study / "results/tableaux/digits/unipc3-gits/nfe~4.json")
     assert unipc.levels.tolist() == gits.levels.tolist()
-    assert planned(study, *scores, *config) == {}
+    assert planned(study, *targets, *config) == {}
 
 
 MINE = """
@@ -268,14 +271,14 @@ def test_every_embedded_model_from_teacher_to_report(study, tmp_path):
     """Classes with guidance, latents, no images, no network: tables, samples and report, and the learned solver is ahead."""
     compared = {"models": EMBEDDED, "nfe": [4], "solvers": ["ipndm2-time_quadratic", "s4s_alt"]}
     config = [f"{name}=[{','.join(map(str, values))}]" for name, values in compared.items()]
-    config += ["fit={iterations: 12, batch: 16}"]
+    config += ["fit={iterations: 12, batch: 16}", "seeds=[0]"]
     figures = [f"results/figures/samples-{model}.png" for model in EMBEDDED]
     out = tmp_path / "out"
     out.mkdir()
     snakemake(study, SCORES, *figures, "--resources", "gpu=4", "--config", *config, directory=out)
     scores = pd.read_csv(out / SCORES).set_index(["model", "solver"])
     measures = pd.read_csv(out / "results/tables/metrics.csv")
-    assert len(measures) == len(scores) * 2 * len(MEASURES) and measures.value.notna().all()
+    assert len(measures) == len(scores) * len(MEASURES) and measures.value.notna().all()
     means = measures[measures.metric == "fid"].groupby(["model", "solver"]).value.mean()
     assert (means - scores.fid_mean).abs().max() < 1e-9
     for model, figure in zip(EMBEDDED, figures, strict=True):
@@ -295,11 +298,11 @@ def test_formats_of_weights_from_teacher_to_scores(study, tmp_path):
     models = [str(formats.write(name, tmp_path)) for name in names]
     config = [f"models=[{','.join(models)}]", "nfe=[3]", "seeds=[0]", "samples=24"]
     config += ["fit={distance: l2, iterations: 2, batch: 4, validate_every: 2}", "teacher={steps: 6, train: 4, val: 4}"]
-    config += ["search={steps: 6, trajectories: 4}", "solvers=[ddim-logsnr,s4s_alt]"]
+    config += ["search={steps: 6, trajectories: 4}", "solvers=[s4s_alt]"]
     snakemake(study, SCORES, "results/tables/fid.md", "--resources", "gpu=4", "--config", *config, directory=tmp_path)
     scores = pd.read_csv(tmp_path / SCORES)
     students = scores[scores.family != "teacher"].set_index(["model", "solver"])
-    assert len(students) == 2 * len(names) and students.fid_mean.gt(0).all() and students.global_error.gt(0).all()
+    assert len(students) == len(names) and students.fid_mean.gt(0).all() and students.global_error.gt(0).all()
     for name in names:
         assert (students.loc[name].evaluations == (6 if name in formats.OF_TEXT else 3)).all()
         fit = json.loads((tmp_path / f"results/fits/{name}/s4s_alt/nfe~3.json").read_text())["history"]
@@ -348,28 +351,26 @@ def test_bad_config_is_named(changes, message):
         tiny_config(**changes)
 
 
-def test_a_truncated_samples_file_is_named_and_can_be_made_again(study):
+def test_damaged_files_are_named_and_can_be_made_again(study):
+    """Samples that are cut off, and a tableau edited into nonsense, in one run that keeps going."""
     path, score = study / "results/samples/digits/ddim-logsnr/nfe~3.h5", "results/scores/digits/ddim-logsnr/nfe~3.json"
     content, before = path.read_bytes(), read_split(path, "samples", "test~1")
     overwrite(path, content[: len(content) // 2])
+    tableau = study / "results/tableaux/digits/ddim-logsnr/nfe~4.json"
+    original = tableau.read_text()
+    tableau.unlink()  # it is a link
+    tableau.write_text(original.replace('"nfe": 4', '"nfe": 5'))
     table = (study / SCORES).read_bytes()
     output = snakemake(study, SCORES, "--forcerun", score, "--keep-going", ok=False)
     assert "nfe~3.h5: not a readable HDF5 file, perhaps cut off" in output and "delete it and rerun" in output
+    assert "nfe~4.json: nfe is 5, so levels must have 6 numbers" in output
     assert (study / SCORES).read_bytes() == table
     path.unlink()
+    tableau.write_text(original)
     snakemake(study, SCORES, "--forcerun", score)
     again = read_split(path, "samples", "test~1")
     assert (again.y_0 == before.y_0).all() and (again.seeds == before.seeds).all()
     assert pd.read_csv(study / SCORES).fid_mean.notna().all()
-
-
-def test_a_tableau_edited_into_nonsense_is_named(study):
-    path = study / "results/tableaux/digits/ddim-logsnr/nfe~4.json"
-    content = path.read_text().replace('"nfe": 4', '"nfe": 5')
-    path.unlink()  # the file may be a link
-    path.write_text(content)
-    output = snakemake(study, "results/samples/digits/ddim-logsnr/nfe~4.h5", ok=False)
-    assert "nfe~4.json: nfe is 5, so levels must have 6 numbers" in output
 
 
 def test_wrong_weights_are_named(study):
@@ -378,5 +379,5 @@ def test_wrong_weights_are_named(study):
     line = next(i for i, value in enumerate(text) if value.startswith("sha256: "))
     text[line] = f"sha256: '{'0' * 64}'"
     path.write_text("\n".join(text))
-    target = "results/samples/digits/ddim-logsnr/nfe~4.h5"
-    assert "wrong sha256" in snakemake(study, target, "--forcerun", target, ok=False)
+    with pytest.raises(S4SError, match="wrong sha256"):
+        load_model(path)
