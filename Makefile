@@ -23,7 +23,7 @@ quick: .venv/test.stamp  ## run the units alone: nothing that starts a process o
 test: .venv/test.stamp  ## run the tests
 	$(PYTEST) -m '$(TESTS)'
 
-nightly: .venv/test.stamp  ## run what takes long: the default config through SLURM, twenty kills, k-diffusion and ComfyUI themselves
+nightly: .venv/test.stamp  ## run what takes long: the default config through SLURM, twenty kills, full-size networks, k-diffusion itself
 	$(BIN)/python -m pytest -m nightly -s
 
 report: environment  ## Snakemake's own report, results/snakemake-report.zip, after `make figures`

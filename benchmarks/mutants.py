@@ -347,6 +347,10 @@ def run(mutants: list[Mutant], known: dict[str, Reach], keep) -> None:  # type: 
     with tempfile.TemporaryDirectory(prefix="s4s-mutants-") as name:
         folder = Path(name)
         copy_of_tracked(folder)
+        collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *known]
+        done = subprocess.run(collect, cwd=folder, env=environment(folder), capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"error: without a mutant the tests cannot be collected\n{done.stdout[-2000:]}")
         for number, mutant in enumerate(mutants, 1):
             if mutant.status:
                 continue

@@ -57,7 +57,7 @@ def test_full_size_networks_have_the_published_parameters(name):
     assert millions is None or round(GOLDEN["full"][name]["parameters"] / 1e6, 1) == millions
 
 
-@pytest.mark.suite
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", [name for name in edm.FULL if "afhq" not in name])
 def test_a_full_size_forward_pass(name):
     preconditioning, architecture, changes = edm.FULL[name]

@@ -90,7 +90,7 @@ def test_full_size_networks_take_every_published_tensor(name, millions):
     assert 54 < sum(parameter.numel() for parameter in stage.parameters()) / 1e6 < 56
 
 
-@pytest.mark.suite
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["lsun_bedrooms", "imagenet256"])
 def test_a_full_size_forward_pass(name):
     model = read_model_file(name)

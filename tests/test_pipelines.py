@@ -376,7 +376,7 @@ def test_full_size_stable_diffusion_has_the_published_parameters():
     assert counts == [859_520_964, 123_060_480, 83_653_863]
 
 
-@pytest.mark.suite
+@pytest.mark.nightly
 def test_a_full_size_forward_pass():
     unet = diffusers.UNet2DConditionModel(**SD_UNET).eval()
     with torch.inference_mode():

@@ -146,6 +146,7 @@ def test_a_further_comparison_is_a_target(tiny, compared):
     assert (compared / SCORES).read_bytes() == before and planned(compared, "main") == {}
 
 
+@pytest.mark.suite
 def test_questions_are_answered_for_every_model(compared, tmp_path):
     study = studies.linked(compared, tmp_path / "study")
     snakemake(study, "asked", "--resources", "gpu=4")
@@ -267,6 +268,7 @@ def test_a_model_of_ones_own_with_classes_and_guidance(study):
 EMBEDDED = ["digits-cond", "patches-latent", "tabular", "mixture"]
 
 
+@pytest.mark.suite
 def test_every_embedded_model_from_teacher_to_report(study, tmp_path):
     """Classes with guidance, latents, no images, no network: tables, samples and report, and the learned solver is ahead."""
     compared = {"models": EMBEDDED, "nfe": [4], "solvers": ["ipndm2-time_quadratic", "s4s_alt"]}
@@ -292,6 +294,7 @@ def test_every_embedded_model_from_teacher_to_report(study, tmp_path):
     assert (out / "report.html").stat().st_size > 100_000
 
 
+@pytest.mark.suite
 def test_formats_of_weights_from_teacher_to_scores(study, tmp_path):
     """Pixels with classes, and latents with texts and teachers of their own; tests/test_formats.py has all formats."""
     names = ["edm-adm", "stable_diffusion_3"]
