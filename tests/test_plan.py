@@ -93,6 +93,7 @@ def dry_run(folder, *arguments):
     return subprocess.run([*command, *arguments], capture_output=True, text=True)
 
 
+@pytest.mark.suite
 def test_the_papers_plan_is_built_without_any_weights(tmp_path):
     done = dry_run(tmp_path, "--configfile", str(ROOT / "config/paper.yaml"), "--quiet", "rules")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -101,6 +102,7 @@ def test_the_papers_plan_is_built_without_any_weights(tmp_path):
     assert jobs < 6000, "at 3 ms a job (benchmarks/planning_time.py) half a minute is 10,000"
 
 
+@pytest.mark.slow
 def test_absent_files_are_fetched_and_those_without_a_url_named(tmp_path):
     description = {"name": "mine", "kind": "edm", "path": "weights/a.pkl", "url": "https://example.org/a.pkl"}
     shown = {"kind": "torchscript", "name": "x", "path": "f.pt", "statistics": {"path": "s.npz"}}

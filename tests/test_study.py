@@ -110,6 +110,42 @@ def test_all_that_a_comparison_is_made_from_is_asked_for():
     assert not any("/samples/" in path for path in targets.kept(study(keep_samples=False)))
 
 
+def read(own, cell):
+    """What the results of a cell are made of."""
+    names = {"model": cell.model, "solver": cell.solver, "nfe": str(cell.nfe)}
+    stages = ["score"] if cell.solver == "teacher" else ["sample", "score", "fit" if own.is_learned(cell.solver) else "tableau"]
+    return own.definition_json(cell.model, cell.solver), [own.inputs(stage, **names) for stage in stages]
+
+
+@pytest.mark.parametrize(
+    ("changes", "cells"),
+    [
+        ({"nfe": [3, 4, 5]}, [(token, 5) for token in TINY["solvers"]]),
+        ({"solvers": [*TINY["solvers"], "ddim-edm"]}, [("ddim-edm", 3), ("ddim-edm", 4)]),
+        ({"solvers": [*TINY["solvers"], "joint"], "nfe": [4]}, [("joint", 4)]),
+    ],
+)
+def test_what_is_added_to_a_config_computes_only_its_cells(changes, cells):
+    """No other file is new but that of a base, and what the cells that were there are made of is as it was."""
+    before, after = study(), study(**changes)
+    new = [Cell("digits", *cell) for cell in cells]
+    wanted = {file(cell) for cell in new for file in (paths.tableau, paths.samples, paths.score)}
+    for cell in new:
+        wanted |= {paths.fit(cell), paths.tableau(after.start_of(cell).base)} if after.is_learned(cell.solver) else set()
+    known = {*targets.kept(before)}
+    assert {*targets.kept(after)} - known == wanted - known
+    for cell in {*before.cells()} & {*after.cells()}:
+        assert read(before, cell) == read(after, cell)
+
+
+def test_searches_and_statistics_are_made_once_a_model():
+    tokens = ["ipndm3-gits", "unipc3-gits", "unipc3-dmn", "dpm_v3-logsnr", "ipndm3_afs-gits", "heun-edm"]
+    kept = targets.kept(study(nfe=[3, 4], solvers=tokens))
+    searches = [f"results/search/digits/{name}" for name in ("costs.json", "statistics.json", "trajectories.h5")]
+    assert sorted(path for path in kept if "/search/" in path) == searches
+    assert sum("/scores/" in path for path in kept) == 1 + 2 * len(tokens)
+
+
 def test_a_solver_travels_as_one_json_text():
     own = study(definitions=learned(fit={"iterations": 5}))
     definition = Learned.from_json(own.definition_json("digits", "own"))

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests/configs/tiny.yaml"
 CHECKOUT = ("Snakefile", "rules", "workflow", "config", "profiles", "resources", "envs", "src")
-IN_PLACE = ("logs", "benchmarks")  # of results
+IN_PLACE = ("logs", "benchmarks", ".metadata")  # of results
 
 
 def command(directory: Path, *arguments: str, checkout: Path = ROOT, config: Path = TINY) -> list[str]:
