@@ -314,7 +314,18 @@ def test_an_edited_figure_script_redraws_only_figures(study):
     script.touch()
     assert planned(study) == {}
     script.write_text(script.read_text() + "# an edit\n")
-    assert set(planned(study)) == {"code_fingerprint", "figure", "html_report"}
+    assert set(planned(study)) == {"figure", "html_report"}
+
+
+def test_another_clone_reruns_nothing_and_a_deleted_file_is_made_again(tiny, tmp_path):
+    """The results alone, without Snakemake's folder, in a checkout at another depth."""
+    clone = tmp_path / "deeper/down/clone"
+    clone.mkdir(parents=True)
+    studies.copy_checkout(clone)
+    studies.link_results(tiny, clone)
+    assert planned(clone) == {}
+    (clone / "results/tableaux/digits/ddim-logsnr/nfe~4.json").unlink()
+    assert planned(clone)["tableau"] == 1
 
 
 def test_an_edited_module_reruns_what_uses_it(study):

@@ -60,19 +60,26 @@ def copy_checkout(folder: Path) -> None:
 
 
 def linked(study: Path, folder: Path) -> Path:
-    """A copy of a folder in which a study ran; large files are links (see above)."""
-    results, resources = study / "results", study / "resources"
+    """A copy of a folder in which a study ran; its results are links (see above)."""
+    shutil.copytree(
+        study, folder, symlinks=True, ignore=lambda at, _: ["results"] if Path(at) == study else [], dirs_exist_ok=True
+    )
+    link_results(study, folder)
+    return folder
+
+
+def link_results(study: Path, folder: Path) -> None:
+    """The results of a study in another folder."""
+    results = study / "results"
 
     def link_or_copy(source: str, target: str) -> None:
-        path = Path(source)
-        under_results = path.is_relative_to(results) and path.relative_to(results).parts[0] not in IN_PLACE
-        if under_results or path.is_relative_to(resources):
-            os.link(source, target)
-        else:
+        if Path(source).relative_to(results).parts[0] in IN_PLACE:
             shutil.copy2(source, target)
+        else:
+            os.link(source, target)
 
-    shutil.copytree(study, folder, symlinks=True, copy_function=link_or_copy, dirs_exist_ok=True)
-    return folder
+    if results.exists():
+        shutil.copytree(results, folder / "results", symlinks=True, copy_function=link_or_copy)
 
 
 def overwrite(path: Path, content: str | bytes) -> None:
