@@ -68,10 +68,11 @@ class Mutant:
     note: str = ""
 
 
-COMPARISONS = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn,
+NEGATIONS = {
+    ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn,
     ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
 }  # fmt: skip
+BOUNDARIES = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
 ARITHMETIC = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
     ast.Pow: ast.Mult, ast.MatMult: ast.Add,
@@ -81,9 +82,11 @@ ARITHMETIC = {
 def changed(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
     """The mutants of one node: their kind, and the node instead; None for a statement that goes."""
     other = copy.deepcopy(node)
-    if isinstance(other, ast.Compare) and type(other.ops[0]) in COMPARISONS:
-        other.ops[0] = COMPARISONS[type(other.ops[0])]()
-        yield "comparison", other
+    if isinstance(other, ast.Compare):
+        for kind, instead in (("comparison", NEGATIONS), ("boundary", BOUNDARIES)):
+            if type(node.ops[0]) in instead:  # type: ignore[attr-defined]
+                other.ops[0] = instead[type(node.ops[0])]()  # type: ignore[attr-defined]
+                yield kind, other
     elif isinstance(other, ast.BinOp) and type(other.op) in ARITHMETIC and not _is_text(other):
         other.op = ARITHMETIC[type(other.op)]()
         yield "arithmetic", other
