@@ -89,8 +89,11 @@ class CountingDenoiser(Denoiser):
         return self.inner.decode(y_0)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _one_thread():
+    """Also after a test of the command, which takes a thread a core: where workers share cores they wait for each other."""
+    torch.set_num_threads(1)
+    yield
     torch.set_num_threads(1)
 
 
