@@ -29,8 +29,8 @@ rule fit:
         definition=definition(),
         own=own_code(),
         pairs=asked(lambda model, **names: STUDY.shards(model, "train", "val")),
-        start=asked(
-            lambda **names: list(map(content.path_digest, STUDY.start_file(**names)))
+        files=asked(
+            lambda **names: list(map(content.path_digest, STUDY.files_of_fit(**names)))
         ),
         state="results/fits/{model}/{solver}/nfe~{nfe}.state",
     shell:

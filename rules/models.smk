@@ -1,4 +1,5 @@
 # Published files that are not there yet are fetched. Files that are there have no rule, so that none of a user's is ever removed.
+from s4s.models.embedded.recipes import EMBEDDED_FILES
 
 ABSENT = {
     os.path.relpath(file.path): file
@@ -28,9 +29,6 @@ for path, file in ABSENT.items():
 
 
 # The embedded models are trained here once and ship in resources/; the default run does not train.
-
-
-from s4s.models.embedded.recipes import EMBEDDED_FILES
 
 
 rule train_embedded:

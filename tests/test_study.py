@@ -220,6 +220,27 @@ def test_a_models_digest_is_of_content_not_of_places_and_times(tmp_path, monkeyp
     assert content.of_model(changed, "perceptual") != content.of_model(here, "perceptual")
 
 
+def test_what_is_published_counts_the_same_before_and_after_it_is_fetched(tmp_path):
+    text = "{name: mine, kind: edm, path: a.pkl, url: https://example.org/%s}"
+    (tmp_path / "mine.yaml").write_text(text % "a.pkl")
+    before = content.of_model(read_model_file(tmp_path / "mine.yaml"))
+    (tmp_path / "a.pkl").write_text("fetched")
+    assert content.of_model(read_model_file(tmp_path / "mine.yaml")) == before
+    (tmp_path / "mine.yaml").write_text(text % "b.pkl")
+    assert content.of_model(read_model_file(tmp_path / "mine.yaml")) != before
+    (tmp_path / "mine.yaml").write_text("{name: mine, kind: edm, path: a.pkl}")
+    of_content = content.of_model(read_model_file(tmp_path / "mine.yaml"))
+    (tmp_path / "a.pkl").write_text("replaced")
+    assert content.of_model(read_model_file(tmp_path / "mine.yaml")) != of_content
+
+
+def test_a_fit_says_which_files_of_the_users_it_reads(tmp_path):
+    fit = {"lpips_weights": str(tmp_path / "vgg.pth")}
+    own = study(solvers=["own"], nfe=[4], definitions=learned(warm_start="mine.json", fit=fit))
+    assert own.files_of_fit("digits", "own", "4") == [Path("mine.json"), tmp_path / "vgg.pth"]
+    assert study().files_of_fit("digits", "s4s_alt", "4") == []
+
+
 def test_files_without_a_checksum_count_by_their_content(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(content, "LARGE", 4)

@@ -21,7 +21,8 @@ DESCRIBED = {"study", "features", "perceptual", "throughput", "licence", "publis
 def of_model(model: AnyModel, *parts: str) -> str:
     """Digest of what a model's samples depend on, and of further parts of its description, features or perceptual.
 
-    Files whose SHA-256 the description says count by that; whoever reads them compares it.
+    A file whose SHA-256 the description says counts by that; whoever reads it compares it. Else one that is published counts by
+    where it is published, since it may not be here yet; any other by its content.
     """
     described = _plain(model, DESCRIBED - {*parts})
     if isinstance(model, PythonModel) and (module := model.module_file()) is not None:
@@ -33,9 +34,10 @@ def _plain(value: Any, without: set[str] | None = None) -> Any:
     """Plain values, with the content of a file instead of its path."""
     if isinstance(value, BaseModel):
         fields = {name: getattr(value, name) for name in type(value).model_fields if name not in (without or ())}
-        if fields.get("sha256"):
+        if fields.get("sha256") or fields.get("url") or fields.get("repository"):
             fields.pop("path", None)
-        fields.pop("url", None)
+        if fields.get("sha256"):
+            fields.pop("url", None)
         return {name: _plain(field) for name, field in fields.items()}
     if isinstance(value, dict):
         return {str(key): _plain(field) for key, field in value.items()}

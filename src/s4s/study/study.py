@@ -147,6 +147,11 @@ class Study:
         near = self.start_of(Cell(model, solver, int(nfe))).near
         return [near] if isinstance(near, str) else []
 
+    def files_of_fit(self, model: str, solver: str, nfe: str) -> list[Path]:
+        """The user's own files that a fit reads: what it starts near, the weights of LPIPS's trunk."""
+        lpips = self.settings[model].fit_settings(solver).lpips_weights
+        return [*map(Path, self.start_file(model, solver, nfe)), *([lpips] if lpips else [])]
+
     def definition_json(self, model: str, token: str) -> str:
         """What a job has to know of a solver, as JSON: its definition, of a learned one with all settings of its fit; `search`
         stands for the teacher's solver on the levels that searches choose from."""
