@@ -24,7 +24,7 @@ Denoise = Callable[[Tensor, "Tensor | float", "Tensor | None"], Tensor]  # a Den
 def initial_noise(denoiser: Denoiser, seeds: Sequence[int] | np.ndarray, level: float | None = None) -> Tensor:
     """Initial noise y_T: the level times unit noise, [len(seeds), *shape]; row i depends on seeds[i] alone.
 
-    The level is that of the solver's first node, by default s_max.
+    The level is that of the solver's first evaluation point, by default s_max.
 
     Each row has a counter-based generator (Philox) keyed by its whole 64-bit seed. torch's CPU generator
     would use the low 32 bits only, so that seeds of different splits could collide.

@@ -43,5 +43,5 @@ parser.add_argument("--val", nargs="+", required=True, help="teacher pairs to va
 parser.add_argument("--state", required=True, help="resumable state, removed when the results are there")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True, help="the learned tableau")
-parser.add_argument("--history", required=True, help="JSON with the fit's course and cost")
+parser.add_argument("--history", required=True, help="JSON with the fit's convergence curve and cost")
 run_script(main, parser)

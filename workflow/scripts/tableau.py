@@ -1,4 +1,4 @@
-"""Write the tableau of a classical solver on fixed or searched levels."""
+"""Write the tableau of a classical solver on its noise schedule."""
 
 import argparse
 

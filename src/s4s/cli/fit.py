@@ -43,7 +43,8 @@ def fit(
     train: Annotated[int | None, typer.Option(help="Teacher pairs to learn from, if not as the config says.", min=1)] = None,
     val: Annotated[int | None, typer.Option(help="Teacher pairs to validate on, likewise.", min=1)] = None,
     distance: Annotated[
-        str | None, typer.Option(help="Between end points, if not as the config says: l2, l1, lpips, features, perceptual.")
+        str | None,
+        typer.Option(help="The loss between final samples, if not as the config says: l2, l1, lpips, features, perceptual."),
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="Folder that keeps the teacher's pairs; by default OUT/pairs.")] = None,
     threads: Annotated[int, typer.Option(help="Of the CPU; 0 for all.", min=0)] = 0,
@@ -51,8 +52,8 @@ def fit(
     """Learn a solver for one model: make the teacher's pairs, then fit, on the GPUs of this machine or its CPU.
 
     What is learned and how stands in config/config.yaml, as for the workflow: joint learns noise levels and coefficients at
-    once, s4s_alt in turns as the paper does, ld3 levels alone. An interrupted command, given again, goes on where it was, but
-    for the last minute of pairs; these are made once for all solvers that share **--pairs**.
+    once, s4s_alt alternating as the paper does, ld3 levels alone. An interrupted command, given again, goes on where it was,
+    but for the last minute of pairs; these are made once for all solvers that share **--pairs**.
 
     Examples:
 
@@ -92,7 +93,7 @@ def fit(
             write_json(state.with_suffix(".json"), course)
             result.tableau.with_meta(identity=job.identity).save(job.path)
             state.unlink(missing_ok=True)
-            print(f"{job.path}: validation error {validated(result.tableau)}, {result.seconds:.0f} s")
+            print(f"{job.path}: validation loss {validated(result.tableau)}, {result.seconds:.0f} s")
         solvers[job.cell] = Tableau.load(job.path)
 
 

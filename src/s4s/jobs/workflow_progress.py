@@ -16,7 +16,7 @@ EVERY = 15.0  # seconds between lines
 
 
 def plan(rules: Collection[str]) -> str:
-    """What a dry run is told, by the names of its rules; the workflow puts its own function here."""
+    """What a dry run says, by the names of its rules; the workflow puts its own function here."""
     return ""
 
 

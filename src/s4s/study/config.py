@@ -80,7 +80,7 @@ class Comparison(Strict):
 
     models: list[str] = Field(min_length=1)
     nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    more_nfe: list[Annotated[int, Field(ge=1)]] = Field([], description="for solvers without a fit alone")
+    more_nfe: list[Annotated[int, Field(ge=1)]] = Field([], description="for training-free solvers alone")
     solvers: list[Token] = Field(min_length=1)
     groups: dict[str, list[Token]] = Field({}, description="ablation: solvers that differ in one thing, by its name")
     questions: list[Literal[*QUESTIONS]] = Field([], description="what else is asked of the solvers")  # type: ignore[valid-type]
@@ -112,7 +112,7 @@ class Config(Strict):
     definitions: dict[Token, Definition]
     comparisons: dict[Token, Comparison] = Field({}, description="further comparisons by name, each a target")
     more_nfe: list[Annotated[int, Field(ge=1)]] = Field(
-        [], description="numbers of evaluations for solvers without a fit alone"
+        [], description="numbers of evaluations for training-free solvers alone"
     )
 
     @model_validator(mode="after")

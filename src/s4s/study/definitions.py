@@ -115,7 +115,7 @@ def given(options: Options) -> dict[str, Any]:
 
 
 class Classical(Described):
-    """A classical solver on fixed levels, or on levels that are searched for without gradients."""
+    """A classical solver on a fixed or an optimised noise schedule."""
 
     registered: ClassVar[dict[str, type[Options]]] = {
         **{name: entry.options for name, entry in SOLVERS.items()},
@@ -235,7 +235,7 @@ class Learned(Described):
     driver: Literal[*DRIVERS] | None = Field(  # type: ignore[valid-type]
         None, description="what is free when, if not what the family's name says"
     )
-    decoupled: bool | None = Field(None, description="also learn the level that the network is told at each node")
+    decoupled: bool | None = Field(None, description="also learn the conditioning level of each node")
     first_node: bool = Field(False, description="also learn where the first evaluation is made")
     warm_start: str | None = Field(
         None,
@@ -248,7 +248,7 @@ class Learned(Described):
 
     @cached_property
     def recipe(self) -> Recipe:
-        """Weights, driver and whether told levels are learned, as the family says and as this definition changes it."""
+        """Weights, driver and whether conditioning levels are learned, as the family says and as this definition changes it."""
         named = recipe_of(self.family)
         weights, driver = self.weights or named.weights, self.driver or named.driver
         decoupled = named.decoupled and driver != "coefficients" if self.decoupled is None else self.decoupled

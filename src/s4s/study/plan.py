@@ -1,4 +1,4 @@
-"""How much work a comparison is, told before it starts, and what its jobs ask a machine for. No torch.
+"""How much work a comparison is, said before it starts, and what its jobs ask a machine for. No torch.
 
 Work is counted in states through the network: an evaluation of the denoiser for one sample, twice with guidance.
 """

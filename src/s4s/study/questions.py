@@ -15,7 +15,7 @@ class Question(NamedTuple):
     Attributes:
         files: what it reads of each cell: tableaux or samples.
         foreign: it reads the learned tableaux of the other models too.
-        fits: it reads the courses of fits too, and asks learned solvers alone.
+        fits: it reads the convergence curves of fits too, and asks learned solvers alone.
     """
 
     files: str = "tableaux"
