@@ -14,7 +14,8 @@ import argparse
 
 import pandas as pd
 
-from s4s.reporting.tables import METRICS, NOT_LEARNED, read_scores
+from s4s.metrics.measures import COMPARED
+from s4s.reporting.tables import NOT_LEARNED, read_scores
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("scores", nargs="+", help="scores.csv of a run for each fit seed")
@@ -23,7 +24,7 @@ scores = pd.concat([read_scores(path).assign(file=path) for path in args.scores]
 scores = scores[scores.family != "teacher"]
 print(f"{len(args.scores)} fit seeds; {scores.n_seeds.iloc[0]} sampling seeds of {scores.n_samples.iloc[0]} samples each\n")
 
-for metric, (column, _, digits) in METRICS.items():
+for metric, (_, column, _, digits) in COMPARED.items():
     cells = scores.groupby(["solver", "nfe"], sort=False)[column].agg(["mean", "std", "count"])
     best = cells["mean"].groupby("nfe").min().round(digits)
     bases = scores.set_index(["file", "solver", "nfe"])[column]

@@ -8,6 +8,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from s4s.errors import S4SError
+from s4s.metrics.measures import COMPARED
 from s4s.models.adapters import ADAPTERS
 from s4s.study import code, content, plan, targets
 from s4s.study.questions import QUESTIONS

@@ -55,7 +55,7 @@ rule study_figure:
     benchmark:
         "results/benchmarks/study/{comparison}/{name}.jsonl"
     wildcard_constraints:
-        name=one_of([*targets.SCORE_FIGURES, *targets.ANALYSES]),
+        name=one_of([*COMPARED, *targets.ANALYSES]),
     localrule: True
     conda:
         "../envs/s4s.yaml"

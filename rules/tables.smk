@@ -54,7 +54,7 @@ rule comparison_table:
     benchmark:
         "results/benchmarks/{tables}/{metric}.{ending}.jsonl"
     wildcard_constraints:
-        metric=one_of(targets.SCORE_FIGURES),
+        metric=one_of(COMPARED),
         ending="md|tex",
     localrule: True
     conda:

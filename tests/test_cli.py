@@ -139,6 +139,9 @@ def test_export_writes_a_scheduler_and_its_card(tmp_path):
     ):
         assert words in page
     assert "9.99" not in page
+    (tmp_path / "scores.csv").write_text(SCORES.replace(",0.03,", ",,").replace(",0.0011,", ",,"))  # one sampling seed
+    assert run("export", "diffusers", tmp_path / "solver", *options).exit_code == 0
+    assert "| 3 | 1.25 | 0.0512 |" in (tmp_path / "out/README.md").read_text()
     (tmp_path / "like/scheduler").mkdir(parents=True)
     PNDMScheduler(beta_schedule="linear").save_pretrained(tmp_path / "like/scheduler")
     refused = run("export", "diffusers", tmp_path / "solver", "--out", tmp_path / "no", "--like", tmp_path / "like")

@@ -19,8 +19,8 @@ from s4s.reporting.paper_tables import (
     fit_time_table,
     latex,
     markdown,
+    published_figures,
     published_table,
-    read_published,
 )
 from s4s.reporting.solver_names import name_of_token
 from s4s.reporting.solver_styles import FAMILIES, VARIANTS, learned_style
@@ -45,7 +45,7 @@ def scores():
 
 @pytest.fixture(scope="module")
 def published():
-    return read_published(PUBLISHED)
+    return published_figures(PUBLISHED)
 
 
 def test_published_rows_are_below_ours_in_another_style_with_their_sources(scores, published):
@@ -91,6 +91,21 @@ def test_models_name_their_data_set_and_a_wrong_name_is_one_clear_error(tmp_path
         fid_table(scores, published, "cifar11")
 
 
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("cifar10,ipndm,3,24.5,,", "line 3 has no source"),
+        ("cifar10,ipndm,3", "line 3 has no source"),
+        ("cifar10,ipndm,three,24.5,,someone", "cannot read the published figures"),
+    ],
+)
+def test_a_broken_file_of_published_figures_is_one_clear_error(tmp_path, row, words):
+    path = tmp_path / "fid.csv"
+    path.write_text(f"dataset,method,nfe,fid,note,source\ncifar10,ddim,3,93.36,,someone\n{row}\n")
+    with pytest.raises(S4SError, match=words):
+        published_figures(path)
+
+
 @pytest.mark.slow
 def test_tables_compile(scores, published, tmp_path):
     if shutil.which("pdflatex") is None:
@@ -99,7 +114,7 @@ def test_tables_compile(scores, published, tmp_path):
     tables |= {f"published-{name}": published_table(name, published, scores, {}) for name in datasets()}
     for name, table in tables.items():
         (tmp_path / f"{name}.tex").write_text(latex(table))
-    save_at_width(curves(scores, "fid_mean"), tmp_path / "fid-cifar10.pdf", COLUMN)
+    save_at_width(curves(scores, "fid"), tmp_path / "fid-cifar10.pdf", COLUMN)
     (tmp_path / "paper.tex").write_text(document([f"{name}.tex" for name in tables], ["fid-cifar10.pdf"]))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True)
@@ -109,7 +124,7 @@ def test_tables_compile(scores, published, tmp_path):
 
 @pytest.mark.slow
 def test_figures_are_a_column_wide_with_truetype_fonts(scores, tmp_path):
-    for metric in ("fid_mean", "global_error"):
+    for metric in ("fid", "global_error"):
         save_at_width(curves(scores, metric), tmp_path / "figure.pdf", COLUMN)
         content = (tmp_path / "figure.pdf").read_bytes()
         width = float(re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ", content).group(1))
@@ -125,7 +140,7 @@ def test_a_solver_looks_the_same_whatever_is_drawn_beside_it(scores):
     shown = {name_of_token(token) for token in SOLVERS}
 
     def looks(some):
-        figure = curves(some, "fid_mean")
+        figure = curves(some, "fid")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         return {
             label: (bar[0].get_color(), bar[0].get_marker())

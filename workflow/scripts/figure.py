@@ -7,18 +7,17 @@ from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
+    from s4s.metrics.measures import COMPARED
     from s4s.reporting import comparison_figures, comparisons, figures, paper_figures
-    from s4s.reporting.tables import METRICS, read_scores
+    from s4s.reporting.tables import read_scores
 
     named = dict(item.split("=", 1) for item in args.named)
     kind, _, model = args.figure.partition("-")
     match kind:
-        case "fid" | "global_error":
-            metric, scores = METRICS[kind][0], read_scores(args.scores)
+        case _ if kind in COMPARED:
+            scores = read_scores(args.scores)
             figure = (
-                paper_figures.curves(scores[scores.model == model], metric)
-                if model
-                else figures.score_against_nfe(scores, metric)
+                paper_figures.curves(scores[scores.model == model], kind) if model else figures.score_against_nfe(scores, kind)
             )
         case "evaluations_saved":
             figure = comparison_figures.evaluations_saved(

@@ -14,7 +14,7 @@ def main(args: argparse.Namespace) -> None:
     if kind == "paper":
         text = paper.document(args.tables, args.figures)
     else:
-        scores, published = read_scores(args.scores), paper.read_published(args.published)
+        scores, published = read_scores(args.scores), paper.published_figures(args.published)
         match kind:
             case "fid":
                 table = paper.fid_table(scores[scores.model == name], published, args.dataset)

@@ -11,6 +11,7 @@ import yaml
 
 from s4s.errors import S4SError
 from s4s.export.collection import listed
+from s4s.metrics.measures import COMPARED, MEAN_AND_SPREAD, with_spread
 from s4s.models.provenance import guidance, part, validated
 from s4s.tableau import Tableau
 
@@ -96,8 +97,7 @@ def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau])
             raise ValueError("a row is cut off")
         rows = [row for row in rows if int(row["nfe"]) in tableaux]
         found = [
-            [row["nfe"], *(f"{float(row[mean]):.4g} ± {float(row[std]):.2g}" if row[mean] else "-" for mean, std in _COLUMNS)]
-            for row in rows
+            [row["nfe"], *(_value(row[measure.mean], row[measure.spread]) for measure in COMPARED.values())] for row in rows
         ]
         about = [{key: row[key] for key in ("n_seeds", "n_samples", "features")} for row in rows]
     except FileNotFoundError:
@@ -107,14 +107,16 @@ def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau])
     if not rows:
         raise S4SError(f"{file}: no scores of solver {token} on model {model} for {listed(tableaux)} evaluations")
     words = (
-        "Mean ± standard deviation over {n_seeds} sampling seeds of {n_samples} samples. The Fréchet distance is on the "
+        MEAN_AND_SPREAD + " {n_seeds} sampling seeds of {n_samples} samples. The Fréchet distance is on the "
         "features of {features}; the global error is the root-mean-square difference from the teacher's final sample for the "
         "same initial noise. Both are lower for better solvers."
     ).format(**about[0])
-    return [words, _table(["evaluations", "Fréchet distance", "global error"], found)]
+    return [words, _table(["evaluations", *(measure.name for measure in COMPARED.values())], found)]
 
 
-_COLUMNS = (("fid_mean", "fid_std"), ("global_error", "global_error_std"))
+def _value(mean: str, spread: str) -> str:
+    """Two fields of scores.csv as text; the spread is empty for one sampling seed."""
+    return with_spread(float(mean or "nan"), float(spread or "nan")) or "-"
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> str:

@@ -1,19 +1,51 @@
-"""resources/published/fid.csv: what others report, as rows of tables with the source of each. Its names need no pandas."""
+"""resources/published/fid.csv: what others report, as rows of tables with the source of each. No pandas."""
 
 from __future__ import annotations
 
 import csv
 from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
+from s4s.errors import S4SError
 from s4s.files.shipped import shipped
 
 PUBLISHED = shipped("resources/published/fid.csv")
 
 
+class PublishedFID(NamedTuple):
+    """A row: the FID that a source reports of a method on a data set."""
+
+    dataset: str
+    method: str
+    nfe: int
+    fid: float
+    note: str
+    source: str
+
+
+def read_published(path: str | Path = PUBLISHED) -> list[PublishedFID]:
+    """The rows, in the file's order.
+
+    Raises:
+        S4SError: if the file cannot be read or a row has no source.
+    """
+    rows = []
+    try:
+        with Path(path).open(newline="") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                if not row["source"]:
+                    raise S4SError(f"{path}: line {reader.line_num} has no source")
+                rows.append(
+                    PublishedFID(row["dataset"], row["method"], int(row["nfe"]), float(row["fid"]), row["note"], row["source"])
+                )
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise S4SError(f"{path}: cannot read the published figures: {error}; restore the file") from error
+    return rows
+
+
 @cache
 def datasets() -> tuple[str, ...]:
     """The data sets (and models) that figures are published for, in the file's order; none if the file is not there."""
-    if not PUBLISHED.is_file():
-        return ()
-    with PUBLISHED.open(newline="") as file:
-        return tuple(dict.fromkeys(row["dataset"] for row in csv.DictReader(file)))
+    return tuple(dict.fromkeys(row.dataset for row in read_published())) if PUBLISHED.is_file() else ()

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from s4s.files.atomic import atomic_path
 from s4s.files.rows import read_split, split_sizes
+from s4s.metrics.measures import COMPARED
 from s4s.reporting.solver_names import method_of_token, name_of_tableau, names, names_of_tableaux
 from s4s.reporting.solver_styles import learned_style, plain_style
 from s4s.reporting.tables import NOT_LEARNED
@@ -26,10 +27,7 @@ CONDITIONING, POINTS = "#CC6677", "#332288"  # conditioning levels; points of sa
 # of each training-free solver the best schedule at each NFE is shown, by family
 BEST_SCHEDULES = {"classical": ("best fixed schedule", "--"), "searched": ("best optimised schedule", "-.")}
 SHOWN, COLUMNS = 64, 12  # samples in a figure: points of a plane, images in a row
-LABEL = {
-    "fid_mean": "Fréchet distance ({features})",
-    "global_error": "global error (RMS difference from the teacher, data units)",
-}
+UNIT = {"fid": "{features}", "global_error": "RMS difference from the teacher, data units"}  # of a measure, at its axis
 
 plt.rcParams.update({
     "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 7, "figure.dpi": 150,
@@ -64,22 +62,23 @@ def draw_curves(axis: Any, block: pd.DataFrame, metric: str, pale: bool = False)
     """The curves of one model against NFE.
 
     Args:
+        metric: fid or global_error.
         pale: of the solvers on fixed schedules, and of those on optimised ones, only the one with the smallest geometric mean
             is named; others are light grey.
     """
-    spread = {"fid_mean": "fid_std", "global_error": "global_error_std"}[metric]
+    name, mean, spread, _ = COMPARED[metric]
     for family, (schedule, line) in BEST_SCHEDULES.items():
         rows = block[block.family == family].copy()
         rows["method"] = [row.solver.removesuffix(f"-{row.schedule}") for row in rows.itertuples()]
-        best = rows.loc[rows.groupby(["method", "nfe"])[metric].idxmin()].sort_values("nfe")
-        means = _overall(best, metric)
+        best = rows.loc[rows.groupby(["method", "nfe"])[mean].idxmin()].sort_values("nfe")
+        overall = _overall(best, mean)
         for method, rows in best.groupby("method", sort=False):
-            named = not pale or method == means.idxmin()
+            named = not pale or method == overall.idxmin()
             label = f"{method_of_token(str(method))}, {schedule}" if named else None
             pale_style = {} if named else {"color": "0.82", "marker": "", "zorder": 1}
             style = {**plain_style(method), **pale_style, "linestyle": line}
             axis.errorbar(
-                rows.nfe, rows[metric], rows[spread] if named else None, label=label,
+                rows.nfe, rows[mean], rows[spread] if named else None, label=label,
                 **style, markersize=3, linewidth=0.9, capsize=1.5,
             )  # fmt: skip
     learned = block[~block.family.isin(NOT_LEARNED)]
@@ -88,7 +87,7 @@ def draw_curves(axis: Any, block: pd.DataFrame, metric: str, pale: bool = False)
         rows = rows.sort_values("nfe")
         axis.errorbar(
             rows.nfe,
-            rows[metric],
+            rows[mean],
             rows[spread],
             label=shown[solver],
             **learned_style(solver),
@@ -97,16 +96,16 @@ def draw_curves(axis: Any, block: pd.DataFrame, metric: str, pale: bool = False)
             capsize=2,
         )
     teacher = block[block.family == "teacher"].iloc[0]
-    if metric == "fid_mean":
-        axis.axhline(teacher[metric], color="black", linestyle=":", linewidth=1, label=f"teacher (NFE {teacher.nfe})")
-    label = LABEL[metric].format(features=teacher.features.split(",")[0])
+    if metric == "fid":
+        axis.axhline(teacher[mean], color="black", linestyle=":", linewidth=1, label=f"teacher (NFE {teacher.nfe})")
+    label = f"{name} ({UNIT[metric].format(features=teacher.features.split(',')[0])})"
     axis.set(title=teacher.model, xlabel="network evaluations (NFE)", ylabel=label, yscale="log")
     axis.set_xticks(sorted(block[block.family != "teacher"].nfe.unique()))
 
 
-def _overall(best: pd.DataFrame, metric: str) -> pd.Series:
+def _overall(best: pd.DataFrame, column: str) -> pd.Series:
     """Geometric mean of each method over its NFE, infinite where it lacks some."""
-    logs = np.log(best.pivot(index="method", columns="nfe", values=metric))
+    logs = np.log(best.pivot(index="method", columns="nfe", values=column))
     return logs.mean(axis=1, skipna=False).fillna(np.inf)
 
 

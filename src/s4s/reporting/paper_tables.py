@@ -13,6 +13,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from s4s.errors import S4SError
+from s4s.metrics.measures import COMPARED, PLUS_MINUS
+from s4s.models.published import PublishedFID, read_published
 from s4s.reporting.solver_names import names
 from s4s.reporting.tables import NOT_LEARNED, caption, comparison
 
@@ -54,20 +56,13 @@ class Table(NamedTuple):
     footnotes: Sequence[tuple[str, str]] = ()
 
 
-def read_published(path: str | Path) -> pd.DataFrame:
+def published_figures(path: str | Path) -> pd.DataFrame:
     """fid.csv: rows of dataset, method, nfe, fid, note, source.
 
     Raises:
-        S4SError: if it cannot be read or a row has no source.
+        S4SError: as `read_published`.
     """
-    try:
-        rows = pd.read_csv(path, dtype={"note": str}).fillna({"note": ""})
-        rows = rows[["dataset", "method", "nfe", "fid", "note", "source"]]
-    except (OSError, KeyError, ValueError) as error:
-        raise S4SError(f"{path}: cannot read the published figures: {error}; restore the file") from error
-    if (bare := rows.source.isna()).any():
-        raise S4SError(f"{path}: line {int(bare.idxmax()) + 2} has no source")
-    return rows
+    return pd.DataFrame(read_published(path), columns=PublishedFID._fields)
 
 
 def _of(published: pd.DataFrame, dataset: str) -> pd.DataFrame:
@@ -161,13 +156,13 @@ def published_table(dataset: str, published: pd.DataFrame, scores: pd.DataFrame,
         Row(Cell(f"{method}, published"), _ratios(block.set_index("nfe").fid / plain, columns), True)
         for method, block in learned.groupby("method", sort=False)
     ]
-    own = []
+    own, fid = [], COMPARED["fid"].mean
     shown = names(ours.solver.drop_duplicates(), ours)
     for model, block in ours.groupby("model", sort=False):
-        best = block[block.family.isin(NOT_LEARNED)].groupby("nfe").fid_mean.min()
+        best = block[block.family.isin(NOT_LEARNED)].groupby("nfe")[fid].min()
         name = model if models.get(model) == dataset else f"{model} (another model)"
         for solver, fits in block[~block.family.isin(NOT_LEARNED)].groupby("solver", sort=False):
-            own.append(Row(Cell(f"{shown[solver]}, {name}"), _ratios(fits.set_index("nfe").fid_mean / best, columns)))
+            own.append(Row(Cell(f"{shown[solver]}, {name}"), _ratios(fits.set_index("nfe")[fid] / best, columns)))
     about = (
         f"What others report for {dataset} (FID, lower is better; not measured here). {teachers} {' '.join(traps(theirs))} "
         "Below the second rule: FID of a learned solver over the smallest FID of any training-free solver at the same NFE; "
@@ -245,7 +240,7 @@ def latex(table: Table) -> str:
 
 def escape(text: str) -> str:
     """Plain text in LaTeX."""
-    marks = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    marks = {"\\": r"\textbackslash{}", PLUS_MINUS: r"$\pm$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     return "".join(marks.get(mark, f"\\{mark}" if mark in "_%&#${}" else mark) for mark in text)
 
 

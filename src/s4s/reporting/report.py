@@ -19,11 +19,12 @@ from jinja2 import Environment, StrictUndefined
 from s4s import __version__
 from s4s.files.atomic import write_text
 from s4s.jobs.costs import by_job, read_usage
+from s4s.metrics.measures import COMPARED
 from s4s.models.description import read_model_file
 from s4s.reporting.questions import part
 from s4s.reporting.solver_names import names
-from s4s.reporting.tables import METRICS, NOT_LEARNED, SPEED_UP_CAPTION, caption, comparison, read_scores, speed_up_cells
-from s4s.reporting.verdicts import duels, in_words, with_spread
+from s4s.reporting.tables import NOT_LEARNED, SPEED_UP_CAPTION, caption, comparison, read_scores, speed_up_cells
+from s4s.reporting.verdicts import duels, in_words
 from s4s.study.config import Config
 from s4s.study.definitions import Learned
 from s4s.study.questions import QUESTIONS
@@ -149,9 +150,9 @@ def _tables(scores: pd.DataFrame, saved: str | Path | None, figures: Sequence[st
     """The comparison tables of each model, the NFE speed-up where it was computed, and what the questions found."""
     tables = []
     for model, block in scores.groupby("model", sort=False):
-        for metric, title in [("fid", "Fréchet distance"), ("global_error", "Global error")]:
+        for metric, measure in COMPARED.items():
             cells, teacher = comparison(block, metric, lambda value: f"<b>{value}</b>")
-            tables.append(_grid(f"{title}, {model}", caption(block, metric, teacher), cells))
+            tables.append(_grid(f"{measure.name.capitalize()}, {model}", caption(block, metric, teacher), cells))
     if saved:
         for model, block in pd.read_csv(saved).groupby("model", sort=False):
             tables.append(_grid(f"NFE speed-up, {model}", SPEED_UP_CAPTION, speed_up_cells(block)))
@@ -216,10 +217,10 @@ def write_report(
     studies, settings = study.compared[folder], report_settings(study, folder)
     config = study.config.comparison(name) if name else study.config
     blocks = {model: scores[scores.model == model] for model in studies}
-    fought = {model: {metric: duels(block, metric) for metric in METRICS} for model, block in blocks.items()}
+    fought = {model: {metric: duels(block, metric) for metric in COMPARED} for model, block in blocks.items()}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        spread=with_spread, missing=lambda value: "" if pd.isna(value) else value,
+        missing=lambda value: "" if pd.isna(value) else value,
         named=lambda token, names: names.get(token, token), when=lambda ended: ended.replace("T", " ").removesuffix("+00:00"),
     )  # fmt: skip
     template = environment.from_string(resources.files("s4s.reporting").joinpath("report.html").read_text(encoding="utf-8"))
@@ -243,6 +244,7 @@ def write_report(
         further={other: place.link(f"{folder_of(other)}/report.html") for other in study.config.comparisons if not name},
         main=place.link("report.html") if name else "",
         not_learned=NOT_LEARNED,
+        measures=COMPARED,
         names=names(scores.solver.drop_duplicates(), scores),
     )
     write_text(path, text)

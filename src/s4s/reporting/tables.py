@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from s4s.errors import S4SError
+from s4s.metrics.measures import COMPARED, MEAN_AND_SPREAD, PLUS_MINUS, with_spread
 from s4s.reporting.solver_names import names
 
 COLUMNS = [
@@ -78,27 +79,23 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     return scores
 
 
-METRICS = {"fid": ("fid_mean", "fid_std", 2), "global_error": ("global_error", "global_error_std", 4)}
-
-
 def comparison(scores: pd.DataFrame, metric: str, bold: Any) -> tuple[pd.DataFrame, str]:
-    """Solvers x NFE of one model as text, "mean ± spread", and the teacher's own value.
+    """Solvers x NFE of one model as text, mean and spread, and the teacher's own value.
 
     The best mean of each NFE, and any that prints the same, goes through `bold`. The teacher is not in the contest.
     """
-    mean, spread, digits = METRICS[metric]
+    measure = COMPARED[metric]
     students = scores[scores.family != "teacher"]
-    best = students.groupby("nfe")[mean].min().round(digits)
+    best = students.groupby("nfe")[measure.mean].min().round(measure.digits)
 
     def text(row: pd.Series) -> str:
-        value = f"{row[mean]:.{digits}f}" + ("" if pd.isna(row[spread]) else f" ± {row[spread]:.{digits}f}")
-        return bold(value) if round(row[mean], digits) == best[row.nfe] else value
+        value = measure.text(row[measure.mean], row[measure.spread])
+        return bold(value) if round(row[measure.mean], measure.digits) == best[row.nfe] else value
 
     cells = students.assign(text=students.apply(text, axis=1)).pivot(index="solver", columns="nfe", values="text")
     cells = cells.reindex(students.solver.drop_duplicates()).fillna("")
     teacher = scores[scores.family == "teacher"].iloc[0]
-    spread_text = "" if pd.isna(teacher[spread]) else f" ± {teacher[spread]:.{digits}f}"
-    return cells, f"{teacher[mean]:.{digits}f}{spread_text} at NFE {teacher.nfe}"
+    return cells, f"{measure.text(teacher[measure.mean], teacher[measure.spread])} at NFE {teacher.nfe}"
 
 
 def named(cells: pd.DataFrame, scores: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -115,7 +112,7 @@ def caption(scores: pd.DataFrame, metric: str, teacher: str) -> str:
         "global_error": "Global error: mean over samples of the root-mean-square difference from the teacher's final sample "
         "for the same initial noise, in data units, lower is better",
     }[metric]
-    noise = f"Mean ± standard deviation over {row.n_seeds} sampling seeds of {row.n_samples} samples."
+    noise = f"{MEAN_AND_SPREAD} {row.n_seeds} sampling seeds of {row.n_samples} samples."
     own = f" The teacher's own value is {teacher}." if metric == "fid" else ""
     return f"{what}. {noise}{own} Columns: network evaluations (NFE). Best in bold."
 
@@ -136,8 +133,8 @@ def latex(scores: pd.DataFrame, metric: str) -> str:
         cells, teacher = comparison(block, metric, lambda value: rf"\textbf{{{value}}}")
         cells = named(cells, block)
         cells.index = cells.index.str.replace("_", r"\_")
-        cells = cells.map(lambda value: value.replace(" ± ", r" {\tiny$\pm$} "))
-        text = f"{model}. {caption(block, metric, teacher)}".replace("_", r"\_").replace("±", r"$\pm$")
+        cells = cells.map(lambda value: value.replace(f" {PLUS_MINUS} ", r" {\tiny$\pm$} "))
+        text = f"{model}. {caption(block, metric, teacher)}".replace("_", r"\_").replace(PLUS_MINUS, r"$\pm$")
         table = cells.rename_axis(index="solver", columns="NFE").to_latex(
             column_format="l" + "c" * len(cells.columns), caption=text, label=f"tab:{metric}-{model}", position="tbp"
         )
@@ -164,13 +161,13 @@ def speed_up_cells(saved: pd.DataFrame) -> pd.DataFrame:
 
 
 def measures_markdown(measures: pd.DataFrame) -> str:
-    """Every measure of every solver, mean ± standard deviation over sampling seeds; a table a model and NFE.
+    """Every measure of every solver, mean and standard deviation over sampling seeds; a table a model and NFE.
 
     Args:
         measures: metrics.csv.
     """
     found = measures.groupby(["model", "nfe", "solver", "metric"], sort=False).value.agg(["mean", "std"])
-    text = found["mean"].map("{:.4g}".format) + found["std"].map(lambda spread: "" if pd.isna(spread) else f" ± {spread:.2g}")
+    text = pd.Series([*map(with_spread, found["mean"], found["std"])], found.index)
     columns = [metric for metric in MEASURES if metric in {*measures.metric}]
     blocks = []
     for (model, nfe), block in text.groupby(["model", "nfe"], sort=False):
@@ -178,7 +175,7 @@ def measures_markdown(measures: pd.DataFrame) -> str:
         order = found.loc[(model, nfe)]["mean"].unstack("metric").sort_values("global_error").index
         blocks.append(f"## {model}, NFE {nfe}\n\n{named(cells.loc[order]).to_markdown()}\n")
     caption = (
-        "Mean ± standard deviation over sampling seeds, the smallest global error first. Fréchet distance (fid), global error, "
+        f"{MEAN_AND_SPREAD} sampling seeds, the smallest global error first. Fréchet distance (fid), global error, "
         "kernel distance (kid) and sliced Wasserstein distance: lower is better; precision, recall and coverage: higher."
     )
     return "\n".join([caption + "\n", *blocks])

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from s4s.metrics.measures import COMPARED
 from s4s.reporting.solver_names import names
-from s4s.reporting.tables import METRICS, NOT_LEARNED
-
-NAMES = {"fid": "Fréchet distance", "global_error": "global error"}
+from s4s.reporting.tables import NOT_LEARNED
 
 
 class Duel(NamedTuple):
-    """The best learned solver and the best training-free one of a model at one NFE, each as "mean ± spread" of its solver."""
+    """The best learned solver and the best training-free one of a model at one NFE, each with mean and spread of its solver."""
 
     nfe: int
     learned: str
@@ -24,13 +23,6 @@ class Duel(NamedTuple):
     verdict: str
 
 
-def with_spread(mean: float, spread: float, digits: int) -> str:
-    """ "mean ± spread", without what is missing."""
-    if pd.isna(mean):
-        return ""
-    return f"{mean:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")
-
-
 def duels(scores: pd.DataFrame, metric: str) -> list[Duel]:
     """One at each NFE where a model has both kinds of solver. Closer than both standard deviations together is "level".
 
@@ -38,7 +30,8 @@ def duels(scores: pd.DataFrame, metric: str) -> list[Duel]:
         scores: those of one model.
         metric: fid or global_error.
     """
-    mean, spread, digits = METRICS[metric]
+    measure = COMPARED[metric]
+    mean, spread = measure.mean, measure.spread
     students = scores[(scores.family != "teacher") & scores[mean].notna()]
     shown = names(students.solver.drop_duplicates(), students)
     found = []
@@ -49,7 +42,7 @@ def duels(scores: pd.DataFrame, metric: str) -> list[Duel]:
         ours, theirs = (rows.loc[rows[mean].idxmin()] for rows in (learned, plain))
         close = abs(ours[mean] - theirs[mean]) <= pd.Series([ours[spread], theirs[spread]]).sum()
         verdict = "level" if close else "ahead" if ours[mean] < theirs[mean] else "behind"
-        texts = [(shown[row.solver], with_spread(row[mean], row[spread], digits)) for row in (ours, theirs)]
+        texts = [(shown[row.solver], measure.text(row[mean], row[spread])) for row in (ours, theirs)]
         ratio = theirs[mean] / ours[mean] if ours[mean] else float("nan")
         found.append(Duel(int(str(nfe)), *texts[0], *texts[1], ratio, verdict))
     return found
@@ -59,7 +52,7 @@ def in_words(model: str, of_metric: dict[str, list[Duel]]) -> str:
     """A sentence or two on one model, also where learned solvers lose or nothing can be compared."""
     if not any(of_metric.values()):
         return f"On {model} there is no number of evaluations at which learned and other solvers can be compared."
-    return " ".join(_sentence(model, NAMES[metric], found) for metric, found in of_metric.items() if found)
+    return " ".join(_sentence(model, COMPARED[metric].name, found) for metric, found in of_metric.items() if found)
 
 
 def _sentence(model: str, name: str, found: list[Duel]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from s4s.metrics.measures import COMPARED
 from s4s.models.published import datasets
 from s4s.study import paths
 from s4s.study.definitions import Learned
@@ -13,7 +14,6 @@ from s4s.study.paths import Cell
 from s4s.study.plan import passes
 from s4s.study.study import MAIN, Study, folder_of
 
-SCORE_FIGURES = ("fid", "global_error")
 ANALYSES = ("evaluations_saved", "ranks")
 ABLATION = "ablation"  # a question that is answered from the scores alone
 SHOWN_NFE = 5  # figures of single cells show the one nearest to it
@@ -59,7 +59,7 @@ def _search_evaluations(study: Study, model: str, token: str) -> int:
 def figures(study: Study) -> dict[str, dict[str, str]]:
     """Figure of the main comparison -> name in the figure -> file of what it shows beside the scores."""
     config = study.config
-    found: dict[str, dict[str, str]] = {name: {} for name in SCORE_FIGURES}
+    found: dict[str, dict[str, str]] = {name: {} for name in COMPARED}
     found["teacher_convergence"] = {model: paths.teacher(model, "convergence.csv") for model in config.models}
     if fits := study.fits():
         found["fit_curves"] = {"/".join(map(str, cell)): paths.fit(cell) for cell in fits}
@@ -110,7 +110,7 @@ def decoded_model(study: Study, name: str) -> str | None:
 
 def tables(study: Study) -> list[str]:
     """The tables of the main comparison."""
-    metrics = [f"results/tables/{metric}.{ending}" for metric in SCORE_FIGURES for ending in ("md", "tex")]
+    metrics = [f"results/tables/{metric}.{ending}" for metric in COMPARED for ending in ("md", "tex")]
     return ["results/tables/scores.csv", "results/tables/metrics.csv", *metrics]
 
 
@@ -156,12 +156,12 @@ def comparison_files(study: Study, name: str) -> list[str]:
     study.cells(folder_of(name))
     own = study.config.comparisons[name]
     saved = has_speedups(study, name)
-    shown = [*SCORE_FIGURES, *(["evaluations_saved"] if saved else [])]
+    shown = [*COMPARED, *(["evaluations_saved"] if saved else [])]
     shown += ["ranks"] if len(own.solvers) > 2 and len(own.models) * len(own.nfe) > 1 else []
     asked = [*own.questions, *([ABLATION] if own.groups else [])]
     names = ["report.html", "scores.csv", "metrics.csv", "measures.md", *(["evaluations_saved.md"] if saved else [])]
     names += [f"{question}.md" for question in asked]
-    names += [f"{metric}.{ending}" for metric in SCORE_FIGURES for ending in ("md", "tex")]
+    names += [f"{metric}.{ending}" for metric in COMPARED for ending in ("md", "tex")]
     names += [f"{figure}.{ending}" for figure in [*shown, *asked] for ending in ("pdf", "png")]
     return [f"results/{folder_of(name)}/{file}" for file in names]
 

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from s4s.metrics.measures import COMPARED
 from s4s.reporting.comparisons import interval
 from s4s.reporting.figures import panels
 from s4s.reporting.questions.markdown import Shown, with_names
 from s4s.reporting.solver_names import names
 from s4s.reporting.solver_styles import nth_style
 
-METRICS = {"global_error": "global error", "fid": "Fréchet distance"}
 Groups = Mapping[str, Sequence[str]]
 
 
@@ -30,7 +30,7 @@ def gather(measures: pd.DataFrame, scores: pd.DataFrame, groups: Groups) -> pd.D
     seconds = scores.set_index(["model", "solver", "nfe"]).fit_seconds
     rows = []
     for group, solvers in groups.items():
-        block = measures[measures.solver.isin(solvers) & measures.metric.isin(METRICS)]
+        block = measures[measures.solver.isin(solvers) & measures.metric.isin(COMPARED)]
         for (model, nfe, metric), cells in block.groupby(["model", "nfe", "metric"], sort=False):
             values = cells.pivot(index="seed", columns="solver", values="value")
             for solver in solvers:
@@ -47,7 +47,7 @@ def tables(rows: pd.DataFrame) -> list[Shown]:
     found = []
     for group, block in rows.groupby("group", sort=False):
         text = [f"{r.value:.4g} ({r.ratio:.2f}x)" for r in block.itertuples()]
-        cells = block.assign(text=text, metric=block.metric.map(METRICS)).pivot_table(
+        cells = block.assign(text=text, metric=[COMPARED[metric].name for metric in block.metric]).pivot_table(
             index=["metric", "nfe", "solver"], columns="model", values="text", aggfunc="first", sort=False
         )
         found.append(Shown(str(group), caption, with_names(cells.reset_index().fillna(""), rows)))
@@ -77,7 +77,7 @@ def figure(rows: pd.DataFrame, metric: str = "global_error") -> Figure:
         ticks = [t for t in ((0.5, 0.7, 1, 1.5, 2, 3, 5) if high / low < 10 else (0.1, 1, 10, 100)) if low <= t <= high]
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axis.minorticks_off()
-    drawn.supxlabel(f"{METRICS[metric]} over that of the first row", fontsize=8)
+    drawn.supxlabel(f"{COMPARED[metric].name} over that of the first row", fontsize=8)
     handles, labels = axes[0].get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside right upper", frameon=False)
     return drawn

@@ -1,0 +1,49 @@
+"""The measures that comparisons show: their names, their columns of scores.csv, and how a mean and its spread are printed."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+PLUS_MINUS = "±"
+# how every table of means begins its caption
+MEAN_AND_SPREAD = f"Mean {PLUS_MINUS} standard deviation over"
+
+
+class Measure(NamedTuple):
+    """One measure of a cell; for both, lower is better.
+
+    Attributes:
+        name: in words.
+        mean: column of scores.csv with the mean over sampling seeds.
+        spread: column with the standard deviation, empty for one seed.
+        digits: after the point, in comparison tables.
+    """
+
+    name: str
+    mean: str
+    spread: str
+    digits: int
+
+    def text(self, mean: float, spread: float) -> str:
+        """The value of a cell in a comparison table."""
+        return with_spread(mean, spread, self.digits)
+
+
+# key, as in score files, metrics.csv and names of tables and figures -> the measure
+COMPARED = {
+    "fid": Measure("Fréchet distance", "fid_mean", "fid_std", 2),
+    "global_error": Measure("global error", "global_error", "global_error_std", 4),
+}
+
+
+def with_spread(mean: float, spread: float, digits: int | None = None) -> str:
+    """Mean and spread as text, without what is missing (NaN).
+
+    Args:
+        digits: after the point; None for four significant digits of the mean and two of the spread.
+    """
+    if math.isnan(mean):
+        return ""
+    of_mean, of_spread = (".4g", ".2g") if digits is None else (f".{digits}f", f".{digits}f")
+    return f"{mean:{of_mean}}" + ("" if math.isnan(spread) else f" {PLUS_MINUS} {spread:{of_spread}}")
