@@ -94,6 +94,48 @@ def test_a_damaged_shard_is_found_by_name_in_the_joined_file(tmp_path, how):
         read_split(tmp_path / "pairs.h5", "teacher-pairs", "train")
 
 
+READS = {
+    "the first rows": lambda path: read_split(path, "teacher-pairs", "train", 10),
+    "the first piece": lambda path: next(read_rows(path, "teacher-pairs", "train", size=5)),
+    "no row": lambda path: [*read_rows(path, "teacher-pairs", "train", 0)],
+    "sizes": split_sizes,
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_a_missing_shard_is_found_before_its_rows_are_reached(tmp_path, read):
+    shards = write_shards(tmp_path / "shards", "train", cut(a_split(), 20, 40))
+    merge(tmp_path / "pairs.h5", "teacher-pairs", shards)
+    read(tmp_path / "pairs.h5")
+    shards[2].unlink()
+    with pytest.raises(S4SError, match=r"shards/train-2\.h5: no such file; run the workflow step that makes it"):
+        read(tmp_path / "pairs.h5")
+
+
+def test_a_joined_file_that_moved_without_its_shards_says_where_it_looks_for_them(tmp_path):
+    shards = write_shards(tmp_path / "here/shards", "train", cut(a_split(), 20))
+    shards += write_shards(tmp_path / "here/shards", "val", cut(a_split(2)))
+    merge(tmp_path / "here/pairs.h5", "teacher-pairs", shards)
+    (tmp_path / "here").rename(tmp_path / "there")
+    pairs = tmp_path / "there/pairs.h5"
+    assert split_sizes(pairs) == {"train": 50, "val": 50}
+    (tmp_path / "there/shards/val-0.h5").unlink()  # of another split, whose rows nobody asks for
+    assert (read_split(pairs, "teacher-pairs", "train", 10).y_0 == a_split().y_0[:10]).all()
+    pairs.rename(tmp_path / "pairs.h5")
+    for reading in READS.values():
+        with pytest.raises(S4SError, match=rf"^{tmp_path}/shards/train-0\.h5: no such file"):
+            reading(tmp_path / "pairs.h5")
+
+
+def test_a_shard_that_was_made_again_with_fewer_rows_is_found(tmp_path):
+    shards = write_shards(tmp_path / "shards", "train", cut(a_split(), 20))
+    merge(tmp_path / "pairs.h5", "teacher-pairs", shards)
+    write_splits(shards[1], "teacher-pairs", {"train": a_split()[20:45]}, {"model": "m"})
+    assert len(read_split(tmp_path / "pairs.h5", "teacher-pairs", "train", 45)) == 45
+    with pytest.raises(S4SError, match=r"pairs\.h5: the shards of split 'train' have fewer rows"):
+        read_split(tmp_path / "pairs.h5", "teacher-pairs", "train")
+
+
 def test_shards_of_different_making_do_not_join(tmp_path):
     for name in ("train", "val"):
         write_splits(tmp_path / f"{name}.h5", "teacher-pairs", {name: a_split()}, {"tableau": name})

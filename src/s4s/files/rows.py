@@ -189,8 +189,14 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
 
 
 def split_sizes(path: str | Path) -> dict[str, int]:
-    """The splits in a file and their numbers of rows."""
+    """The splits in a file and their numbers of rows.
+
+    Raises:
+        S4SError: if the file cannot be read or, of a joined file, a shard is missing.
+    """
     with _open(path) as file:
+        for group in file.values():
+            _require(_shards(Path(path), group))
         return {name: len(group["seeds"]) for name, group in file.items()}
 
 
@@ -198,7 +204,8 @@ def read_split(paths: Paths, kind: str, split: str, rows: int | None = None) -> 
     """Read one split of a file, or of shards one after another, or its first `rows`, into memory.
 
     Raises:
-        S4SError: if a file is missing, truncated, damaged, of another kind, or lacks the split.
+        S4SError: if a file is missing, truncated, damaged, of another kind, or lacks the split; of a joined file also if any
+            shard of the split is missing, whether or not its rows are asked for.
     """
     pieces: list[Split] = []
     for path in as_list(paths):
@@ -241,12 +248,12 @@ def _read_pieces(path: Path, kind: str, split: str, stop: int | None, size: int 
             if not group["seeds"].is_virtual:
                 yield from _read_checked(path, group, end, size)
                 return
-            keys, shards = list(group), [source.file_name for source in group["seeds"].virtual_sources()]
+            keys, shards = list(group), _shards(path, group)
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise S4SError(f"{path}: split {split!r} cannot be read ({error}); delete the file and rerun") from error
-    for shard in shards:
-        source = path.parent / shard
-        with _open(source) as file:  # HDF5 itself would read zeros where a shard is gone
+    _require(shards)
+    for source in shards:
+        with _open(source) as file:
             rows = len(file[split]["seeds"]) if split in file else 0
             own = str(file.attrs.get("kind"))
         for piece in _read_pieces(source, own, split, min(rows, end), size):
@@ -254,6 +261,20 @@ def _read_pieces(path: Path, kind: str, split: str, stop: int | None, size: int 
         end -= min(rows, end)
         if not end:
             return
+    raise S4SError(f"{path}: the shards of split {split!r} have fewer rows than this file says; delete it and rerun")
+
+
+def _shards(path: Path, group: h5py.Group) -> list[Path]:
+    """The files with the rows of a split of a joined file; none if the rows are in the file itself."""
+    seeds = group["seeds"]
+    return [path.parent / source.file_name for source in seeds.virtual_sources()] if seeds.is_virtual else []
+
+
+def _require(shards: Sequence[Path]) -> None:
+    """All shards are there, those too whose rows nobody asks for: HDF5 itself would read zeros for one that is gone."""
+    for shard in shards:
+        if not shard.is_file():
+            raise _no_such_file(shard)
 
 
 def _read_checked(path: Path, group: h5py.Group, end: int, size: int | None) -> Iterator[Split]:
@@ -287,6 +308,10 @@ def _open(path: str | Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except FileNotFoundError as error:
-        raise S4SError(f"{path}: no such file; run the workflow step that makes it") from error
+        raise _no_such_file(path) from error
     except OSError as error:
         raise S4SError(f"{path}: not a readable HDF5 file, perhaps cut off ({error}); delete it and rerun") from error
+
+
+def _no_such_file(path: str | Path) -> S4SError:
+    return S4SError(f"{path}: no such file; run the workflow step that makes it")
