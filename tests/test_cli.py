@@ -176,7 +176,6 @@ def fitted(config, *arguments, model="digits"):
     return run("fit", model, "--config", config, "--threads", 1, *arguments)
 
 
-@pytest.mark.slow
 def test_fit_makes_pairs_and_learns_on_them(config, digits):
     out = config.parent / "out"
     result = fitted(config, "--solver", "alt", "--nfe", 4, "--nfe", 3, "--out", out)
@@ -202,7 +201,6 @@ def test_fit_makes_pairs_and_learns_on_them(config, digits):
     assert words in (config.parent / "hub/README.md").read_text()
 
 
-@pytest.mark.slow
 def test_fit_goes_on_where_it_was(config, monkeypatch):
     """What is there is kept, with pairs that another solver shares, and a fit that was cut off goes on from its state."""
     out, pairs = config.parent / "out", ("--pairs", config.parent / "pairs")
@@ -231,7 +229,6 @@ def test_fit_goes_on_where_it_was(config, monkeypatch):
     assert s4s.Tableau.load(out / "nfe~4.json").digest() == s4s.Tableau.load(config.parent / "whole/nfe~4.json").digest()
 
 
-@pytest.mark.slow
 def test_fit_near_another(config):
     """The one at the next smaller NFE, or one of a file; `s4s.fit` from there gives the same."""
     out, folder = config.parent / "out", config.parent
@@ -276,7 +273,6 @@ def after_first_fit(first_fit):
     shutil.copytree(kept, folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("change", ["settings", "count", "base", "weights", "description", "throughput"])
 def test_what_is_kept_depends_on_what_it_was_made_of(after_first_fit, change):
     """A finished solver, and pairs, are taken again where nothing that they depend on is another, and refused otherwise."""
@@ -319,7 +315,6 @@ def pairs_of_digits(tmp_path_factory):
     return tmp_path_factory.mktemp("pairs")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("token", [token for token in FAMILIES if "family" in DEFAULT["definitions"][token]])
 def test_every_family_and_driver_of_the_config_is_fitted(tmp_path, pairs_of_digits, token):
     """The definitions of config/config.yaml that config/families.yaml compares."""
@@ -431,7 +426,6 @@ def test_a_model_of_ones_own_is_fitted_and_sampled(config, tmp_path, monkeypatch
     assert "is no image; give --out a name in .npy or .h5" in str(picture.exception) and not (tmp_path / "points.png").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_from_a_pipeline_s_folder_to_its_scheduler(tmp_path):
     """What fit learns and export writes gives in the pipeline itself what `s4s.sample` gives."""
@@ -667,7 +661,6 @@ def test_wrong_input_is_one_line(files, arguments, message, monkeypatch, capsys)
     assert sorted(path for path in files.rglob("*") if "__pycache__" not in str(path)) == before
 
 
-@pytest.mark.slow
 def test_the_command_ends_with_its_exit_code(files):
     command = [sys.executable, "-m", "s4s.cli", "compare", "ddim.json", "absent.json"]
     done = subprocess.run(command, cwd=files, capture_output=True, text=True)

@@ -72,6 +72,7 @@ def look_at(monkeypatch, package):
         monkeypatch.setattr(code, function.__name__, cache(function.__wrapped__))
 
 
+@pytest.mark.slow
 def test_another_clone_has_the_same_digests_and_an_edit_of_one_file_others(tmp_path, monkeypatch):
     before = {name: code.digest(PROGRAMS / f"{name}.py") for name in NAMES}
     shutil.copytree(code.PACKAGE, tmp_path / "src/s4s", ignore=shutil.ignore_patterns("__pycache__"))

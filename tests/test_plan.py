@@ -78,6 +78,7 @@ def test_a_plan_counts_evaluations():
     assert "unknown" in summary(replace(study, models=unknown))
 
 
+@pytest.mark.slow
 def test_the_estimate_of_a_fit_is_of_the_right_size(digits, digits_pairs):
     """An upper estimate, for a fit may stop early, within a factor of 4 of what one takes."""
     import s4s

@@ -99,6 +99,7 @@ def test_s_is_the_slope_of_f_on_f(mixture, paths, statistics):
         assert statistics.s[n] == pytest.approx(exact, abs=0.02, rel=0.02)
 
 
+@pytest.mark.slow
 def test_s_is_that_of_a_finer_trajectory(mixture, paths):
     """Four times as many levels, of which every fourth is compared, and exact divergences.
 
