@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,19 @@ def config(tmp_path):
 
 def fitted(config, *arguments, model="digits"):
     return run("fit", model, "--config", config, "--threads", 1, *arguments)
+
+
+def test_fit_has_the_teacher_that_the_workflow_has(config, digits, tmp_path):
+    """`teacher_steps` of a solver and `ahead` of the teacher too, as the Study says."""
+    fit = import_module("s4s.cli.fit")
+    for definition, teacher, steps in (({}, {}, 12), ({"teacher_steps": 8}, {}, 8), ({}, {"ahead": 2}, 6)):
+        changed = {**CONFIG, "teacher": {**CONFIG["teacher"], **teacher}}
+        changed["definitions"] = {"few": {**CONFIG["definitions"]["alt"], **definition}}
+        config.write_text(yaml.safe_dump(changed))
+        study = fit._study("digits", "few", config, [4], {})
+        (cell,) = study.fits()
+        (job,) = fit._jobs(study, [cell], study.settings["digits"].fit_settings("few"), digits, tmp_path / "out")
+        assert job.teacher.nfe == study.teacher_of(cell).nfe == steps
 
 
 def test_fit_makes_pairs_and_learns_on_them(config, digits):
