@@ -182,7 +182,7 @@ def test_fit_has_the_teacher_that_the_workflow_has(config, digits, tmp_path):
     fit = import_module("s4s.cli.fit")
     for definition, teacher, steps in (({}, {}, 12), ({"teacher_steps": 8}, {}, 8), ({}, {"ahead": 2}, 6)):
         changed = {**CONFIG, "teacher": {**CONFIG["teacher"], **teacher}}
-        changed["definitions"] = {"few": {**CONFIG["definitions"]["alt"], **definition}}
+        changed["definitions"] = {**CONFIG["definitions"], "few": {**CONFIG["definitions"]["alt"], **definition}}
         config.write_text(yaml.safe_dump(changed))
         study = fit._study("digits", "few", config, [4], {})
         (cell,) = study.fits()
