@@ -22,10 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 import s4s
 from s4s.learning.teacher import TeacherPairs, make_pairs
 from s4s.models.conditions import ClassLabels
-from s4s.models.description import read_model_file
 from s4s.models.edm.denoiser import EDMDenoiser, EDMPreconditioning
 from s4s.models.edm.networks import DhariwalUNet, SongUNet
 from s4s.models.latent_diffusion import empty_first_stage, empty_unet
+from s4s.models.model_files import read_model_file
 from s4s.models.paths import VPDiscrete
 from s4s.models.pipelines.prompts import Prompts
 from s4s.models.predicting import PredictingDenoiser

@@ -13,7 +13,7 @@ import heapq
 import itertools
 
 from s4s.learning.settings import FitSettings
-from s4s.models.description import read_model_file
+from s4s.models.model_files import read_model_file
 from s4s.study.plan import fit_evaluations, passes
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -24,8 +24,8 @@ from s4s.cli.show import tables
 from s4s.export import S4SScheduler
 from s4s.files.rows import read_split
 from s4s.learning.loop import Loop
-from s4s.models.description import SHIPPED, identity
 from s4s.models.load import load_outline, load_perceptual
+from s4s.models.model_files import SHIPPED, identity
 from s4s.models.paths import VPDiscrete
 from s4s.models.provenance import made_for
 from s4s.models.seeds import sample_seeds

@@ -134,7 +134,7 @@ def test_a_text_that_is_no_definition_is_refused():
 
 @pytest.mark.slow
 def test_the_config_needs_no_torch():
-    code = "import sys, s4s.cli, s4s.study.config, s4s.models.description; sys.exit('torch' in sys.modules)"
+    code = "import sys, s4s.cli, s4s.study.config, s4s.models.model_files; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -15,12 +15,12 @@ import s4s
 from s4s import S4SError
 from s4s.metrics.features import load_features
 from s4s.metrics.fid import frechet_distance, moments
-from s4s.models.description import read_model_file
 from s4s.models.embedded.datasets import DATASETS, STRIDE, TILE, RealData, load_dataset, turned
 from s4s.models.embedded.recipes import EMBEDDED_FILES, RECIPES
 from s4s.models.embedded.training import denoising_loss, latents_of, train_autoencoder, train_denoiser
 from s4s.models.embedded.weights import assemble, load_classifier, save_network
 from s4s.models.load import load_perceptual
+from s4s.models.model_files import read_model_file
 from s4s.models.seeds import sample_seeds
 
 ROOT = Path(__file__).parents[1]

@@ -8,8 +8,8 @@ from s4s.learning.draw import draw_samples
 from s4s.learning.teacher import TeacherPairs, write_pairs
 from s4s.metrics.features import load_features
 from s4s.metrics.score import score_samples
-from s4s.models.description import read_model_file
 from s4s.models.load import text_encoder
+from s4s.models.model_files import read_model_file
 from s4s.models.pipelines.prompts import prompt_numbers, read_prompts, store_embeddings
 from s4s.models.seeds import sample_seeds
 from tests.builders import formats

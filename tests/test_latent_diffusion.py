@@ -11,9 +11,9 @@ import yaml
 
 import s4s
 from s4s import S4SError
-from s4s.models.description import read_model_file
 from s4s.models.latent_diffusion import empty_first_stage, empty_unet, first_stage_weights, unet_weights
 from s4s.models.load import load_outline
+from s4s.models.model_files import read_model_file
 from tests.builders import latent_diffusion as builder
 from tests.builders.weights import fill
 from tests.latent_diffusion_golden import inputs

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from s4s import S4SError
-from s4s.models.description import read_model_file
+from s4s.models.model_files import read_model_file
 from s4s.models.published import PUBLISHED, datasets
 from s4s.reporting.paper_figures import COLUMN, curves, save_at_width
 from s4s.reporting.paper_tables import (

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 import s4s
 from s4s import S4SError
-from s4s.models.description import WeightFile, read_model_file
+from s4s.models.description import WeightFile
 from s4s.models.load import load_outline
+from s4s.models.model_files import read_model_file
 from s4s.models.paths import VPDiscrete
 from s4s.models.pipelines import diffusers_folder, stable_diffusion
 from s4s.models.pipelines.prompts import prompt_numbers, read_prompts, store_embeddings

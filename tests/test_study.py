@@ -9,7 +9,7 @@ import yaml
 
 from s4s.errors import S4SError
 from s4s.jobs.job_records import keep_with_results
-from s4s.models.description import read_model_file
+from s4s.models.model_files import read_model_file
 from s4s.study import content, paths, plan, targets
 from s4s.study.definitions import Classical, Learned
 from s4s.study.paths import Cell

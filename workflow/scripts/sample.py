@@ -8,8 +8,8 @@ from s4s.jobs.script import run_script, use_device
 def main(args: argparse.Namespace) -> dict[str, int]:
     device = use_device(args.threads)
     from s4s.learning.draw import draw_samples
-    from s4s.models.description import identity
     from s4s.models.load import load_model
+    from s4s.models.model_files import identity
     from s4s.models.seeds import sample_seeds, shard_of
     from s4s.tableau import Tableau
 

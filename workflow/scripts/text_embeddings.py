@@ -9,8 +9,8 @@ def main(args: argparse.Namespace) -> None:
     device = use_device(args.threads)
     import torch
 
-    from s4s.models.description import read_model_file
     from s4s.models.load import text_encoder
+    from s4s.models.model_files import read_model_file
     from s4s.models.pipelines.prompts import prompt_numbers, read_prompts, store_embeddings
     from s4s.models.seeds import sample_seeds
 

@@ -122,7 +122,7 @@ def _jobs(study: Study, cells: list[Cell], settings: FitSettings, denoiser: Deno
     Raises:
         S4SError: if a file is there that another command wrote.
     """
-    from s4s.models.description import looks
+    from s4s.models.model_files import looks
     from s4s.study.make import classical
     from s4s.tableau import Tableau
 
@@ -179,7 +179,7 @@ def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts:
     Args:
         counts: of pairs, which go before what the config and the model's file say.
     """
-    from s4s.models.description import read_model_file
+    from s4s.models.model_files import read_model_file
 
     values = _read(SHIPPED)
     if config is not None:
@@ -250,7 +250,7 @@ def _pairs(denoiser: Denoiser, teacher: Tableau, study: Study, folder: Path) -> 
 def _identity(file: str, teacher: Tableau, *others: Any) -> str:
     """Of a model with its weights, its teacher and what else a result depends on."""
     from s4s import __version__
-    from s4s.models.description import identity
+    from s4s.models.model_files import identity
 
     about = (__version__, identity(file), teacher.digest(), *others)
     return hashlib.sha256(repr(about).encode()).hexdigest()

@@ -47,8 +47,8 @@ def sample(
 
     from s4s import sampling
     from s4s.files.atomic import atomic_path
-    from s4s.models.description import identity
     from s4s.models.load import load_model
+    from s4s.models.model_files import identity
     from s4s.models.provenance import check, guidance
     from s4s.models.seeds import sample_seeds
     from s4s.tableau import Tableau

@@ -18,10 +18,11 @@ from s4s.errors import S4SError, one_line
 from s4s.files.atomic import atomic_path
 from s4s.jobs.progress_bar import progress
 from s4s.metrics.fid import Moments, RunningMoments, moments
-from s4s.models.description import FeatureNetwork, check_file, read_model_file
+from s4s.models.description import FeatureNetwork
 from s4s.models.embedded.classifier import Classifier
 from s4s.models.embedded.datasets import load_dataset
 from s4s.models.embedded.weights import load_classifier
+from s4s.models.model_files import check_file, read_model_file
 
 IMAGE_BATCH = 64
 REFERENCE_BATCH = 512

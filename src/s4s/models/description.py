@@ -1,30 +1,22 @@
-"""config/models/*.yaml: finding, reading and checking a model's description. Imports no torch."""
+"""What the YAML file of a model, config/models/*.yaml, may say, kind by kind. Imports no torch."""
 
 from __future__ import annotations
 
-import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    TypeAdapter,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from s4s.errors import S4SError, explain, one_line
-from s4s.files.shipped import shipped
 from s4s.models.published import datasets
-
-SHIPPED = shipped("config/models")
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -295,92 +287,3 @@ AnyModel = Annotated[
     EmbeddedModel | EDMModel | LatentDiffusionModel | PipelineModel | StableDiffusionModel | PythonModel,
     Field(discriminator="kind"),
 ]
-_ADAPTER: TypeAdapter[AnyModel] = TypeAdapter(AnyModel)
-
-
-def model_path(name_or_path: str | Path, folder: Path | None = None) -> Path:
-    """The YAML file of a model: a path to one, or a name in ./config/models or in the models that ship."""
-    text = str(name_or_path)
-    if text.endswith((".yaml", ".yml")):
-        path = Path(text)
-        if not path.is_file():
-            raise S4SError(f"{path}: no such model file")
-        return path
-    folders = [folder] if folder else [Path("config/models"), SHIPPED]
-    for candidate in folders:
-        if (candidate / f"{text}.yaml").is_file():
-            return candidate / f"{text}.yaml"
-    known = sorted({path.stem for candidate in folders for path in candidate.glob("*.yaml")})
-    raise S4SError(f"unknown model {text!r}; known: {', '.join(known) or 'none'}; or give the path of a model's YAML file")
-
-
-def read_model_file(name_or_path: str | Path) -> AnyModel:
-    """Read and check a model's YAML; paths in the result are absolute.
-
-    Raises:
-        S4SError: if it cannot be found, is not YAML, or a key is wrong.
-    """
-    path = model_path(name_or_path)
-    try:
-        return _ADAPTER.validate_python(yaml.safe_load(path.read_text()), context={"folder": path.parent})
-    except (OSError, UnicodeDecodeError) as error:
-        raise S4SError(f"{path}: cannot be read: {one_line(error)}") from error
-    except yaml.YAMLError as error:
-        raise S4SError(f"{path}: not valid YAML: {one_line(error)}") from error
-    except ValidationError as error:
-        raise S4SError(explain(error, str(path))) from error
-
-
-def check_file(weights: WeightFile) -> Path:
-    """The path of a file of weights, after its sha256 was compared with the one in the YAML.
-
-    Raises:
-        S4SError: if the file is missing or its sha256 is another.
-    """
-    path = weights.path
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest() if weights.sha256 else None
-    except OSError as error:
-        raise S4SError(
-            f"{path}: cannot read these weights: {error.strerror}; {where_from(weights)}put the file there, "
-            "or change its path in the model's YAML file"
-        ) from error
-    if found != weights.sha256:
-        raise S4SError(
-            f"{path}: wrong sha256: the model file expects {weights.sha256}, the file has {found}; "
-            "restore the file, or change sha256 if you replaced it on purpose"
-        )
-    return path
-
-
-def where_from(weights: WeightFile) -> str:
-    """Where a missing file is published, to go before "put it there"."""
-    if weights.url is None:
-        return ""
-    return f"get {weights.url}" + (f", take {weights.member} out of it" if weights.member else "") + " and "
-
-
-def checked_bytes(weights: WeightFile) -> bytes:
-    """The content of a file of weights after `check_file`."""
-    return check_file(weights).read_bytes()
-
-
-def identity(name_or_path: str | Path, *others: str | Path | None) -> str:
-    """Hash of what a denoiser's description says, of how its files look from outside, and of the contents of other files.
-
-    Of a model that a Python function makes, the function's module is among these; not what that imports.
-    """
-    model = read_model_file(name_or_path)
-    description = model.model_dump_json(exclude={"study", "features", "perceptual", "throughput", "licence", "published"})
-    weights = [look for file in model.own_files() for look in looks(file.path)]
-    if isinstance(model, PythonModel) and (module := model.module_file()) is not None:
-        others = (*others, module)
-    content = [Path(other).read_bytes().hex() for other in others if other is not None]
-    return hashlib.sha256(repr((description, weights, content)).encode()).hexdigest()
-
-
-def looks(path: Path) -> list[tuple[str, int, int]]:
-    """Path, size and time of change of a file, or of all files in a folder."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return [(str(file), status.st_size, status.st_mtime_ns) for file in files if (status := file.stat())]

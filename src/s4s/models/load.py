@@ -11,9 +11,10 @@ import torch
 from s4s.errors import needed_for
 from s4s.models.adapters import ADAPTERS
 from s4s.models.denoiser import Denoiser
-from s4s.models.description import AnyModel, read_model_file
+from s4s.models.description import AnyModel
 from s4s.models.embedded.classifier import Classifier
 from s4s.models.embedded.weights import load_classifier
+from s4s.models.model_files import read_model_file
 
 if TYPE_CHECKING:
     from s4s.models.pipelines.prompts import Encode

@@ -12,7 +12,8 @@ import torch
 
 from s4s.errors import S4SError
 from s4s.models.denoiser import Denoiser
-from s4s.models.description import PythonModel, check_file
+from s4s.models.description import PythonModel
+from s4s.models.model_files import check_file
 from s4s.models.paths import Path
 
 

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from s4s.errors import S4SError, one_line
-from s4s.models.description import WeightFile, check_file
+from s4s.models.description import WeightFile
+from s4s.models.model_files import check_file
 
 
 class _Lightning:

@@ -20,7 +20,7 @@ from s4s import __version__
 from s4s.files.atomic import write_text
 from s4s.jobs.costs import by_job, read_usage
 from s4s.metrics.measures import COMPARED
-from s4s.models.description import read_model_file
+from s4s.models.model_files import read_model_file
 from s4s.reporting.questions import part
 from s4s.reporting.solver_names import names
 from s4s.reporting.tables import NOT_LEARNED, SPEED_UP_CAPTION, caption, comparison, read_scores, speed_up_cells

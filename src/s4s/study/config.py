@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from s4s.errors import S4SError, explain
 from s4s.learning.settings import FitSettings
-from s4s.models.description import model_path, read_model_file
+from s4s.models.model_files import model_path, read_model_file
 from s4s.schedules import GRIDS
 from s4s.solvers import EXPONENTIAL, SOLVERS
 from s4s.study.definitions import Classical, Definition, Kind, Learned, Schedule, Strict, Token

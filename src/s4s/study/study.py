@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from s4s.errors import S4SError
-from s4s.models.description import AnyModel, read_model_file
+from s4s.models.description import AnyModel
+from s4s.models.model_files import read_model_file
 from s4s.schedules import GRIDS
 from s4s.solvers import SOLVERS
 from s4s.study import paths

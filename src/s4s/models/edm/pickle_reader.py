@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.models.description import WeightFile, checked_bytes
+from s4s.models.description import WeightFile
+from s4s.models.model_files import checked_bytes
 
 MOST_INSTRUCTIONS = 5_000_000  # the published files have some 100 000
 DEEPEST = 16  # modules within modules

@@ -15,7 +15,7 @@ from s4s.errors import S4SError
 from s4s.files.atomic import atomic_path
 from s4s.models.conditions import ClassLabels
 from s4s.models.denoiser import Denoiser
-from s4s.models.description import EmbeddedModel, WeightFile, checked_bytes
+from s4s.models.description import EmbeddedModel, WeightFile
 from s4s.models.edm.denoiser import EDMDenoiser, EDMPreconditioning
 from s4s.models.embedded.autoencoder import Autoencoder
 from s4s.models.embedded.classifier import Classifier
@@ -23,6 +23,7 @@ from s4s.models.embedded.mixture import IndependentMixture
 from s4s.models.embedded.mlp import MLP
 from s4s.models.embedded.transformer import Transformer
 from s4s.models.embedded.unet import UNet
+from s4s.models.model_files import checked_bytes
 from s4s.models.paths import FlowMatching, VPLinear
 from s4s.models.paths import Path as GaussianPath
 from s4s.models.predicting import PredictingDenoiser

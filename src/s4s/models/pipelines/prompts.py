@@ -19,7 +19,8 @@ from torch import Tensor
 from s4s.errors import S4SError
 from s4s.files.atomic import atomic_path
 from s4s.jobs.progress_bar import progress
-from s4s.models.description import WeightFile, check_file
+from s4s.models.description import WeightFile
+from s4s.models.model_files import check_file
 from s4s.models.seeds import index_of, split_of
 
 NULL = -1  # number of the empty prompt
