@@ -196,8 +196,8 @@ def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts:
         if isinstance(change, dict) and isinstance(change.get("teacher"), dict):
             values["teacher"] = {**values["teacher"], **change["teacher"]}
     values["teacher"] |= counts
-    if isinstance(own, dict):
-        own = {**own, "nfe": nfe, "teacher": {**(own.get("teacher") or {}), **counts}}
+    if isinstance(own, dict) and isinstance(teacher := own.get("teacher") or {}, dict):
+        own = {**own, "nfe": nfe, "teacher": {**teacher, **counts}}
     alone = {"models": [model], "nfe": nfe, "solvers": [solver], "comparisons": {}, "more_nfe": []}
     study = Study.read({**values, **alone, "per_model": {described.name: own}})
     settings = study.settings[described.name]
