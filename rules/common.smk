@@ -57,7 +57,9 @@ def asked(answer):
         try:
             return answer(**wildcards)
         except S4SError as error:
-            raise WorkflowError(str(error)) from None
+            # Snakemake shows a traceback for any exception of a function of wildcards
+            logger.error(f"error: {error}")
+            sys.exit(1)
 
     return function
 

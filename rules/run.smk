@@ -31,8 +31,8 @@ def plan_of_run(rules):
 if workflow.is_main_process:
     keep_with_results(".")
     workflow_progress.plan = plan_of_run
-elif len(workflow.dag_settings.target_jobs) > 1 and not has_server():
-    # a group of jobs on another machine has a server of its own, which groups within it share
+elif not has_server():
+    # jobs on another machine have a server of their own, which groups within theirs share
     HELD.append(start_server(*PRELOADED))
 
 
