@@ -38,10 +38,14 @@ lint: .venv/dev.stamp  ## formatter, linter and type checks
 
 environment: .venv/workflow.stamp  ## .venv with this package and the pinned packages that `make figures` needs
 
+# what else an extra brings, so that it is not asked for again
+WITH_dev = test workflow
+WITH_test = workflow
+
 .venv/%.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[$*]'
-	touch $@
+	touch $@ $(foreach extra,$(WITH_$*),.venv/$(extra).stamp)
 
 clean-environment:  ## remove .venv
 	rm -rf .venv
