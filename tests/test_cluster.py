@@ -37,10 +37,8 @@ def few(table):
 def test_profiles_name_rules_that_exist_and_ask_for_what_jobs_need(name):
     profile = yaml.safe_load((ROOT / f"profiles/{name}/config.yaml").read_text())
     text = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
-    rules = re.findall(r"^(?:use rule \w+ as|rule) (\w+)", text, re.M)
-    gpu_rules = {part.split(":")[0] for part in re.split(r"(?m)^rule ", text)[1:] if "gpu=1" in part} | {
-        "student_teacher_shard"
-    }
+    rules = re.findall(r"^rule (\w+)", text, re.M)
+    gpu_rules = {part.split(":")[0] for part in re.split(r"(?m)^rule ", text)[1:] if "gpu=1" in part}
     if name == "slurm":
         assert set(profile["set-resources"]) == gpu_rules and gpu_rules <= {*rules}
     else:
