@@ -79,7 +79,9 @@ def test_a_study_whose_files_are_all_in_storage(tmp_path):
         (tmp_path / folder).mkdir()
     run(tmp_path / "here", *study, *storage)
     run(tmp_path / "local", SCORES, *study)
-    assert {path.name for path in (tmp_path / "here/results").rglob("*") if path.is_file()} == {"progress.log"}
+    here = tmp_path / "here/results"
+    kept = {path.name for path in here.rglob("*") if path.is_file() and not path.is_relative_to(here / ".metadata")}
+    assert kept == {"config.json", "progress.log"}, "beside Snakemake's records what is about the run alone"
     for name in ("report.html", "figures/samples-digits.pdf", "teacher/digits/pairs.h5"):
         assert (tmp_path / "storage/results" / name).stat().st_size > 0
     pd.testing.assert_frame_equal(scores(tmp_path / "storage"), scores(tmp_path / "local"))
