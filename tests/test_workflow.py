@@ -17,7 +17,7 @@ from s4s.jobs.costs import read_usage
 from s4s.models.load import load_model
 from s4s.reporting.report import write_report
 from s4s.reporting.tables import COLUMNS, MEASURES, comparison
-from s4s.study.config import read_config, resolve_models
+from s4s.study.study import MAIN, Study
 from tests.builders import formats, studies
 from tests.builders.studies import ROOT, jobs, overwrite
 
@@ -34,12 +34,12 @@ def planned(study, *arguments):
     return jobs(snakemake(study, "--dry-run", *arguments))
 
 
-def tiny_config(**changes):
-    """The tiny config as Snakemake puts it together."""
+def tiny_study(**changes):
+    """The study of the tiny config as Snakemake puts it together."""
     whole = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     for own in (yaml.safe_load(studies.TINY.read_text()), changes):
         update_config(whole, own)
-    return read_config(whole)
+    return Study.read(whole)
 
 
 def test_results_are_where_the_contract_says(tiny):
@@ -253,7 +253,7 @@ def test_a_model_of_ones_own_with_classes_and_guidance(study):
     assert min(entry["val"] for entry in fit) < fit[0]["val"]
     again = shutil.copy(study / "other.yaml", study / "again.yaml")
     with pytest.raises(S4SError, match="both have the name 'mine'"):
-        resolve_models(tiny_config(models=[str(study / "other.yaml"), str(again)]))
+        tiny_study(models=[str(study / "other.yaml"), str(again)])
 
 
 EMBEDDED = ["digits-cond", "patches-latent", "tabular", "mixture"]
@@ -279,9 +279,8 @@ def test_every_embedded_model_from_teacher_to_report(study, tmp_path):
         assert (out / figure).stat().st_size > 5000
         evaluations = 4 * (2 if model == "digits-cond" else 1)
         assert scores.loc[(model, "s4s_alt"), "evaluations"] == evaluations
-    models = {model: str(ROOT / f"config/models/{model}.yaml") for model in EMBEDDED}
     shown = [str(out / figure) for figure in figures]
-    write_report(out / SCORES, shown, tiny_config(**compared), models, out / "report.html", out / "results/logs")
+    write_report(tiny_study(**compared), MAIN, out / SCORES, shown, out / "report.html", out / "results/logs")
     assert (out / "report.html").stat().st_size > 100_000
 
 
@@ -353,7 +352,7 @@ def test_bad_config_stops_before_any_work(tiny):
 )
 def test_bad_config_is_named(changes, message):
     with pytest.raises(S4SError, match=message):
-        tiny_config(**changes)
+        tiny_study(**changes)
 
 
 def test_damaged_files_are_named_and_can_be_made_again(study):
