@@ -23,6 +23,7 @@ EXTRAS = {
     "requests": "workflow",
     "sklearn": "workflow",
     "snakemake": "workflow",
+    "snakemake_interface_logger_plugins": "workflow",
     "tabulate": "workflow",
     "torchvision": "workflow",
 }

@@ -37,7 +37,6 @@ from s4s.solvers import SOLVERS, Solver, solver_of
 
 if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import CoreSchema
 
 O = TypeVar("O", bound=Options)  # noqa: E741
 UNKNOWN = "unknown key; check its spelling against the comments in config/config.yaml"
@@ -100,7 +99,7 @@ class Described(BaseModel):
         return checked(options, what, {name: value for name, value in self.extra.items() if name in options.names()})
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """With the options of all entries, and no other keys."""
         reference = handler(core_schema)
         schema = handler.resolve_ref_schema(reference)
