@@ -29,7 +29,10 @@ def plan_of_run(rules):
 
 
 if workflow.is_main_process:
-    keep_with_results(".")
+    try:
+        keep_with_results(".")
+    except S4SError as error:
+        raise WorkflowError(str(error)) from None
     workflow_progress.plan = plan_of_run
 elif not has_server():
     # jobs on another machine have a server of their own, which groups within theirs share

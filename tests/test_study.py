@@ -158,6 +158,8 @@ def test_a_solver_travels_as_one_json_text():
 def test_a_comparison_that_the_config_contradicts_is_wrong_only_where_it_is_asked_for():
     own = study(comparisons={"late": {"models": ["digits"], "nfe": [30], "solvers": ["ddim-logsnr"]}})
     assert own.cells(MAIN) and "nfe [30] must be smaller" in own.wrong["late"]
+    other = study(comparisons={"late": {"models": ["mixture"], "nfe": [30], "solvers": ["ddim-logsnr"]}})
+    assert other.wrong and {*other.models} == {*other.settings} == {*other.files} == {"digits"}, "its models are left out"
     with pytest.raises(S4SError, match=r"comparisons\.late"):
         targets.comparison_files(own, "late")
 

@@ -12,6 +12,14 @@ from pathlib import Path
 from s4s.errors import S4SError
 
 
+def cannot_write(folder: str | Path, error: OSError) -> S4SError:
+    """What is said of a folder where a run cannot write."""
+    return S4SError(
+        f"{Path(folder).resolve()}: cannot write here ({error.strerror}); nothing was changed; free some space or mount it for "
+        "writing, or choose another folder with --directory"
+    )
+
+
 def lock_folder(folder: str | Path) -> int | None:
     """Hold the lock of a folder until this process ends.
 
@@ -25,10 +33,7 @@ def lock_folder(folder: str | Path) -> int | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise S4SError(
-            f"{path.parent.parent.resolve()}: cannot write here ({error.strerror}); nothing was changed; free some space or "
-            "mount it for writing, or choose another folder with --directory"
-        ) from error
+        raise cannot_write(folder, error) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -5,7 +5,7 @@ Rules, the command `s4s fit`, the plan and the report ask a Study; nobody decide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,24 +68,27 @@ class Study:
         config, files = resolve_models(read_config(values))
         models = {name: read_model_file(path) for name, path in files.items()}
 
-        def settings(own: Config, names: Iterable[str]) -> dict[str, Config]:
-            return {name: own.of_model(name, models[name].study, config.per_model.get(name, {})) for name in names}
+        def settings(own: Config, described: Mapping[str, AnyModel]) -> dict[str, Config]:
+            return {name: own.of_model(name, it.study, config.per_model.get(name, {})) for name, it in described.items()}
 
-        own_settings = settings(config, config.models)
+        own_settings = settings(config, models)
         compared, wrong = {MAIN: {**own_settings}}, {}
         for name in config.comparisons:
             try:
                 own, further = resolve_models(config.comparison(name))
                 for model, path in further.items():
-                    if files.setdefault(model, path) != path:
+                    if files.get(model, path) != path:
                         raise S4SError(
                             f"config: comparisons.{name}: {files[model]} and {path} both have the name {model!r}; change one"
                         )
-                    models.setdefault(model, read_model_file(path))
-                compared[folder_of(name)] = settings(own, further)
-                own_settings |= settings(config, [model for model in further if model not in own_settings])
+                new = {model: read_model_file(path) for model, path in further.items() if model not in models}
+                of_new = settings(config, new)
+                of_all = settings(own, {model: (models | new)[model] for model in further})
             except S4SError as error:
                 wrong[name] = str(error)
+                continue
+            files, models, own_settings = files | further, models | new, own_settings | of_new
+            compared[folder_of(name)] = of_all
         return cls(config, files, models, own_settings, compared, wrong)
 
     # cells
