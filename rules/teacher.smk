@@ -51,14 +51,17 @@ rule teacher_shard:
     params:
         code=program("teacher_shard"),
         model=model(),
+        # what a shared cache tells shards apart by
+        split=lambda wildcards: wildcards.split,
+        shard=lambda wildcards: wildcards.shard,
         samples=asked(lambda model, split, **names: STUDY.split_size(model, split)),
         shard_size=asked(lambda model, **names: STUDY.shard_size(model)),
         batch_size=own("batch_size"),
         trajectory=own("teacher.trajectory"),
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu} teacher_shard --model {input.model[0]:q} "
-        "--embeddings {input.embeddings:q} --teacher {input.teacher:q} --split {wildcards.split} --count {params.samples} "
-        "--shard {wildcards.shard} --shard-size {params.shard_size} --batch-size {params.batch_size} --trajectory {params.trajectory} "
+        "--embeddings {input.embeddings:q} --teacher {input.teacher:q} --split {params.split} --count {params.samples} "
+        "--shard {params.shard} --shard-size {params.shard_size} --batch-size {params.batch_size} --trajectory {params.trajectory} "
         "--code {params.code} --threads {threads} --out {output:q} 2> {log:q}"
 
 
