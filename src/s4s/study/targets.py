@@ -65,7 +65,7 @@ def figures(study: Study) -> dict[str, dict[str, str]]:
         found["fit_curves"] = {"/".join(map(str, cell)): paths.fit(cell) for cell in fits}
     for model in config.models:
         own = study.settings[model]
-        nfe = min(own.nfe, key=lambda each: abs(each - SHOWN_NFE))
+        nfe = shown_nfe(study, model)
         cells = {token: Cell(model, token, nfe) for token in shown_solvers(study, model, nfe)}
         tableaux = {token: paths.tableau(cell) for token, cell in cells.items()}
         teacher = Cell(model, "teacher", own.teacher.steps)
@@ -75,6 +75,11 @@ def figures(study: Study) -> dict[str, dict[str, str]]:
             **{token: paths.samples(cell) for token, cell in cells.items()},
         }
     return found
+
+
+def shown_nfe(study: Study, model: str) -> int:
+    """The NFE of the figures that show single cells."""
+    return min(study.settings[model].nfe, key=lambda each: abs(each - SHOWN_NFE))
 
 
 def shown_solvers(study: Study, model: str, nfe: int) -> list[str]:
@@ -94,7 +99,7 @@ def figure_shards(study: Study, name: str) -> list[str]:
     if kind != "samples":
         return []
     shown = [token for token in figures(study)[name] if token != "teacher" and not study.is_whole(model)]
-    nfe = min(study.settings[model].nfe, key=lambda each: abs(each - SHOWN_NFE))
+    nfe = shown_nfe(study, model)
     shards = [path for token in shown for path in study.samples(Cell(model, token, nfe))]
     return [*study.test_pairs(model), *shards]
 
