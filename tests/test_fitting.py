@@ -1,10 +1,12 @@
 """Fits: improvement, cost, recovery, relaxed noise, resume, replicas, seeds, bad input."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from pydantic import ValidationError
 
 import s4s
 from s4s import FitSettings, S4SError, TeacherPairs
+from s4s.files.disk_errors import remedy
 from s4s.learning import fit as fit_module
 from s4s.learning.drivers import DRIVERS
 from s4s.learning.families import FAMILIES, make_family
@@ -328,6 +331,15 @@ def test_a_foreign_or_damaged_state_is_not_resumed(mixture, mixture_pairs, tmp_p
         state.write_bytes(content)
         again = fit(mixture, mixture_pairs, "lms", levels, base="ddim", settings=FAST, state_path=state)
         assert same(again.tableau, expected.tableau)
+
+
+def test_a_state_that_meets_a_full_disk_says_so(mixture, mixture_pairs, tmp_path, monkeypatch):
+    """However much of it still fits: /dev/full takes nothing, and says why, as a full disk does."""
+    monkeypatch.setattr("s4s.learning.state.atomic_path", lambda path: contextlib.nullcontext(Path("/dev/full")))
+    levels = s4s.levels("logsnr", 3, mixture)
+    with pytest.raises(OSError) as raised:
+        fit(mixture, mixture_pairs, "lms", levels, base="ddim", settings=FAST, state_path=tmp_path / "fit.state")
+    assert "the disk is full" in (remedy(raised.value) or "")
 
 
 def test_a_state_of_other_pairs_is_not_resumed(mixture, mixture_pairs, tmp_path):

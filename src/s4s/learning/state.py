@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import time
 from pathlib import Path
@@ -66,8 +67,10 @@ class StateFile:
         if self.path is None:
             return
         begun = time.perf_counter()
+        content = io.BytesIO()  # a file written by torch itself ends, on a full disk, in an error that does not say so
+        torch.save({"identity": self.identity, "seconds": self.seconds(), **loop.state()}, content)
         with atomic_path(self.path) as temporary:
-            torch.save({"identity": self.identity, "seconds": self.seconds(), **loop.state()}, temporary)
+            temporary.write_bytes(content.getbuffer())
         self.last_saved = time.perf_counter()
         self.cost = self.last_saved - begun
 
