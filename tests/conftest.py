@@ -53,6 +53,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST_FIRST.index(kind(item)))
 
 
+def pytest_collection_finish(session):
+    """Groups that do not take effect cost minutes: two workers make the same fixtures, or wait for each other's."""
+    if getattr(session.config.option, "loadgroup", False):  # of pytest-xdist, in a worker
+        assert all("@" in item.nodeid for item in session.items), "pytest-xdist does not group by xdist_group"
+
+
 def _no_process_in_a_unit(event, arguments):
     if event == "subprocess.Popen" and _running:
         raise AssertionError(f"{_running[-1]} starts {arguments[0]}; mark it slow, or name its module in tests/conftest.py")

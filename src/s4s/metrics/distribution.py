@@ -5,9 +5,9 @@ All are deterministic functions of the rows, in their order.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
-from sklearn.metrics.pairwise import polynomial_kernel
-from sklearn.neighbors import NearestNeighbors
 
 BLOCK = 1000  # rows of KID's blocks
 NEIGHBOUR = 5  # the nearest neighbour that a radius reaches to; the farthest row, where there are fewer
@@ -31,11 +31,15 @@ def _block(rows: np.ndarray, number: int) -> np.ndarray:
 
 
 def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
-    def between_others(rows: np.ndarray) -> float:
-        kernel = polynomial_kernel(rows, degree=3, coef0=1)
-        return float((kernel.sum() - np.trace(kernel)) / (len(rows) * (len(rows) - 1)))
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        values: np.ndarray = (a @ b.T / a.shape[1] + 1) ** 3
+        return values
 
-    return between_others(x) + between_others(y) - 2 * float(polynomial_kernel(x, y, degree=3, coef0=1).mean())
+    def between_others(rows: np.ndarray) -> float:
+        values = kernel(rows, rows)
+        return float((values.sum() - np.trace(values)) / (len(rows) * (len(rows) - 1)))
+
+    return between_others(x) + between_others(y) - 2 * float(kernel(x, y).mean())
 
 
 def precision_recall_coverage(samples: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
@@ -46,24 +50,27 @@ def precision_recall_coverage(samples: np.ndarray, reference: np.ndarray) -> tup
     2020, arXiv 2002.09797).
     """
     samples, reference = samples.astype(np.float64), reference.astype(np.float64)
-    ours, theirs = _radii(samples), _radii(reference)
-    nearest = NearestNeighbors(n_neighbors=1).fit(samples).kneighbors(reference)[0][:, 0]
-    return _share_inside(samples, reference, theirs), _share_inside(reference, samples, ours), float(np.mean(nearest < theirs))
+    ours, theirs = _squared_radii(samples), _squared_radii(reference)
+    covered = np.concatenate([part.min(axis=1) for part in _squared_distances(reference, samples)]) < theirs
+    return _share_inside(samples, reference, theirs), _share_inside(reference, samples, ours), float(np.mean(covered))
 
 
-def _radii(rows: np.ndarray) -> np.ndarray:
-    """Distance of each row from its fifth neighbour, [n]."""
-    distances: np.ndarray = NearestNeighbors(n_neighbors=min(NEIGHBOUR, len(rows) - 1)).fit(rows).kneighbors()[0]
-    return distances[:, -1]
-
-
-def _share_inside(points: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> float:
-    """Share of points inside any of the balls."""
-    inside = 0
+def _squared_distances(points: np.ndarray, others: np.ndarray) -> Iterator[np.ndarray]:
+    """Of all points from all others, a block of points at a time: [rows, len(others)] each."""
+    lengths = (others**2).sum(1)
     for part in np.array_split(points, max(1, len(points) // BLOCK)):
-        squared = (part**2).sum(1)[:, None] - 2 * part @ centres.T + (centres**2).sum(1)
-        inside += int((squared < radii**2).any(1).sum())
-    return inside / len(points)
+        yield (part**2).sum(1)[:, None] - 2 * part @ others.T + lengths
+
+
+def _squared_radii(rows: np.ndarray) -> np.ndarray:
+    """Squared distance of each row from its fifth neighbour, [n]."""
+    neighbour = min(NEIGHBOUR, len(rows) - 1)  # the nearest of all is the row itself, or an equal one
+    return np.concatenate([np.partition(part, neighbour, axis=1)[:, neighbour] for part in _squared_distances(rows, rows)])
+
+
+def _share_inside(points: np.ndarray, centres: np.ndarray, squared_radii: np.ndarray) -> float:
+    """Share of points inside any of the balls."""
+    return sum(int((part < squared_radii).any(1).sum()) for part in _squared_distances(points, centres)) / len(points)
 
 
 def sliced_wasserstein(samples: np.ndarray, reference: np.ndarray) -> float:

@@ -21,6 +21,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 STRING = re.compile(r"(s4s(?:\.\w+)+)(?::(\w+))?")
 ALL = "*"  # every definition of a module
+ALWAYS = "(always)"  # what stands at its top beside them
 Name = tuple[str, str]  # module, and a definition at its top or ALL
 Scope = dict[str, Name]  # what names stand for that an import brought
 
@@ -95,31 +96,34 @@ def _found(module: str, name: str) -> Name:
     return (f"{module}.{name}", "") if file_of(f"{module}.{name}") is not None else (module, name)
 
 
-def _uses(node: ast.AST, known: Scope) -> Iterator[Name]:
-    """What some code names, of what the package defines; `known`: names of its module and those that were imported."""
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-        inner = [found for found in ast.walk(node) if isinstance(found, ast.Import | ast.ImportFrom)]
-        known = known | {name: target for statement in inner for name, target in _imported(statement).items()}
-    if isinstance(node, ast.Name) and node.id in known:
-        yield known[node.id]
-    elif isinstance(node, ast.Attribute) and (target := _attribute(node, known)) is not None:
-        yield target
-        return
-    elif isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
-        module, last = str(node.values[0].value).rstrip("."), node.values[-1]
-        folder, wanted = file_of(module), str(last.value).lstrip(":") if isinstance(last, ast.Constant) else ALL
-        if folder is not None and folder.name == "__init__.py":
-            yield from ((f"{module}.{path.stem}", wanted) for path in folder.parent.glob("[!_]*.py"))
-    elif isinstance(node, ast.Constant) and (found := STRING.fullmatch(str(node.value))) and file_of(found[1]) is not None:
-        yield found[1], found[2] or ALL
-    for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns") and not isinstance(node, ast.AnnAssign):
+def _uses(statement: ast.AST, names: Scope) -> Iterator[Name]:
+    """What some code names, of what the package defines; `names`: those of its module and those that were imported."""
+    left = [(statement, names)]
+    while left:
+        node, known = left.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom) or _is_for_types(node):
             continue
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and not _is_for_types(child):
-                yield from _uses(child, known)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            inner = [found for found in ast.walk(node) if isinstance(found, ast.Import | ast.ImportFrom)]
+            known = known | {name: target for found in inner for name, target in _imported(found).items()} if inner else known
+        if isinstance(node, ast.Name) and node.id in known:
+            yield known[node.id]
+        elif isinstance(node, ast.Attribute) and (target := _attribute(node, known)) is not None:
+            yield target
+            continue
+        elif isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
+            module, last = str(node.values[0].value).rstrip("."), node.values[-1]
+            folder, wanted = file_of(module), str(last.value).lstrip(":") if isinstance(last, ast.Constant) else ALL
+            if folder is not None and folder.name == "__init__.py":
+                yield from ((f"{module}.{path.stem}", wanted) for path in folder.parent.glob("[!_]*.py"))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if (text := STRING.fullmatch(node.value)) and file_of(text[1]) is not None:
+                yield text[1], text[2] or ALL
+        for name in node._fields:
+            if name in ("ctx", "annotation", "returns") and not isinstance(node, ast.AnnAssign):
+                continue
+            value = getattr(node, name, None)
+            left += [(child, known) for child in (value if isinstance(value, list) else [value]) if isinstance(child, ast.AST)]
 
 
 def _attribute(node: ast.Attribute, known: Scope) -> Name | None:
@@ -150,12 +154,14 @@ def _in_source(module: str, source: Source, wanted: str) -> Iterator[Name]:
     lazy = ast.literal_eval(source.definitions["_PUBLIC"][0].value) if "_PUBLIC" in source.definitions else {}  # type: ignore[attr-defined]
     if wanted in lazy:
         yield lazy[wanted], wanted
-        return
-    statements = [] if lazy else [*source.always]
-    for own in source.definitions if wanted == ALL else [wanted]:
-        statements += source.definitions.get(own, [])
-    for statement in statements:
-        yield from _uses(statement, known)
+    elif wanted == ALWAYS:
+        for statement in [] if lazy else source.always:
+            yield from _uses(statement, known)
+    else:
+        yield module, ALWAYS
+        for own in source.definitions if wanted == ALL else [wanted]:
+            for statement in source.definitions.get(own, []):
+                yield from _uses(statement, known)
 
 
 @cache
@@ -166,7 +172,7 @@ def closure(*programs: Path, without: frozenset[str] = frozenset()) -> list[Path
         without: modules that a registry names but these programs do not use.
     """
     found: set[Name] = set()
-    left = {name for program in programs for name in _in_source("", source_of(program), ALL)}
+    left = {name for program in programs for wanted in (ALL, ALWAYS) for name in _in_source("", source_of(program), wanted)}
     while left:
         found |= left
         left = {further for name in left for further in _reached(name) if further[0] not in without} - found
