@@ -45,7 +45,7 @@ def explain_failure(folder=os.getcwd()):
 def begin_run():
     """Lock the folder, write down the config, and start the process that imports torch once and forks the short jobs.
 
-    That process ends with this one; without it jobs import torch themselves.
+    That process ends with this one; without it jobs import torch themselves. One that is there (S4S_WARM) is used.
     """
     try:
         HELD.append(lock_folder("."))
@@ -60,8 +60,9 @@ def begin_run():
         S4S_RUN=f"{socket.gethostname()}:{os.getpid()}",
         S4S_STARTED=str(time.time()),
     )
-    if not workflow.deployment_settings.deployment_method:
-        HELD.append(start_server(*PRELOADED))  # conda's jobs need their own interpreter
+    # conda's jobs need their own interpreter
+    if not workflow.deployment_settings.deployment_method and not has_server():
+        HELD.append(start_server(*PRELOADED))
     if workflow.local_exec:
         # The limit of submissions wakes Snakemake 9.27's scheduler once a second more for every job that has ended, until it
         # takes a core. On this machine nothing needs that limit, and no setting or plugin takes it away.

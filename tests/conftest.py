@@ -38,8 +38,10 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_collection_modifyitems(items):
     """Marks units, and says what one worker runs together: a module of units, the cases of one of the other tests.
 
-    What takes longest comes first, for the end of a run is better filled with short tests.
+    What takes longest comes first, for the end of a run is better filled with short tests; tests of the finished study and
+    others in turn, so that one worker makes it while the next has something else to do.
     """
+    groups: dict[tuple[str, bool], list[str]] = {}  # of a kind, with the finished study or without
 
     def kind(item):
         return next((name for name in LONGEST_FIRST if name and item.get_closest_marker(name)), "")
@@ -50,7 +52,15 @@ def pytest_collection_modifyitems(items):
         if unit:
             item.add_marker(pytest.mark.unit)
         item.add_marker(pytest.mark.xdist_group(module if unit else f"{module}.{function}"))
-    items.sort(key=lambda item: LONGEST_FIRST.index(kind(item)))
+
+    def place(item):
+        others = "tiny" not in item.fixturenames
+        own, group = groups.setdefault((kind(item), others), []), item.get_closest_marker("xdist_group").args[0]
+        if group not in own:
+            own.append(group)
+        return LONGEST_FIRST.index(kind(item)), own.index(group), others
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish(session):

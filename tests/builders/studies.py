@@ -4,6 +4,9 @@ A finished study is made once a test run, in a folder that all workers share; a 
 result files are hard links. That is safe, for the workflow writes results by atomic replacement: a new file takes the name, and
 the old one, with its other names, stays as it was. What is written in place (logs, benchmarks, Snakemake's own records) is
 copied, and so is the checkout. A test that damages a file does so with `overwrite`, which replaces it too.
+
+Runs of the code that is tested share a server that starts their jobs, for it takes seconds to import what they need. A run of
+edited code has its own, as runs outside tests have; so have those of tests/kill.py and tests/test_cluster.py.
 """
 
 import fcntl
@@ -15,11 +18,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from unittest import mock
+
+from s4s.jobs.fork_server import start_server
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests/configs/tiny.yaml"
 CHECKOUT = ("Snakefile", "rules", "workflow", "config", "profiles", "resources", "envs", "src")
+HELD: list[subprocess.Popen | None] = []  # the server's standard input, until this process ends
 IN_PLACE = ("logs", "benchmarks", ".metadata")  # of results
 
 
@@ -32,7 +40,21 @@ def command(directory: Path, *arguments: str, checkout: Path = ROOT, config: Pat
 def environment(checkout: Path) -> dict[str, str]:
     """That of a run by a checkout's own package, whichever is installed."""
     path = [str(checkout / "src"), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path).rstrip(os.pathsep)}
+    own = {**os.environ, "PYTHONPATH": os.pathsep.join(path).rstrip(os.pathsep)}
+    return {**own, "S4S_WARM": shared_server()} if sources(checkout) == sources(ROOT) else own
+
+
+def sources(checkout: Path) -> dict[str, bytes]:
+    """What a checkout's package says."""
+    return {str(path.relative_to(checkout)): path.read_bytes() for path in (checkout / "src").rglob("*.py")}
+
+
+@cache
+def shared_server() -> str:
+    """The address of a server for the jobs of all runs that this process starts; it ends with this process."""
+    with mock.patch.dict(os.environ):
+        HELD.append(start_server("s4s.learning.fit", "s4s.metrics.score", "s4s.reporting.figures", "s4s.reporting.report"))
+        return os.environ.get("S4S_WARM", "")
 
 
 def snakemake(directory: Path, *arguments: str, checkout: Path = ROOT, config: Path = TINY, ok: bool = True, **env: str) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # whose stats take a second to import, where they are used
 
 from s4s.reporting.tables import NOT_LEARNED, read_scores
 
@@ -80,7 +80,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     mean = float(values.mean())
     if len(values) < 2:
         return mean, mean, mean
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
+    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * scipy.stats.sem(values))
     return mean, mean - half, mean + half
 
 
@@ -124,8 +124,8 @@ def ranks(table: pd.DataFrame, metric: str = "global_error") -> Ranks | None:
     if count < 3 or cells < 2:
         return None
     average = means.rank(axis=1).mean().sort_values()
-    p_value = float(stats.friedmanchisquare(*means.to_numpy().T).pvalue)
-    quantile = stats.studentized_range.ppf(CONFIDENCE, count, np.inf) / np.sqrt(2)
+    p_value = float(scipy.stats.friedmanchisquare(*means.to_numpy().T).pvalue)
+    quantile = scipy.stats.studentized_range.ppf(CONFIDENCE, count, np.inf) / np.sqrt(2)
     logs = np.log(means.clip(lower=1e-300))
     p_next = {a: _signed_rank(logs[b] - logs[a]) for a, b in itertools.pairwise(average.index)}
     critical = float(quantile * np.sqrt(count * (count + 1) / (6 * cells)))
@@ -134,7 +134,7 @@ def ranks(table: pd.DataFrame, metric: str = "global_error") -> Ranks | None:
 
 def _signed_rank(differences: pd.Series) -> float:
     """Wilcoxon's test that differences are about 0; 1 where all are."""
-    return float(stats.wilcoxon(differences).pvalue) if (differences != 0).any() else 1.0
+    return float(scipy.stats.wilcoxon(differences).pvalue) if (differences != 0).any() else 1.0
 
 
 def paired_tests(table: pd.DataFrame, metric: str = "global_error") -> pd.DataFrame:
@@ -153,7 +153,7 @@ def paired_tests(table: pd.DataFrame, metric: str = "global_error") -> pd.DataFr
         for solver, following in itertools.pairwise(order):
             difference = values[following] - values[solver]
             spread = difference.std()
-            p_value = float(stats.ttest_1samp(difference, 0).pvalue) if len(difference) > 1 and spread > 0 else 1.0
+            p_value = float(scipy.stats.ttest_1samp(difference, 0).pvalue) if len(difference) > 1 and spread > 0 else 1.0
             rows.append((model, nfe, solver, following, float(difference.mean()), p_value))
     found = pd.DataFrame(rows, columns=["model", "nfe", "solver", "next", "difference", "p_value"])
     found["p_value"] = found.groupby("model", sort=False).p_value.transform(_holm)
