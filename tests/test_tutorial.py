@@ -39,7 +39,8 @@ def without_numbers(outputs):
 
 
 @pytest.mark.suite
-def test_the_tutorial_runs_and_shows_what_it_computes(tmp_path):
+def test_the_tutorial_runs_and_shows_what_it_computes(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # threads of a core that other tests use wait for each other
     found, shown = outputs(executed(tmp_path)), outputs(nbformat.read(NOTEBOOK, as_version=4))
     assert without_numbers(found) == without_numbers(shown)
     text = "\n".join(text for text, _ in found)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+if TYPE_CHECKING:  # the callers of jobs import this module, hundreds of times a study
+    from pydantic import ValidationError
 
 # what the core does without -> the extra of pyproject.toml that installs it
 EXTRAS = {

@@ -5,8 +5,9 @@ result files are hard links. That is safe, for the workflow writes results by at
 the old one, with its other names, stays as it was. What is written in place (logs, benchmarks, Snakemake's own records) is
 copied, and so is the checkout. A test that damages a file does so with `overwrite`, which replaces it too.
 
-Runs of the code that is tested share a server that starts their jobs, for it takes seconds to import what they need. A run of
-edited code has its own, as runs outside tests have; so have those of tests/kill.py and tests/test_cluster.py.
+Runs of the code that is tested are forked from a server that they share, and so are their jobs, for it takes seconds to import
+what they need. A run of edited code is a process of its own, with a server of its own, as runs outside tests are; so are those
+that tests kill, and those on a cluster.
 """
 
 import fcntl
@@ -19,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
@@ -40,8 +42,19 @@ def command(directory: Path, *arguments: str, checkout: Path = ROOT, config: Pat
 def environment(checkout: Path) -> dict[str, str]:
     """That of a run by a checkout's own package, whichever is installed."""
     path = [str(checkout / "src"), os.environ.get("PYTHONPATH", "")]
-    own = {**os.environ, "PYTHONPATH": os.pathsep.join(path).rstrip(os.pathsep)}
-    return {**own, "S4S_WARM": shared_server()} if sources(checkout) == sources(ROOT) else own
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path).rstrip(os.pathsep)}
+
+
+def snakemake(directory: Path, *arguments: str, checkout: Path = ROOT, config: Path = TINY, ok: bool = True, **env: str) -> str:
+    """What a run printed, which ended as expected."""
+    made = command(directory, *arguments, checkout=checkout, config=config)
+    env = {**environment(checkout), **env}
+    if sources(checkout) == sources(ROOT):
+        made[1:3] = ["-m", "s4s.jobs.fork_server", str(Path(find_spec("snakemake").origin).with_name("__main__.py"))]
+        env["S4S_WARM"] = shared_server()
+    done = subprocess.run(made, capture_output=True, text=True, env=env)
+    assert (done.returncode == 0) == ok, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
 
 
 def sources(checkout: Path) -> dict[str, bytes]:
@@ -51,18 +64,12 @@ def sources(checkout: Path) -> dict[str, bytes]:
 
 @cache
 def shared_server() -> str:
-    """The address of a server for the jobs of all runs that this process starts; it ends with this process."""
+    """The address of a server for all runs that this process starts; it ends with this process."""
+    modules = ["snakemake.cli", "s4s.learning.fit", "s4s.metrics.score", "s4s.reporting.figures", "s4s.reporting.report"]
+    modules += ["fontTools.subset", "sklearn.model_selection"]
     with mock.patch.dict(os.environ):
-        HELD.append(start_server("s4s.learning.fit", "s4s.metrics.score", "s4s.reporting.figures", "s4s.reporting.report"))
+        HELD.append(start_server(*modules))
         return os.environ.get("S4S_WARM", "")
-
-
-def snakemake(directory: Path, *arguments: str, checkout: Path = ROOT, config: Path = TINY, ok: bool = True, **env: str) -> str:
-    """What a run printed, which ended as expected."""
-    made = command(directory, *arguments, checkout=checkout, config=config)
-    done = subprocess.run(made, capture_output=True, text=True, env={**environment(checkout), **env})
-    assert (done.returncode == 0) == ok, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
 
 
 def jobs(output: str) -> dict[str, int]:

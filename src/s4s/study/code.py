@@ -116,9 +116,8 @@ def _uses(statement: ast.AST, names: Scope) -> Iterator[Name]:
             folder, wanted = file_of(module), str(last.value).lstrip(":") if isinstance(last, ast.Constant) else ALL
             if folder is not None and folder.name == "__init__.py":
                 yield from ((f"{module}.{path.stem}", wanted) for path in folder.parent.glob("[!_]*.py"))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if (text := STRING.fullmatch(node.value)) and file_of(text[1]) is not None:
-                yield text[1], text[2] or ALL
+        elif isinstance(node, ast.Constant) and (text := STRING.fullmatch(str(node.value))) and file_of(text[1]) is not None:
+            yield text[1], text[2] or ALL
         for name in node._fields:
             if name in ("ctx", "annotation", "returns") and not isinstance(node, ast.AnnAssign):
                 continue
