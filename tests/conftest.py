@@ -38,10 +38,10 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_collection_modifyitems(items):
     """Marks units, and says what one worker runs together: a module of units, the cases of one of the other tests.
 
-    What takes longest comes first, for the end of a run is better filled with short tests; tests of the finished study and
-    others in turn, so that one worker makes it while the next has something else to do.
+    What takes longest comes first, for the end of a run is better filled with short tests. Of the tests of a kind that use the
+    finished study one comes first, to make it, and the others come when it is there.
     """
-    groups: dict[tuple[str, bool], list[str]] = {}  # of a kind, with the finished study or without
+    first: dict[str, str] = {}  # kind -> the group that makes the finished study
 
     def kind(item):
         return next((name for name in LONGEST_FIRST if name and item.get_closest_marker(name)), "")
@@ -54,11 +54,9 @@ def pytest_collection_modifyitems(items):
         item.add_marker(pytest.mark.xdist_group(module if unit else f"{module}.{function}"))
 
     def place(item):
-        others = "tiny" not in item.fixturenames
-        own, group = groups.setdefault((kind(item), others), []), item.get_closest_marker("xdist_group").args[0]
-        if group not in own:
-            own.append(group)
-        return LONGEST_FIRST.index(kind(item)), own.index(group), others
+        uses, group = "tiny" in item.fixturenames, item.get_closest_marker("xdist_group").args[0]
+        makes = uses and first.setdefault(kind(item), group) == group
+        return LONGEST_FIRST.index(kind(item)), 0 if makes else 2 if uses else 1
 
     items.sort(key=place)
 

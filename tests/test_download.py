@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     Handler.breaks, Handler.asked = 0, []
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
+    threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{http.server_port}"
     http.shutdown()
 

@@ -181,7 +181,8 @@ def test_the_mixture_is_near_the_digits_that_it_was_made_of(models):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in ("digits", "tabular") else pytest.mark.nightly) for name in RECIPES]
+    "name",
+    [pytest.param(name, marks=pytest.mark.suite if name in ("digits", "tabular") else pytest.mark.nightly) for name in RECIPES],
 )
 def test_a_short_training_lowers_the_loss(name, tmp_path):
     """From the network's own start; what is saved can be loaded again, and gives the same."""

@@ -17,6 +17,7 @@ from tests.builders import formats
 # diffusers reads tensors in NumPy's old way, and announces what it means to drop
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
 
+OFTEN = ("conditional", "edm-adm")  # the others are part of .ci/run
 SIZES = {"train": 4, "val": 4, "test~0": 12}
 SETTINGS = s4s.FitSettings(distance="l2", iterations=2, batch=4, validate_every=2)
 
@@ -25,7 +26,9 @@ def seeds(split):
     return sample_seeds(split.partition("~")[0], SIZES[split])
 
 
-@pytest.mark.parametrize("name", formats.NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.suite) for name in formats.NAMES]
+)
 def test_every_format_of_weights_from_teacher_to_score(tmp_path, name):
     """Teacher, fit, samples and scores, with stored text embeddings where there are prompts."""
     path, embeddings = formats.write(name, tmp_path), None

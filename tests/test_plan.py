@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from s4s.errors import S4SError
 from s4s.study.config import OWN
 from s4s.study.plan import evaluations, fit_evaluations, summary
 from s4s.study.study import MAIN, Study
+from tests.builders import studies
 
 ROOT = Path(__file__).parents[1]
 PAPER = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
@@ -89,17 +88,15 @@ def test_the_estimate_of_a_fit_is_of_the_right_size(digits, digits_pairs):
     assert 0.5 * taken < fit_evaluations(settings, 4, len(digits_pairs.val.seeds)) < 4 * taken
 
 
-def dry_run(folder, *arguments):
-    command = [sys.executable, "-m", "snakemake", "-n", "-s", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True)
+def dry_run(folder, *arguments, config=ROOT / "config/config.yaml", **options):
+    return studies.snakemake(folder, "--dry-run", *arguments, config=config, **options)
 
 
 @pytest.mark.suite
 def test_the_papers_plan_is_built_without_any_weights(tmp_path):
-    done = dry_run(tmp_path, "--configfile", str(ROOT / "config/paper.yaml"), "--quiet", "rules")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "GPU-hours in all: about" in done.stderr and all(model in done.stderr for model in PAPER["models"])
-    jobs = int(re.findall(r"^total +(\d+)", done.stdout + done.stderr, re.M)[-1])
+    output = dry_run(tmp_path, "--quiet", "rules", config=ROOT / "config/paper.yaml")
+    assert "GPU-hours in all: about" in output and all(model in output for model in PAPER["models"])
+    jobs = int(re.findall(r"^total +(\d+)", output, re.M)[-1])
     assert jobs < 6000, "at 3 ms a job (benchmarks/planning_time.py) half a minute is 10,000"
 
 
@@ -110,10 +107,9 @@ def test_absent_files_are_fetched_and_those_without_a_url_named(tmp_path):
     (tmp_path / "mine.yaml").write_text(json.dumps({**description, "features": shown}))
     (tmp_path / "f.pt").touch()
     arguments = ("--config", "models=[mine.yaml]")
-    refused = dry_run(tmp_path, *arguments)
-    assert refused.returncode != 0 and "s.npz: no such file; put it there" in refused.stdout + refused.stderr
+    assert "s.npz: no such file; put it there" in dry_run(tmp_path, *arguments, ok=False)
     (tmp_path / "s.npz").touch()
-    assert "rule fetch_a.pkl:" in dry_run(tmp_path, *arguments).stdout
+    assert "rule fetch_a.pkl:" in dry_run(tmp_path, *arguments)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/a.pkl").touch()
-    assert "fetch_a.pkl" not in dry_run(tmp_path, *arguments).stdout
+    assert "fetch_a.pkl" not in dry_run(tmp_path, *arguments)

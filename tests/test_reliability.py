@@ -106,6 +106,7 @@ def without(sharded, folder, *names):
     return folder
 
 
+@pytest.mark.suite
 def test_samples_in_shards_can_be_deleted_after_use(sharded, tmp_path):
     folder = without(sharded, tmp_path / "study", "samples", "scores", "tables")
     config = [*SHARDS, "keep_samples=false"]
@@ -133,7 +134,7 @@ def test_plugins_for_logging_hear_of_everything_beside_our_own_progress(small, t
     (plugin / "__init__.py").write_text(PROBE.replace("\\\\n", "\\n"))
     path = os.pathsep.join([str(plugin.parent), studies.environment(small)["PYTHONPATH"]])
     target = "results/tableaux/digits/ddim-logsnr/nfe~3.json"
-    run(tmp_path, target, "--logger", "probe", home=small, PYTHONPATH=path)
+    run(tmp_path, target, "--logger", "probe", home=small, forked=False, PYTHONPATH=path)
     heard = (tmp_path / "probe.log").read_text().split()
     assert {"workflow_started", "job_info", "job_finished", "progress"} <= {*heard}
 
@@ -159,6 +160,7 @@ def test_only_damaged_shards_are_made_again(sharded, tmp_path):
     assert len(pd.read_csv(folder / SCORES)) == 3
 
 
+@pytest.mark.suite
 def test_the_second_of_two_runs_in_a_folder_is_refused(whole, tmp_path):
     """Clearly, at once, and without harm; a dry run is not; after a kill the next run needs no unlocking."""
     folder, config = linked(whole, tmp_path / "study"), ["nfe=[3,4]"]
@@ -180,6 +182,7 @@ def test_the_second_of_two_runs_in_a_folder_is_refused(whole, tmp_path):
     assert len(pd.read_csv(folder / SCORES)) == 5
 
 
+@pytest.mark.suite
 def test_two_folders_share_a_cache_at_the_same_time(whole, small, tmp_path):
     """Both get the teacher's pairs, from one computation or two, and the same scores."""
     for name in ("a", "b", "c", "cache"):
@@ -212,8 +215,9 @@ def small_disk(request, tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.suite
 def test_a_full_disk_is_one_clear_error_and_no_harm(whole, small, small_disk):
-    output = run(small_disk, SCORES, home=small, ok=False)
+    output = run(small_disk, SCORES, home=small, ok=False, forked=False)
     words = "the disk is full; free some space and run the same command again; nothing finished is lost"
     assert not any(noise in output for noise in ("Traceback", "Exception ignored", "Logging error"))
     assert output.rstrip().endswith(words)
@@ -227,7 +231,7 @@ def test_a_full_disk_is_one_clear_error_and_no_harm(whole, small, small_disk):
 def test_a_read_only_folder_is_one_clear_error(small, small_disk):
     (small_disk / "results").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    output = run(small_disk, SCORES, home=small, ok=False)
+    output = run(small_disk, SCORES, home=small, ok=False, forked=False)
     assert f"{small_disk}: cannot write here (Read-only file system); nothing was changed; " in output
     assert "Traceback" not in output
     subprocess.run(["mount", "-o", "remount,rw,size=100m", str(small_disk)], check=True)

@@ -10,7 +10,10 @@ import pytest
 from tests.builders import studies
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here; on Debian, apt-get install chromium")
+pytestmark = [
+    pytest.mark.suite,
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium here; on Debian, apt-get install chromium"),
+]
 WIDTHS = (1280, 400)
 
 

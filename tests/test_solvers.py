@@ -43,8 +43,8 @@ def name(case):
     return "-".join([kind, *(f"{key}={value}" for key, value in options.items() if key != "statistics")])
 
 
-def decreasing_levels(data, least=1, most=50):
-    """Any decreasing levels: up to 50 steps, of which the longest is 150 times the shortest."""
+def decreasing_levels(data, least=1, most=20):
+    """Any decreasing levels: up to 20 steps, of which the longest is 150 times the shortest."""
     n = data.draw(st.integers(least, most))
     gaps = data.draw(st.lists(st.floats(0.02, 3.0), min_size=n, max_size=n))
     last = data.draw(st.floats(0.002, 1.0))

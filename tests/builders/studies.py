@@ -6,8 +6,8 @@ the old one, with its other names, stays as it was. What is written in place (lo
 copied, and so is the checkout. A test that damages a file does so with `overwrite`, which replaces it too.
 
 Runs of the code that is tested are forked from a server that they share, and so are their jobs, for it takes seconds to import
-what they need. A run of edited code is a process of its own, with a server of its own, as runs outside tests are; so are those
-that tests kill, and those on a cluster.
+what they need. Processes of their own, with servers of their own, as outside tests, are runs of edited code, those that tests
+kill, those on a cluster, and those with `forked=False`, for tests of what happens at the start or end of a process.
 """
 
 import fcntl
@@ -45,11 +45,19 @@ def environment(checkout: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path).rstrip(os.pathsep)}
 
 
-def snakemake(directory: Path, *arguments: str, checkout: Path = ROOT, config: Path = TINY, ok: bool = True, **env: str) -> str:
+def snakemake(
+    directory: Path,
+    *arguments: str,
+    checkout: Path = ROOT,
+    config: Path = TINY,
+    ok: bool = True,
+    forked: bool = True,
+    **env: str,
+) -> str:
     """What a run printed, which ended as expected."""
     made = command(directory, *arguments, checkout=checkout, config=config)
     env = {**environment(checkout), **env}
-    if sources(checkout) == sources(ROOT):
+    if forked and sources(checkout) == sources(ROOT):
         made[1:3] = ["-m", "s4s.jobs.fork_server", str(Path(find_spec("snakemake").origin).with_name("__main__.py"))]
         env["S4S_WARM"] = shared_server()
     done = subprocess.run(made, capture_output=True, text=True, env=env)
