@@ -322,6 +322,7 @@ def test_what_is_kept_depends_on_what_it_was_made_of(after_first_fit, change):
 
 FAMILIES = yaml.safe_load((SHIPPED.parent / "families.yaml").read_text())["solvers"]
 DEFAULT = yaml.safe_load((SHIPPED.parent / "config.yaml").read_text())
+OFTEN = ("joint", "s4s_alt", "bns", "gs")  # the others are part of .ci/run
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +330,14 @@ def pairs_of_digits(tmp_path_factory):
     return tmp_path_factory.mktemp("pairs")
 
 
-@pytest.mark.parametrize("token", [token for token in FAMILIES if "family" in DEFAULT["definitions"][token]])
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param(token, marks=() if token in OFTEN else pytest.mark.suite)
+        for token in FAMILIES
+        if "family" in DEFAULT["definitions"][token]
+    ],
+)
 def test_every_family_and_driver_of_the_config_is_fitted(tmp_path, pairs_of_digits, token):
     """The definitions of config/config.yaml that config/families.yaml compares."""
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "per_model": {}, "definitions": DEFAULT["definitions"]}))

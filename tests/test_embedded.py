@@ -102,7 +102,9 @@ def test_denoisers_beat_what_needs_no_network(name, models):
         assert error < s**2 and error < (linear - clean).square().mean()
 
 
-@pytest.mark.parametrize("name", EMBEDDED_FILES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.suite if name == "patches-latent" else ()) for name in EMBEDDED_FILES]
+)
 def test_samples_are_like_the_data(name, models):
     """Many steps from noise: nearer to the reference than samples of the right mean and spread without structure."""
     denoiser, features = models[name], load_features(name)

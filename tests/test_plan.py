@@ -106,7 +106,7 @@ def test_absent_files_are_fetched_and_those_without_a_url_named(tmp_path):
     shown = {"kind": "torchscript", "name": "x", "path": "f.pt", "statistics": {"path": "s.npz"}}
     (tmp_path / "mine.yaml").write_text(json.dumps({**description, "features": shown}))
     (tmp_path / "f.pt").touch()
-    arguments = ("--config", "models=[mine.yaml]")
+    arguments = ("results/tables/scores.csv", "--config", "models=[mine.yaml]", "solvers=[ddim-logsnr]")
     assert "s.npz: no such file; put it there" in dry_run(tmp_path, *arguments, ok=False)
     (tmp_path / "s.npz").touch()
     assert "rule fetch_a.pkl:" in dry_run(tmp_path, *arguments)

@@ -131,6 +131,7 @@ def test_guidance_is_set_and_put_back():
     assert (model.guidance, model.passes) == (own, passes)
 
 
+@pytest.mark.suite
 def test_the_teacher_does_not_differ_from_itself_and_a_bad_solver_does(digits, tmp_path):
     seeds = {"test~0": sample_seeds("test", 96, 0), "test~1": sample_seeds("test", 96, 1)}
     teacher = solver("unipc", 12, digits, "logsnr", order=3)

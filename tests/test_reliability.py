@@ -81,6 +81,7 @@ def scores(folder):
     return pd.read_csv(folder / SCORES).drop(columns="fit_seconds")
 
 
+@pytest.mark.suite
 def test_a_study_in_shards_is_the_same_study(whole, sharded):
     """The same samples to the bit, scores to 1e-9, all files in place."""
     ran = jobs((sharded / "output.txt").read_text())
@@ -139,6 +140,7 @@ def test_plugins_for_logging_hear_of_everything_beside_our_own_progress(small, t
     assert {"workflow_started", "job_info", "job_finished", "progress"} <= {*heard}
 
 
+@pytest.mark.suite
 def test_only_damaged_shards_are_made_again(sharded, tmp_path):
     """A flipped bit is found by the reader, which names the shard; after it is deleted, it alone is made again."""
     folder = without(sharded, tmp_path / "study", "scores", "tables")

@@ -124,6 +124,7 @@ def test_a_new_nfe_computes_only_its_cells(tiny):
     assert "teacher_shard" not in new
 
 
+@pytest.mark.suite
 def test_a_further_comparison_is_a_target(tiny, compared):
     """It shares the cells that are there, and leaves the tables of the first comparison alone."""
     before = (tiny / SCORES).read_bytes()
