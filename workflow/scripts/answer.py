@@ -11,22 +11,22 @@ def main(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from s4s.files.atomic import write_text
+    from s4s.files.named_function import function_of
     from s4s.reporting import figures
-    from s4s.reporting.questions import part
     from s4s.reporting.questions.markdown import markdown
     from s4s.reporting.tables import read_scores
 
     scores = read_scores(args.scores)
     if args.question == "ablation":
-        gather = part(f"s4s.reporting.questions.{args.question}:gather")
+        gather = function_of(f"s4s.reporting.questions.{args.question}:gather")
         rows = gather(pd.read_csv(args.metrics), scores, json.loads(args.groups))
     else:
         rows = pd.concat(map(pd.read_csv, args.rows), ignore_index=True)
         rows = rows.merge(scores[["solver", "family"]].drop_duplicates(), on="solver", how="left")
     table, text, *pictures = args.out
     write_text(table, rows.to_csv(index=False))
-    write_text(text, markdown(part(f"s4s.reporting.questions.{args.question}:tables")(rows)))
-    figures.save(part(f"s4s.reporting.questions.{args.question}:figure")(rows), *pictures)
+    write_text(text, markdown(function_of(f"s4s.reporting.questions.{args.question}:tables")(rows)))
+    figures.save(function_of(f"s4s.reporting.questions.{args.question}:figure")(rows), *pictures)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -9,8 +9,8 @@ from s4s.study.questions import QUESTIONS
 def main(args: argparse.Namespace) -> None:
     device = use_device(args.threads)
     from s4s.files.atomic import write_text
+    from s4s.files.named_function import function_of
     from s4s.models.load import load_model
-    from s4s.reporting.questions import part
     from s4s.reporting.questions.job import Job, Key
 
     def named(items: list[str]) -> dict[Key, str]:
@@ -19,7 +19,7 @@ def main(args: argparse.Namespace) -> None:
 
     denoiser = load_model(args.model, device, args.embeddings)
     job = Job(args.model, denoiser, named(args.cells), named(args.fits), args.pairs, args.reference)
-    rows = part(f"s4s.reporting.questions.{args.question}:answer")(job)
+    rows = function_of(f"s4s.reporting.questions.{args.question}:answer")(job)
     write_text(args.out, rows.to_csv(index=False))
 
 

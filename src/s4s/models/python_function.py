@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import os
-import sys
-from importlib import import_module
 from typing import Any
 
 import torch
 
 from s4s.errors import S4SError
+from s4s.files.named_function import function_of
 from s4s.models.denoiser import Denoiser
 from s4s.models.description import PythonModel
 from s4s.models.model_files import check_file
@@ -25,17 +23,11 @@ def load_denoiser(model: PythonModel, device: torch.device) -> Denoiser:
     Raises:
         S4SError: if the function cannot be imported, or returns no Denoiser of the model's name.
     """
-    module, _, function = model.function.partition(":")
     files = {name: check_file(file) for name, file in model.files.items()}
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        make = getattr(import_module(module), function)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise S4SError(
-            f"model {model.name}: function {model.function!r} cannot be imported ({error}); "
-            "put its module into the working directory, or install it"
-        ) from error
+        make = function_of(model.function)
+    except S4SError as error:
+        raise S4SError(f"model {model.name}: {error}") from error
     arguments = {"name": model.name, "device": device, "files": files, **model.options}
     try:
         inspect.signature(make).bind(**arguments)

@@ -18,10 +18,10 @@ from jinja2 import Environment, StrictUndefined
 
 from s4s import __version__
 from s4s.files.atomic import write_text
+from s4s.files.named_function import function_of
 from s4s.jobs.costs import by_job, read_usage
 from s4s.metrics.measures import COMPARED
 from s4s.models.model_files import read_model_file
-from s4s.reporting.questions import part
 from s4s.reporting.solver_names import names
 from s4s.reporting.tables import NOT_LEARNED, SPEED_UP_CAPTION, caption, comparison, read_scores, speed_up_cells
 from s4s.reporting.verdicts import duels, in_words
@@ -158,7 +158,7 @@ def _tables(scores: pd.DataFrame, saved: str | Path | None, figures: Sequence[st
             tables.append(_grid(f"NFE speed-up, {model}", SPEED_UP_CAPTION, speed_up_cells(block)))
     for path in map(Path, figures):
         if path.stem in (*QUESTIONS, "ablation"):
-            shown = part(f"s4s.reporting.questions.{path.stem}:tables")(pd.read_csv(path.with_suffix(".csv")))
+            shown = function_of(f"s4s.reporting.questions.{path.stem}:tables")(pd.read_csv(path.with_suffix(".csv")))
             tables += [
                 _grid(f"{FIGURES[path.stem][0]}: {own.title}", own.caption, own.table.set_index(own.table.columns[0]))
                 for own in shown

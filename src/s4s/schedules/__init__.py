@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import Field
 
 from s4s.errors import S4SError
-from s4s.schedules.registry import Options, call_checked, checked, function_of, is_own
+from s4s.files.named_function import function_of
+from s4s.schedules.registry import Options, call_checked, checked, is_own
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,6 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from importlib import import_module
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -135,24 +134,6 @@ def check_name(name: str, known: Iterable[str]) -> str:
     if module_file(name) is None:
         raise ValueError(f"no module {module!r} in the working directory or on PYTHONPATH; put it there, or install it")
     return name
-
-
-def function_of(name: str) -> Callable[..., Any]:
-    """What "module:function" names; a module of one's own is looked for in the working directory first.
-
-    Raises:
-        S4SError: if it cannot be imported.
-    """
-    module, _, function = name.partition(":")
-    if module.partition(".")[0] != "s4s" and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(import_module(module), function)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise S4SError(
-            f"{name!r} cannot be imported ({error}); put its module into the working directory, or install it"
-        ) from error
-    return found  # type: ignore[no-any-return]
 
 
 def takes(function: Callable[..., Any], name: str) -> bool:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 
 from s4s.errors import S4SError
-from s4s.schedules.registry import Options, call_checked, checked, function_of, is_own, takes
+from s4s.files.named_function import function_of
+from s4s.schedules.registry import Options, call_checked, checked, is_own, takes
 
 if TYPE_CHECKING:
     from torch import Tensor

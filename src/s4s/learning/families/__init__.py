@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, WithJsonSchema, model_validator
 
 from s4s.errors import S4SError
+from s4s.files.named_function import function_of
 from s4s.learning.families.starts import Start, any_solver, follows_levels, multistep, predictor_corrector, single_step
-from s4s.schedules.registry import Options, call_checked, checked, function_of, is_own, takes
+from s4s.schedules.registry import Options, call_checked, checked, is_own, takes
 
 if TYPE_CHECKING:
     from s4s.learning.families.family import Family
