@@ -94,9 +94,9 @@ def test_a_config_names_them_and_runs_none_of_their_code(mine):
     assert "mine" not in sys.modules
     for token in MINE:
         definition = checked.definition(token)
-        assert definition.own_modules() == [mine]
+        assert checked.own_modules(token) == [mine]
         assert type(definition).from_json(definition.to_json()) == definition
-    assert [checked.definition(token).own_modules() for token in ("ddim-edm", "joint")] == [[], []]
+    assert [checked.own_modules(token) for token in ("ddim-edm", "joint")] == [[], []]
     assert checked.definition("newest").recipe == ("mine:Newest", "joint", True, False)
 
 
@@ -107,8 +107,7 @@ def test_in_a_package_and_on_the_path(mine, monkeypatch):
     with pytest.raises(S4SError, match=r"no module 'package\.mine' in the working directory or on PYTHONPATH"):
         config(a={"solver": "package.mine:damped", "levels": "edm"})
     monkeypatch.syspath_prepend(mine.parent / "elsewhere")
-    definition = config(a={"solver": "package.mine:damped", "levels": "edm"}).definition("a")
-    assert definition.own_modules() == [module_file("package.mine:damped")]
+    assert config(a={"solver": "package.mine:damped", "levels": "edm"}).own_modules("a") == [module_file("package.mine:damped")]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -206,6 +207,12 @@ class Config(Strict):
         """A classical solver's own definition, or that of the solver which a learned one starts from."""
         definition = self.definitions[token]
         return self.classical(definition.base) if isinstance(definition, Learned) else definition
+
+    def own_modules(self, token: str) -> list[Path]:
+        """The files of one's own modules that a solver is made with, those of its base included: a fit may call both."""
+        definition = self.definition(token)
+        base = self.classical(token) if isinstance(definition, Learned) else None
+        return [*dict.fromkeys([*definition.own_modules(), *(base.own_modules() if base else [])])]
 
     def fit_settings(self, token: str) -> FitSettings:
         """The settings of a learned solver's fit: `fit` with what its definition changes."""

@@ -168,7 +168,7 @@ class Study:
     def own_modules(self, model: str, token: str) -> list[Path]:
         """The files of the user's own modules that make a solver; `search` as above."""
         own = self.settings[model]
-        return (own.searched_along() if token == "search" else own.definition(token)).own_modules()
+        return own.searched_along().own_modules() if token == "search" else own.own_modules(token)
 
     # pairs and shards
 
