@@ -257,6 +257,31 @@ def test_a_model_of_ones_own_with_classes_and_guidance(study):
         tiny_study(models=[str(study / "other.yaml"), str(again)])
 
 
+OWN = """
+from s4s.solvers.exponential import data_tableau, ratios
+
+
+def damped(levels, factor):
+    return data_tableau(levels, factor * (1 - ratios(levels)).diag())
+"""
+
+
+def test_a_solver_of_ones_own_goes_through_and_an_edit_of_it_reruns_what_it_makes(study):
+    """By module:function in the config, as a solver and as the base of a fit, which calls it on other levels."""
+    (study / "my_solver.py").write_text(OWN)
+    own = yaml.safe_load((study / "tiny.yaml").read_text())
+    damped = {"solver": "my_solver:damped", "options": {"factor": 0.9}, "levels": "edm"}
+    own["definitions"] |= {"damped": damped, "learned": {"family": "ld3", "base": "damped"}}
+    (study / "tiny.yaml").write_text(yaml.safe_dump({**own, "nfe": [3], "solvers": ["ddim-logsnr", "damped", "learned"]}))
+    snakemake(study, SCORES)
+    rows = pd.read_csv(study / SCORES).set_index("solver")
+    assert {"teacher", "ddim-logsnr", "damped", "learned"} == {*rows.index} and rows.base["learned"] == "damped"
+    assert rows.global_error["learned"] < rows.global_error["damped"] != rows.global_error["ddim-logsnr"]
+    assert planned(study, SCORES) == {}
+    (study / "my_solver.py").write_text(OWN.replace("factor *", "1.0 * factor *"))
+    assert planned(study, SCORES) == {"tableau": 1, "fit": 1, "sample": 2, "score": 2, "scores_csv": 1}
+
+
 EMBEDDED = ["digits-cond", "patches-latent", "tabular", "mixture"]
 
 
