@@ -16,7 +16,7 @@ from s4s.errors import S4SError
 from s4s.learning.drivers import DRIVERS
 from s4s.learning.families import FAMILIES, make_family, recipes
 from s4s.learning.settings import PRESETS, FitSettings
-from s4s.schedules import GRIDS, grid_function
+from s4s.schedules import SCHEDULES, schedule_function
 from s4s.solvers import EXPONENTIAL, SOLVERS, make_function
 from s4s.study.config import read_config, schema
 from s4s.study.definitions import Classical, Learned
@@ -73,28 +73,30 @@ def test_a_solver_takes_the_options_of_its_entry(kind):
         assert Classical(solver=kind, levels="edm", **options).solver_options() == options
 
 
-@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize("kind", SCHEDULES)
 def test_a_schedule_takes_the_options_of_its_entry(kind):
-    grid, parameters = GRIDS[kind], inspect.signature(grid_function(kind)).parameters
-    assert {*parameters} - {"nfe", "span"} == {*grid.options.names(), *grid.files}
-    assert all(parameters[name].default is inspect.Parameter.empty for name in grid.options.names())
+    schedule, parameters = SCHEDULES[kind], inspect.signature(schedule_function(kind)).parameters
+    assert {*parameters} - {"nfe", "span"} == {*schedule.options.names(), *schedule.files}
+    assert all(parameters[name].default is inspect.Parameter.empty for name in schedule.options.names())
     needed = {"power": 1.5, "values": [[3.0, 1.0]]}
-    options = {name: needed[name] for name in grid.options.needed()}
+    options = {name: needed[name] for name in schedule.options.needed()}
     assert Classical(solver="ddim", levels=kind, **options).level_options() == options
 
 
 def test_a_key_of_a_definition_means_one_thing():
-    names = [{name for entry in registry.values() for name in entry.options.names()} for registry in (SOLVERS, GRIDS, FAMILIES)]
+    names = [
+        {name for entry in registry.values() for name in entry.options.names()} for registry in (SOLVERS, SCHEDULES, FAMILIES)
+    ]
     assert not names[0] & names[1] and not names[0] & {*Classical.model_fields} and not names[1] & {*Classical.model_fields}
     assert not names[2] & {*Learned.model_fields}
 
 
 def test_every_option_is_explained_in_the_config_file():
     comments = (ROOT / "config/config.yaml").read_text().split("# What each solver name means")[1].split("definitions:")[0]
-    for registry in (SOLVERS, GRIDS, FAMILIES):
+    for registry in (SOLVERS, SCHEDULES, FAMILIES):
         for name in {name for entry in registry.values() for name in entry.options.names()}:
             assert re.search(rf"\b{name}\b", comments), name
-    for name in (*SOLVERS, *GRIDS, *recipes(), *DRIVERS):
+    for name in (*SOLVERS, *SCHEDULES, *recipes(), *DRIVERS):
         assert re.search(rf"\b{name}\b", comments), name
 
 

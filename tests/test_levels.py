@@ -19,7 +19,7 @@ from s4s.metrics.global_error import global_error
 from s4s.models.paths import VE, FlowMatching, VPCosine, VPDiscrete, VPLinear
 from s4s.models.seeds import sample_seeds
 from s4s.sampling import run
-from s4s.schedules import GRIDS
+from s4s.schedules import SCHEDULES
 from s4s.schedules.dmn import bound
 from s4s.schedules.gits import Costs, step_costs
 from s4s.schedules.lagrange import step_weights
@@ -59,7 +59,7 @@ def options_of(kind, draw):
     return {"edm": {"rho": draw(st.floats(0.5, 12.0))}, "time_power": {"power": draw(st.floats(0.5, 4.0))}}.get(kind, {})
 
 
-FIXED = [kind for kind, grid in GRIDS.items() if not grid.searched and kind not in ("ays", "explicit")]
+FIXED = [kind for kind, schedule in SCHEDULES.items() if not schedule.searched and kind not in ("ays", "explicit")]
 
 
 @pytest.mark.parametrize("kind", FIXED)
@@ -91,7 +91,7 @@ def test_optimised_levels_decrease_from_the_models_highest_to_its_lowest(nfe, mo
     assert (levels.diff() < 0).all() and levels[0] == model.s_max and levels[-1] == model.s_min
 
 
-# Fixed grids
+# Fixed schedules
 
 
 def diffusers_levels(scheduler, spacing, nfe):
@@ -139,7 +139,7 @@ def test_discrete_times_are_not_cut_to_whole_numbers(nfe):
 
 @given(nfe=st.integers(1, 30), model=denoisers)
 @settings(max_examples=20, deadline=None)
-def test_named_time_grids_are_powers_of_the_time(nfe, model):
+def test_named_time_schedules_are_powers_of_the_time(nfe, model):
     for kind, power in (("time_uniform", 1), ("time_quadratic", 2)):
         assert torch.equal(s4s.levels(kind, nfe, model), s4s.levels("time_power", nfe, model, power=power))
     assert torch.allclose(s4s.levels("linspace", nfe, model), s4s.levels("time_uniform", nfe, model), rtol=1e-7)
@@ -147,7 +147,7 @@ def test_named_time_grids_are_powers_of_the_time(nfe, model):
 
 @given(nfe=st.integers(2, 30), model=denoisers, rho=st.floats(0.5, 12.0), power=st.floats(0.5, 4.0))
 @settings(max_examples=20, deadline=None)
-def test_grids_are_even_in_their_variable(nfe, model, rho, power):
+def test_schedules_are_even_in_their_variable(nfe, model, rho, power):
     def even(first, last):
         return first + torch.arange(nfe + 1, dtype=torch.float64) / nfe * (last - first)
 
@@ -318,7 +318,7 @@ def test_gits_levels_are_better_than_those_they_are_chosen_from(mixture, mixture
     assert chosen[0] == mixture.s_max and chosen[-1] == mixture.s_min
     y_T = s4s.initial_noise(mixture, sample_seeds("test", 200))
     exact = run(mixture, y_T, s4s.solver("unipc", s4s.levels("logsnr", 100, mixture), order=3)).numpy()
-    errors = [global_error(run(mixture, y_T, s4s.solver("ddim", grid)).numpy(), exact) for grid in (chosen, fixed)]
+    errors = [global_error(run(mixture, y_T, s4s.solver("ddim", schedule)).numpy(), exact) for schedule in (chosen, fixed)]
     assert errors[0] < errors[1]
 
 
@@ -538,7 +538,7 @@ def test_impossible_schedules_are_refused(kind, nfe, options, message):
         s4s.levels(kind, nfe, Zero(), **options)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in GRIDS if kind not in ("explicit", "gits")])
+@pytest.mark.parametrize("kind", [kind for kind in SCHEDULES if kind not in ("explicit", "gits")])
 def test_a_final_denoising_step_needs_another_before_it(kind):
     options = {"power": 3} if kind == "time_power" else {}
     with pytest.raises(S4SError, match="at least 2, got 1"):

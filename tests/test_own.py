@@ -11,7 +11,7 @@ import s4s
 from s4s import S4SError
 from s4s.learning.families import FAMILIES, Entry, make_family
 from s4s.learning.families.starts import follows_levels
-from s4s.schedules import GRIDS, Grid
+from s4s.schedules import SCHEDULES, Schedule
 from s4s.schedules.registry import module_file
 from s4s.solvers import SOLVERS, Solver
 from s4s.study.config import Config, read_config
@@ -209,7 +209,7 @@ def test_one_module_and_one_line_is_a_registered_one(mine, mixture, monkeypatch)
     """As README says: nothing else knows the names."""
     monkeypatch.setitem(FAMILIES, "newest", Entry("mine:Newest", cannot_start=follows_levels, driver="alternate"))
     monkeypatch.setitem(SOLVERS, "damped", Solver("mine:in_time", stages=1))
-    monkeypatch.setitem(GRIDS, "few", Grid("mine:too_few", from_the_top=False))
+    monkeypatch.setitem(SCHEDULES, "few", Schedule("mine:too_few", from_the_top=False))
     checked = config(
         damped={"solver": "damped", "levels": "few"}, damped_edm={"solver": "damped", "levels": "edm"},
         a={"family": "newest", "base": "damped_edm"}, s4s={"family": "s4s_lms", "base": "damped_edm", "order": 1},

@@ -9,9 +9,18 @@ import yaml
 import s4s
 from s4s.learning.families import recipes
 from s4s.reporting.figures import levels_and_coefficients
-from s4s.reporting.solver_names import FAMILIES, SCHEDULES, TOKENS, method_name, name_of_tableau, name_of_token, names, unique
+from s4s.reporting.solver_names import (
+    FAMILIES,
+    SCHEDULE_NAMES,
+    TOKENS,
+    method_name,
+    name_of_tableau,
+    name_of_token,
+    names,
+    unique,
+)
 from s4s.reporting.tables import COLUMNS, latex, markdown
-from s4s.schedules import GRIDS
+from s4s.schedules import SCHEDULES
 from s4s.solvers import SOLVERS
 from s4s.study.definitions import Classical
 
@@ -39,7 +48,7 @@ def test_a_token_is_shown_as_the_solvers_name(token, name):
 
 
 def test_every_solver_schedule_and_family_has_a_name_of_its_own():
-    assert {*SCHEDULES} == {*GRIDS} and {*FAMILIES} == {*recipes()}
+    assert {*SCHEDULE_NAMES} == {*SCHEDULES} and {*FAMILIES} == {*recipes()}
     found = [method_name(kind, {"order": 2}) for kind in SOLVERS]
     assert len({*found}) == len(SOLVERS) and not {*found} & {*SOLVERS}
     assert len({*TOKENS.values()}) == len(TOKENS)

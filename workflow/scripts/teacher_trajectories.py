@@ -17,8 +17,8 @@ def main(args: argparse.Namespace) -> dict[str, int]:
 
     definition = Classical.from_json(args.definition)
     denoiser = load_model(args.model, device, args.embeddings)
-    grid = levels(definition.levels, args.steps, denoiser, **definition.level_options())
-    teacher = solver(definition.solver, grid, path=denoiser.path, **definition.solver_options())
+    schedule = levels(definition.levels, args.steps, denoiser, **definition.level_options())
+    teacher = solver(definition.solver, schedule, path=denoiser.path, **definition.solver_options())
     seeds = sample_seeds("search", args.count)
     paths = make_pairs(denoiser, teacher, seeds, denoiser.block, trajectory=True, show_progress=True)
     write_splits(args.out, TEACHER_PAIRS, {"search": paths}, attributes(denoiser, teacher))

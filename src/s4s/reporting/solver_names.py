@@ -19,7 +19,7 @@ FAMILIES = {
     "s4s_lms": "S4S", "s4s_pc": "S4S-PC", "s4s_ss": "S4S-SS", "ld3": "LD3", "s4s_alt": "S4S-Alt", "joint": "S4S-Joint",
     "gs": "GS", "dyweight": "DyWeight", "bns": "BNS",
 }  # fmt: skip
-SCHEDULES = {
+SCHEDULE_NAMES = {
     "edm": "EDM", "logsnr": "log-SNR", "time_uniform": "time-uniform", "time_quadratic": "time-quadratic",
     "time_power": "time-power", "cosine": "cosine", "leading": "leading", "trailing": "trailing", "linspace": "linspace",
     "ays": "Align Your Steps", "explicit": "explicit", "gits": "GITS", "dmn": "DMN",
@@ -56,7 +56,7 @@ def method_name(solver: str, options: Mapping[str, Any]) -> str:
 
 def schedule_name(schedule: str) -> str:
     """ "GITS schedule"; one that is not of this package under its own name."""
-    return f"{SCHEDULES.get(schedule, schedule)} schedule"
+    return f"{SCHEDULE_NAMES.get(schedule, schedule)} schedule"
 
 
 def method_of_token(method: str) -> str:
@@ -67,8 +67,8 @@ def method_of_token(method: str) -> str:
 TOKENS = {
     "teacher": "teacher",
     **FAMILIES,
-    **{f"{family}-{key}": f"{name}, {schedule_name(key)}" for family, name in FAMILIES.items() for key in SCHEDULES},
-    **{f"{method}-{key}": f"{method_of_token(method)}, {schedule_name(key)}" for method in METHODS for key in SCHEDULES},
+    **{f"{family}-{key}": f"{name}, {schedule_name(key)}" for family, name in FAMILIES.items() for key in SCHEDULE_NAMES},
+    **{f"{method}-{key}": f"{method_of_token(method)}, {schedule_name(key)}" for method in METHODS for key in SCHEDULE_NAMES},
 }
 
 

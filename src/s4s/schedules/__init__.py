@@ -1,6 +1,6 @@
-"""Noise levels s_0 > ... > s_N of a schedule. A new one is one function NAME and one line in GRIDS.
+"""Noise levels s_0 > ... > s_N of a schedule. A new one is one function NAME and one line in SCHEDULES.
 
-This file imports no torch before levels are made, since the config is checked against GRIDS.
+This file imports no torch before levels are made, since the config is checked against SCHEDULES.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from s4s.models.paths import Path
 
 
-class GridOptions(Options):
+class ScheduleOptions(Options):
     """Options of a schedule."""
 
     def offers(self, steps: int) -> bool:
@@ -38,19 +38,19 @@ class GridOptions(Options):
         return None
 
 
-class EDM(GridOptions):
+class EDM(ScheduleOptions):
     rho: float = Field(7.0, gt=0, description="exponent of the schedule")
 
 
-class TimePower(GridOptions):
+class TimePower(ScheduleOptions):
     power: float = Field(gt=0, description="exponent of the time")
 
 
-class AYS(GridOptions):
+class AYS(ScheduleOptions):
     table: Literal["sd", "sdxl", "svd"] = Field("sd", description="which of the authors' levels")
 
 
-class Explicit(GridOptions):
+class Explicit(ScheduleOptions):
     values: list[list[float]] = Field(description="lists of levels, one for each NFE")
 
     def offers(self, steps: int) -> bool:
@@ -66,16 +66,16 @@ class Explicit(GridOptions):
         return None
 
 
-class GITS(GridOptions):
+class GITS(ScheduleOptions):
     gamma: float = Field(1.15, gt=0, description="weight of later steps")
 
 
-class DMN(GridOptions):
+class DMN(ScheduleOptions):
     exponent: Literal[1, 2] = Field(2, description="of the error of an output")
     initial: Literal["logsnr", "time_uniform"] = Field("logsnr", description="levels that the search starts from")
 
 
-class Grid(NamedTuple):
+class Schedule(NamedTuple):
     """A schedule.
 
     Attributes:
@@ -88,7 +88,7 @@ class Grid(NamedTuple):
     """
 
     function: str
-    options: type[GridOptions] = GridOptions
+    options: type[ScheduleOptions] = ScheduleOptions
     files: tuple[str, ...] = ()
     searched: bool = False
     continuous: bool = True
@@ -100,34 +100,34 @@ class Grid(NamedTuple):
         return not self.searched and not self.options.needed()
 
 
-GRIDS: dict[str, Grid] = {
-    "edm": Grid("s4s.schedules.fixed:edm", EDM),
-    "logsnr": Grid("s4s.schedules.fixed:logsnr"),
-    "time_uniform": Grid("s4s.schedules.fixed:time_uniform"),
-    "time_quadratic": Grid("s4s.schedules.fixed:time_quadratic"),
-    "time_power": Grid("s4s.schedules.fixed:time_power", TimePower),
-    "cosine": Grid("s4s.schedules.fixed:cosine"),
-    "leading": Grid("s4s.schedules.discrete:leading", continuous=False, from_the_top=False),
-    "trailing": Grid("s4s.schedules.discrete:trailing", continuous=False),
-    "linspace": Grid("s4s.schedules.discrete:linspace", continuous=False),
-    "ays": Grid("s4s.schedules.ays:ays", AYS, continuous=False),
-    "explicit": Grid("s4s.schedules.fixed:explicit", Explicit, continuous=False),
-    "gits": Grid("s4s.schedules.gits:gits", GITS, files=("costs",), searched=True),
-    "dmn": Grid("s4s.schedules.dmn:dmn", DMN, searched=True),
+SCHEDULES: dict[str, Schedule] = {
+    "edm": Schedule("s4s.schedules.fixed:edm", EDM),
+    "logsnr": Schedule("s4s.schedules.fixed:logsnr"),
+    "time_uniform": Schedule("s4s.schedules.fixed:time_uniform"),
+    "time_quadratic": Schedule("s4s.schedules.fixed:time_quadratic"),
+    "time_power": Schedule("s4s.schedules.fixed:time_power", TimePower),
+    "cosine": Schedule("s4s.schedules.fixed:cosine"),
+    "leading": Schedule("s4s.schedules.discrete:leading", continuous=False, from_the_top=False),
+    "trailing": Schedule("s4s.schedules.discrete:trailing", continuous=False),
+    "linspace": Schedule("s4s.schedules.discrete:linspace", continuous=False),
+    "ays": Schedule("s4s.schedules.ays:ays", AYS, continuous=False),
+    "explicit": Schedule("s4s.schedules.fixed:explicit", Explicit, continuous=False),
+    "gits": Schedule("s4s.schedules.gits:gits", GITS, files=("costs",), searched=True),
+    "dmn": Schedule("s4s.schedules.dmn:dmn", DMN, searched=True),
 }
 
 
-def grid_of(kind: str) -> Grid:
+def schedule_of(kind: str) -> Schedule:
     """The entry of a schedule, or what is supposed of a user's own, "module:function".
 
     Raises:
         S4SError: if there is none.
     """
     if is_own(kind):
-        return Grid(kind, continuous=False)
-    if kind not in GRIDS:
-        raise S4SError(f"unknown schedule {kind!r}; known: {', '.join(sorted(GRIDS))}")
-    return GRIDS[kind]
+        return Schedule(kind, continuous=False)
+    if kind not in SCHEDULES:
+        raise S4SError(f"unknown schedule {kind!r}; known: {', '.join(sorted(SCHEDULES))}")
+    return SCHEDULES[kind]
 
 
 class Span(NamedTuple):
@@ -138,16 +138,16 @@ class Span(NamedTuple):
     path: Path
 
 
-def grid_function(kind: str) -> Callable[..., Tensor]:
+def schedule_function(kind: str) -> Callable[..., Tensor]:
     """The function of a schedule: (nfe, Span, options) to levels."""
-    return function_of(grid_of(kind).function)
+    return function_of(schedule_of(kind).function)
 
 
 def levels(kind: str, nfe: int, denoiser: Denoiser, to_zero: bool = False, **options: Any) -> Tensor:
     """The noise levels of a schedule over the model's range, float64 [nfe + 1], strictly decreasing.
 
     Args:
-        kind: a name in GRIDS, or "module:function" of one's own.
+        kind: a name in SCHEDULES, or "module:function" of one's own.
         nfe: number of steps, at least 1.
         to_zero: nfe - 1 steps over the model's range, then a final one to the level 0.
         options: those of the schedule (`edm` takes rho).
@@ -158,14 +158,14 @@ def levels(kind: str, nfe: int, denoiser: Denoiser, to_zero: bool = False, **opt
 
     from s4s.tableau import check_levels
 
-    grid, what = grid_of(kind), f"schedule {kind!r}"
+    schedule, what = schedule_of(kind), f"schedule {kind!r}"
     if isinstance(nfe, bool) or not isinstance(nfe, int) or nfe < 1 + to_zero:
         raise S4SError(f"nfe must be a whole number of at least {1 + to_zero}, got {nfe!r}")
     span = Span(denoiser.s_max, denoiser.s_min, denoiser.path)
     if not is_own(kind):
-        files = {name: options.pop(name) for name in grid.files if name in options}
-        options = {**dict(checked(grid.options, what, options)), **files}
-    result = torch.as_tensor(call_checked(grid_function(kind), what, nfe - to_zero, span, **options), dtype=torch.float64)
+        files = {name: options.pop(name) for name in schedule.files if name in options}
+        options = {**dict(checked(schedule.options, what, options)), **files}
+    result = torch.as_tensor(call_checked(schedule_function(kind), what, nfe - to_zero, span, **options), dtype=torch.float64)
     if result.shape != (nfe - to_zero + 1,):
         raise S4SError(f"{what} at nfe {nfe}: needs {nfe - to_zero + 1} levels, but made {list(result.shape)}")
     for end, value in ((0, span.s_max), (-1, span.s_min)):  # exactly, whatever the arithmetic rounds to

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from s4s.models import paths
-from s4s.schedules import GRIDS, grid_function
+from s4s.schedules import SCHEDULES, schedule_function
 from s4s.schedules.registry import Options
 from s4s.solvers import SOLVERS, make_function
 
@@ -112,8 +112,8 @@ def page() -> str:
     parts = [HEAD, "## Solvers", overview(), ANY_SOLVER]
     parts += [section(kind, make_function(kind), option_values(SOLVERS[kind].options) or "none") for kind in SOLVERS]
     parts.append("## Levels")
-    for kind, grid in GRIDS.items():
-        parts.append(section(kind, grid_function(kind), option_values(grid.options)))
+    for kind, schedule in SCHEDULES.items():
+        parts.append(section(kind, schedule_function(kind), option_values(schedule.options)))
     parts += ["## Gaussian paths", inspect.cleandoc(paths.__doc__ or "")]
     parts += [section(path.__name__, path) for path in paths.PATHS]
     return "\n\n".join(part.strip() for part in parts) + "\n"

@@ -11,9 +11,9 @@ from pydantic import Field, ValidationError, model_validator
 from s4s.errors import S4SError, explain
 from s4s.learning.settings import FitSettings
 from s4s.models.model_files import model_path, read_model_file
-from s4s.schedules import GRIDS
+from s4s.schedules import SCHEDULES
 from s4s.solvers import EXPONENTIAL, SOLVERS
-from s4s.study.definitions import Classical, Definition, Kind, Learned, Schedule, Strict, Token
+from s4s.study.definitions import Classical, Definition, Kind, Learned, ScheduleName, Strict, Token
 from s4s.study.paths import Cell
 from s4s.study.questions import QUESTIONS
 
@@ -23,7 +23,7 @@ class Teacher(Strict):
 
     solver: Kind = "unipc"
     order: int = Field(3, ge=1)
-    levels: Schedule = "logsnr"
+    levels: ScheduleName = "logsnr"
     steps: int = Field(64, ge=1, description="network evaluations of the teacher")
     train: int = Field(512, ge=1, description="training pairs")
     val: int = Field(128, ge=1, description="validation pairs")
@@ -34,7 +34,7 @@ class Teacher(Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> Teacher:
-        possible = [name for name, grid in GRIDS.items() if grid.fixed]
+        possible = [name for name, schedule in SCHEDULES.items() if schedule.fixed]
         if self.levels not in possible:
             raise ValueError(f"the teacher's levels must be one of {', '.join(possible)}")
         if self.solver not in SOLVERS:
@@ -60,13 +60,13 @@ class Teacher(Strict):
 class Search(Strict):
     """Trajectories of the teacher's solver, for GITS levels and the statistics of DPM-Solver-v3."""
 
-    levels: Schedule = Field("edm", description="levels to choose from")
+    levels: ScheduleName = Field("edm", description="levels to choose from")
     steps: int = Field(60, ge=2, description="their number, less one")
     trajectories: int = Field(64, ge=1, description="number of trajectories")
 
     @model_validator(mode="after")
     def _possible(self) -> Search:
-        possible = [name for name, grid in GRIDS.items() if grid.fixed and grid.continuous]
+        possible = [name for name, schedule in SCHEDULES.items() if schedule.fixed and schedule.continuous]
         if self.levels not in possible:
             raise ValueError(f"search.levels must be one of {', '.join(possible)}")
         return self
@@ -166,7 +166,7 @@ class Config(Strict):
                 f"definitions.{token} needs trajectories of the teacher's solver, which must be one of {', '.join(EXPONENTIAL)}"
             )
         longest = max(map(compared.steps, self.nfe_of(token)), default=0)
-        if compared.grid.files and longest > self.search.steps:
+        if compared.schedule.files and longest > self.search.steps:
             raise ValueError(
                 f"definitions.{token}: {longest} {compared.levels} levels cannot be chosen from search.steps "
                 f"{self.search.steps}; raise it"

@@ -1,7 +1,7 @@
 """What a solver's name in the config means: a classical solver on its levels, or a solver that is fitted. No torch.
 
-Which solvers, schedules and families there are, and which options they have, stands in SOLVERS, GRIDS and FAMILIES alone: the
-keys of a definition beside its fields are options of the entries that it names.
+Which solvers, schedules and families there are, and which options they have, stands in SOLVERS, SCHEDULES and FAMILIES alone:
+the keys of a definition beside its fields are options of the entries that it names.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from s4s.learning.drivers import DRIVERS
 from s4s.learning.families import FAMILIES, Entry, Recipe, family_of, recipe_of, recipes
 from s4s.learning.families.starts import Start, immovable
 from s4s.learning.settings import FitSettings
-from s4s.schedules import GRIDS, Grid, GridOptions, grid_of
+from s4s.schedules import SCHEDULES, Schedule, ScheduleOptions, schedule_of
 from s4s.schedules.registry import Options, check_name, checked, is_own, module_file, schema_of
 from s4s.solvers import SOLVERS, Solver, solver_of
 
@@ -49,7 +49,7 @@ def _schema(names: Iterable[str]) -> WithJsonSchema:
 
 
 Kind = Annotated[str, AfterValidator(lambda name: check_name(name, SOLVERS)), _schema(SOLVERS)]
-Schedule = Annotated[str, AfterValidator(lambda name: check_name(name, GRIDS)), _schema(GRIDS)]
+ScheduleName = Annotated[str, AfterValidator(lambda name: check_name(name, SCHEDULES)), _schema(SCHEDULES)]
 Family = Annotated[str, AfterValidator(lambda name: check_name(name, recipes())), _schema(recipes())]
 Token = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
@@ -118,11 +118,11 @@ class Classical(Described):
 
     registered: ClassVar[dict[str, type[Options]]] = {
         **{name: entry.options for name, entry in SOLVERS.items()},
-        **{name: grid.options for name, grid in GRIDS.items()},
+        **{name: schedule.options for name, schedule in SCHEDULES.items()},
     }
 
     solver: Kind
-    levels: Schedule
+    levels: ScheduleName
     analytic_first_step: bool = Field(False, description="take the first step without an evaluation, so one more step")
     to_zero: bool = Field(False, description="the last evaluation is a final denoising step")
     options: dict[str, Any] | None = Field(None, description="of a solver of one's own")
@@ -135,18 +135,18 @@ class Classical(Described):
         return solver_of(self.solver)
 
     @property
-    def grid(self) -> Grid:
+    def schedule(self) -> Schedule:
         """What its schedule is."""
-        return grid_of(self.levels)
+        return schedule_of(self.levels)
 
     @property
     def family(self) -> str:
-        return "searched" if self.grid.searched else "classical"
+        return "searched" if self.schedule.searched else "classical"
 
     @property
     def files(self) -> set[str]:
         """Options that are files which the workflow computes: costs of steps, statistics of the model."""
-        return {*self.entry.files, *self.grid.files}
+        return {*self.entry.files, *self.schedule.files}
 
     @cached_property
     def of_solver(self) -> Options:
@@ -154,38 +154,38 @@ class Classical(Described):
         return self.chosen(self.entry.options, self.solver)
 
     @cached_property
-    def of_grid(self) -> GridOptions:
+    def of_schedule(self) -> ScheduleOptions:
         """The schedule's options, defaults included."""
-        return self.chosen(self.grid.options, f"levels: {self.levels}")
+        return self.chosen(self.schedule.options, f"levels: {self.levels}")
 
     @model_validator(mode="after")
     def _options_fit(self) -> Classical:
-        takes, grid = self.entry.options, self.grid
-        for option in {*self.extra} - {*takes.names(), *grid.options.names()}:
+        takes, schedule = self.entry.options, self.schedule
+        for option in {*self.extra} - {*takes.names(), *schedule.options.names()}:
             if any(option in entry.options.model_fields for entry in SOLVERS.values()):
                 raise ValueError(f"{self.solver} takes no option {option}; allowed: {', '.join(takes.names()) or 'none'}")
-            owners = [name for name, other in GRIDS.items() if option in other.options.model_fields]
+            owners = [name for name, other in SCHEDULES.items() if option in other.options.model_fields]
             if owners:
                 raise ValueError(f"{option} belongs to levels: {' or '.join(owners)}, not to {self.levels}")
             raise ValueError(f"{option}: {UNKNOWN}")
         if "order" in takes.choices() and "order" not in self.extra:
             raise ValueError(f"{self.solver} needs an order, one of {', '.join(map(str, takes.choices()['order']))}")
-        for option in grid.options.needed():
+        for option in schedule.options.needed():
             if option not in self.extra:
                 raise ValueError(f"levels: {self.levels} needs {option}")
         for key, name, values in (("options", self.solver, self.options), ("levels_options", self.levels, self.levels_options)):
             if values and not is_own(name):
                 raise ValueError(f"{key} are those of module:function of one's own; {name} takes its options beside its name")
         _ = self.of_solver  # or an error says what is wrong
-        if problem := self.of_grid.wrong():
+        if problem := self.of_schedule.wrong():
             raise ValueError(problem)
-        if self.to_zero and self.of_grid.ends_at_zero():
+        if self.to_zero and self.of_schedule.ends_at_zero():
             raise ValueError("values end at 0 already; leave out to_zero")
         return self
 
     def fits(self, nfe: int) -> bool:
         """Whether this solver is compared at a number of evaluations."""
-        return nfe >= self.min_nfe and self.of_grid.offers(self.steps(nfe))
+        return nfe >= self.min_nfe and self.of_schedule.offers(self.steps(nfe))
 
     def steps(self, nfe: int) -> int:
         """Number of steps over the schedule at a number of evaluations."""
@@ -194,7 +194,7 @@ class Classical(Described):
     @property
     def ends_at_zero(self) -> bool:
         """Whether the last evaluation is a final denoising step, at any NFE."""
-        return self.to_zero or self.of_grid.ends_at_zero()
+        return self.to_zero or self.of_schedule.ends_at_zero()
 
     @property
     def order(self) -> int:
@@ -203,7 +203,7 @@ class Classical(Described):
 
     def start(self) -> Start:
         """What a fit can know of it before there are numbers."""
-        return Start(self.entry, self.of_solver, self.analytic_first_step, self.grid.from_the_top)
+        return Start(self.entry, self.of_solver, self.analytic_first_step, self.schedule.from_the_top)
 
     def solver_options(self) -> dict[str, Any]:
         """The options of `s4s.solver`."""
@@ -212,7 +212,7 @@ class Classical(Described):
 
     def level_options(self) -> dict[str, Any]:
         """The options of `s4s.levels`."""
-        options = self.levels_options or given(self.of_grid)
+        options = self.levels_options or given(self.of_schedule)
         return {**options, "to_zero": True} if self.to_zero else options
 
     def own_modules(self) -> list[Path]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from s4s.errors import S4SError
 from s4s.models.description import AnyModel
 from s4s.models.model_files import read_model_file
-from s4s.schedules import GRIDS
+from s4s.schedules import SCHEDULES
 from s4s.solvers import SOLVERS
 from s4s.study import paths
 from s4s.study.config import Config, read_config, resolve_models
@@ -280,7 +280,7 @@ def _fit(study: Study, names: Mapping[str, str]) -> Files:
 
 def _tableau(study: Study, names: Mapping[str, str]) -> Files:
     possible = {option for solver in SOLVERS.values() for option in solver.files}
-    possible |= {option for grid in GRIDS.values() for option in grid.files}
+    possible |= {option for schedule in SCHEDULES.values() for option in schedule.files}
     return {option: [] for option in sorted(possible)} | study.searches(names["model"], names["solver"])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from s4s.schedules import GRIDS
+from s4s.schedules import SCHEDULES
 from s4s.schedules.registry import Options
 from s4s.solvers import EXPONENTIAL, SOLVERS, Solver
 
@@ -41,7 +41,7 @@ class Start(NamedTuple):
 def immovable() -> str:
     """What a formula cannot be made anew for, in words."""
     solvers = [kind for kind, entry in SOLVERS.items() if not entry.levels_can_move]
-    levels = [kind for kind, grid in GRIDS.items() if not grid.from_the_top]
+    levels = [kind for kind, schedule in SCHEDULES.items() if not schedule.from_the_top]
     return f"for {', '.join(solvers)}, with an analytic first step or on {', '.join(levels)} levels"
 
 
@@ -95,7 +95,7 @@ def single_step(family: str, options: Options, start: Start) -> str | None:
 def _not_exponential(family: str, start: Start) -> str | None:
     if start.plain and start.solver.exponential:
         return None
-    levels = ", ".join(kind for kind, grid in GRIDS.items() if not grid.from_the_top)
+    levels = ", ".join(kind for kind, schedule in SCHEDULES.items() if not schedule.from_the_top)
     return (
         f"family {family} with this prediction needs one of {', '.join(EXPONENTIAL)}, without analytic_first_step and "
         f"{levels} levels"
