@@ -144,6 +144,21 @@ def test_other_errors_keep_their_traceback(monkeypatch):
             script(monkeypatch, fail)
 
 
+def test_usage_names_the_gpu_that_a_job_used(monkeypatch, capsys):
+    """Of a job that started none, and of one that does not even import torch, it says CPU."""
+    gpu = {"device_count": lambda: 2, "get_device_name": lambda: "H200", "max_memory_allocated": lambda: 3 << 20}
+    for torch, expected in (
+        (SimpleNamespace(cuda=SimpleNamespace(is_initialized=lambda: True, **gpu)), (2, "H200", 3)),
+        (SimpleNamespace(cuda=SimpleNamespace(is_initialized=lambda: False, **gpu)), (0, "CPU", None)),
+        (None, (0, "CPU", None)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "torch", torch)
+            script(patch, lambda args: None)
+        usage = json.loads(capsys.readouterr().err.partition("usage: ")[2])
+        assert (usage["gpus"], usage["device"], usage.get("gpu_peak_mb")) == expected
+
+
 def test_a_log_says_what_a_job_is_about_and_what_it_cost(monkeypatch, capsys, tmp_path):
     for run, jobs in (("1.5", 2), ("2.5", 1)):
         monkeypatch.setenv("S4S_STARTED", run)
