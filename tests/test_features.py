@@ -95,6 +95,21 @@ def test_adm_reference_batches_are_read(tmp_path):
     assert np.allclose(read_moments(tmp_path / "batch.npz").mean, moments(rows).mean)
 
 
+@pytest.mark.parametrize("rows", [np.zeros((5, 3)), np.zeros(4), np.zeros((5, 4, 1))], ids=lambda rows: str(rows.shape))
+def test_rows_that_do_not_fit_the_moments_are_refused(tmp_path, rows):
+    np.savez(tmp_path / "moments.npz", mu=np.zeros(4), sigma=np.eye(4), rows=rows)
+    with pytest.raises(S4SError, match=r"rows of shape .* do not fit mu of shape"):
+        read_moments(tmp_path / "moments.npz")
+
+
+def test_the_classifier_sees_values_of_data_only():
+    """What samples have beyond -1 and 1 is cut off, as where images are stored."""
+    images = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    features = load_features("digits")
+    assert torch.equal(features(2 * images), features((2 * images).clamp(-1, 1)))
+    assert not torch.equal(features(2 * images), features(images))
+
+
 @pytest.mark.parametrize(
     ("features", "message"),
     [
