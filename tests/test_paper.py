@@ -64,7 +64,7 @@ def test_published_rows_are_below_ours_in_another_style_with_their_sources(score
 
 
 def test_a_model_without_published_figures_says_so_and_shows_no_foreign_numbers(scores, published):
-    table = fid_table(scores.assign(model="digits", features="digits-classifier"), published, None)
+    table = fid_table(scores.assign(model="digits", features="digits-classifier"), published, "")
     assert len(table.blocks) == 1 and "Nothing is published" in table.caption and "(not Inception)" in table.caption
 
 

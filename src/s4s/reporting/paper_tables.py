@@ -108,12 +108,12 @@ def published_rows(rows: pd.DataFrame, columns: Sequence[int]) -> tuple[list[Row
     return found, list(used), f"Teachers: {teachers}." if teachers else ""
 
 
-def fid_table(scores: pd.DataFrame, published: pd.DataFrame, dataset: str | None) -> Table:
+def fid_table(scores: pd.DataFrame, published: pd.DataFrame, dataset: str) -> Table:
     """Our rows of one model, solvers x NFE, and below them the published ones of its data set.
 
     Args:
         scores: scores.csv's rows of one model.
-        dataset: the model's in fid.csv; None if nothing is published of it.
+        dataset: the model's in fid.csv; "" if nothing is published of it.
     """
     model = scores.model.iloc[0]
     cells, teacher = comparison(scores, "fid", lambda value: f"*{value}")
@@ -128,7 +128,7 @@ def fid_table(scores: pd.DataFrame, published: pd.DataFrame, dataset: str | None
         for solver, row in cells.iterrows()
     ]
     about = f"{model}. {caption(scores, 'fid', teacher)}"
-    if dataset is None:
+    if not dataset:
         about += " Nothing is published of this model."
         return Table(f"fid-{model}", about, "solver", [*map(str, columns)], [ours])
     rows, footnotes, teachers = published_rows(theirs, columns)
