@@ -63,5 +63,5 @@ for trained, names in EMBEDDED_FILES.items():
         params:
             model=trained,
         shell:
-            "python -m s4s.jobs.fork_server train_embedded --model {params.model} --threads {threads} --out results/embedded/{params.model} 2>&1 "
+            "python -m s4s.jobs.fork_server train_embedded --model {params.model:q} --threads {threads} --out results/embedded/{params.model:q} 2>&1 "
             "| tee {log:q}"

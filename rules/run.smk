@@ -13,8 +13,13 @@ from s4s.jobs.fork_server import has_server, start_server
 from s4s.jobs.job_records import keep_with_results
 
 # what takes seconds to import
-PRELOADED = ["s4s.learning.fit", "s4s.metrics.score", "s4s.metrics.features"]
-PRELOADED += ["s4s.reporting.figures", "s4s.reporting.report"]
+PRELOADED = [
+    "s4s.learning.fit",
+    "s4s.metrics.score",
+    "s4s.metrics.features",
+    "s4s.reporting.figures",
+    "s4s.reporting.report",
+]
 HELD = []  # the folder's lock and the server's standard input, until this process ends
 
 

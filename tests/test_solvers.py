@@ -43,8 +43,8 @@ def name(case):
     return "-".join([kind, *(f"{key}={value}" for key, value in options.items() if key != "statistics")])
 
 
-def decreasing_levels(data, least=1, most=20):
-    """Any decreasing levels: up to 20 steps, of which the longest is 150 times the shortest."""
+def decreasing_levels(data, least=1, most=50):
+    """Any decreasing levels: up to 50 steps, of which the longest is 150 times the shortest."""
     n = data.draw(st.integers(least, most))
     gaps = data.draw(st.lists(st.floats(0.02, 3.0), min_size=n, max_size=n))
     last = data.draw(st.floats(0.002, 1.0))
@@ -53,7 +53,7 @@ def decreasing_levels(data, least=1, most=20):
 
 
 @pytest.mark.parametrize("case", ALL, ids=name)
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(data=st.data())
 def test_a_solver_is_a_tableau_with_as_many_evaluations_as_levels_below_the_first(case, data):
     """On any levels with any number of evaluations, with a final denoising step and without."""
@@ -69,7 +69,7 @@ def test_a_solver_is_a_tableau_with_as_many_evaluations_as_levels_below_the_firs
 
 
 @pytest.mark.parametrize("case", EXPONENTIAL, ids=name)
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(data=st.data())
 def test_exponential_integrators_solve_linear_equations_exactly(case, data):
     """At every node, on any levels: where D = 0 the state shrinks with s, where D = y it stays."""

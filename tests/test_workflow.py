@@ -164,7 +164,8 @@ def test_questions_are_answered_for_every_model(compared, tmp_path):
 @pytest.mark.parametrize("figures", [False, pytest.param(True, marks=pytest.mark.suite)])
 def test_a_papers_tables_and_figures_are_made(study, figures):
     tables = [f"fid-digits.{ending}" for ending in ("md", "tex")] + ["fit_time.md", "published-cifar10.tex", "paper.tex"]
-    snakemake(study, *(["paper_figures"] if figures else [f"results/paper/{name}" for name in tables]))
+    targets = ["paper_figures"] if figures else [f"results/paper/{name}" for name in tables]
+    snakemake(study, *targets)
     text = {name: (study / "results/paper" / name).read_text() for name in tables}
     assert all(("\n|:--" in text[name]) == name.endswith(".md") for name in tables)
     assert all("\\toprule" in text[name] for name in ("fid-digits.tex", "published-cifar10.tex"))
@@ -172,8 +173,8 @@ def test_a_papers_tables_and_figures_are_made(study, figures):
     assert all("Nothing is published of this model" in text[f"fid-digits.{ending}"] for ending in ("md", "tex"))
     if figures:
         drawn = {path.stem for path in (study / "results/paper").glob("*.pdf")}
-        assert drawn == {name for name in re.findall(r"includegraphics.*?{(.*?)\.pdf}", text["paper.tex"])} != set()
-    assert planned(study, *(["paper_figures"] if figures else [f"results/paper/{name}" for name in tables])) == {}
+        assert drawn == {*re.findall(r"includegraphics.*?{(.*?)\.pdf}", text["paper.tex"])} != set()
+    assert planned(study, *targets) == {}
 
 
 def test_learned_solvers_may_be_compared_among_themselves(study):

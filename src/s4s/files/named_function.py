@@ -8,20 +8,21 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, needed_for
 
 
 def function_of(name: str) -> Callable[..., Any]:
     """What "module:function" names; a module of one's own is looked for in the working directory first.
 
     Raises:
-        S4SError: if it cannot be imported.
+        S4SError: if it cannot be imported; it says which extra is missing, where that is why.
     """
     module, _, function = name.partition(":")
     if module.partition(".")[0] != "s4s" and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(import_module(module), function)
+        with needed_for(name):
+            found = getattr(import_module(module), function)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise S4SError(
             f"{name!r} cannot be imported ({error}); put its module into the working directory, or install it"
