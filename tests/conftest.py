@@ -6,6 +6,7 @@ A test is a unit, and part of `make quick`, unless its module stands in `NOT_UNI
 
 import os
 import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -38,8 +39,9 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_collection_modifyitems(items):
     """Marks units, and says what one worker runs together: a module of units, the cases of one of the other tests.
 
-    What takes longest comes first, for the end of a run is better filled with short tests. Of the tests of a kind that use the
-    finished study one comes first, to make it, and the others come when it is there.
+    What takes longest comes first, for the end of a run is better filled with short tests; of the modules of units those with
+    most tests. Of the tests of a kind that use the finished study one comes first, to make it, and the others come when it is
+    there.
     """
     first: dict[str, str] = {}  # kind -> the group that makes the finished study
 
@@ -53,10 +55,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.unit)
         item.add_marker(pytest.mark.xdist_group(module if unit else f"{module}.{function}"))
 
+    sizes = Counter(item.get_closest_marker("xdist_group").args[0] for item in items)
+
     def place(item):
         uses, group = "tiny" in item.fixturenames, item.get_closest_marker("xdist_group").args[0]
         makes = uses and first.setdefault(kind(item), group) == group
-        return LONGEST_FIRST.index(kind(item)), 0 if makes else 2 if uses else 1
+        largest_first = -sizes[group] if item.get_closest_marker("unit") else 0
+        return LONGEST_FIRST.index(kind(item)), 0 if makes else 2 if uses else 1, largest_first
 
     items.sort(key=place)
 
