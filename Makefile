@@ -15,7 +15,7 @@ figures: environment  ## run the comparison that config/config.yaml names, and d
 	$(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS)
 
 # each test goes to the next free core, those of one file of units together; tests/conftest.py says which are units
-PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 
 quick: .venv/test.stamp  ## run the units alone: nothing that starts a process or takes seconds
 	$(PYTEST) -m unit

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+import scipy  # whose stats are imported where they are used
 
 from s4s.reporting.comparison_figures import _groups, critical_difference, evaluations_saved
 from s4s.reporting.comparisons import needed_evaluations, nfe_saved, paired_tests, ranks, with_families
@@ -83,7 +83,7 @@ def test_ranks_are_averages_over_cells_with_nemenyis_difference():
     assert [*found.average.index] == ["best", "middle", "last"] and found.cells == 5
     assert found.critical == pytest.approx(2.343 * np.sqrt(3 * 4 / (6 * 5)), rel=1e-3)
     assert found.p_next["best"] == pytest.approx(2 * 2**-5 * 2)  # five of five cells alike, two-sided, of two tests
-    assert found.p_value == pytest.approx(stats.friedmanchisquare([1] * 5, [3, 2, 2, 2, 2], [2, 3, 3, 3, 3]).pvalue)
+    assert found.p_value == pytest.approx(scipy.stats.friedmanchisquare([1] * 5, [3, 2, 2, 2, 2], [2, 3, 3, 3, 3]).pvalue)
 
 
 def test_ranks_leave_out_solvers_that_are_not_everywhere_and_cells_without_a_learned_solver():
@@ -133,6 +133,6 @@ def test_holms_correction_is_that_of_its_definition():
     values = []
     for _, cell in table({("a", "x", "joint"): lambda n: 1.0, ("a", "y", "ld3"): lambda n: 1.02}, 4, 0.01).groupby("nfe"):
         logs = np.log(cell.pivot(index="seed", columns="solver", values="value"))
-        values.append(stats.ttest_rel(logs["x"], logs["y"]).pvalue)
+        values.append(scipy.stats.ttest_rel(logs["x"], logs["y"]).pvalue)
     expected = np.minimum(np.maximum.accumulate(np.sort(values) * np.arange(5, 0, -1)), 1)
     assert np.sort(found.p_value) == pytest.approx(expected)

@@ -7,8 +7,6 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler
-from diffusers.schedulers import AysSchedules
 
 import s4s
 from s4s import S4SError
@@ -21,6 +19,14 @@ ALPHAS_CUMPROD = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
 TABLE = np.sqrt(1 / ALPHAS_CUMPROD - 1)  # the level of each index
 GITS = [[80, 10.9836, 3.8811, 1.584, 0.5666, 0.1698, 0.002], [80.0, 7.5, 0.002]]
 SD_GITS = [14.6146, 3.1131, 1.0421, 0.3811, 0.0292]
+
+
+@pytest.fixture(scope="module")
+def diffusers():
+    """Imported here, for above every worker of the tests would spend its seconds."""
+    import diffusers.schedulers
+
+    return diffusers
 
 
 def path_of(kind):
@@ -256,9 +262,9 @@ def test_several_lists_give_several_schedules_in_their_order(tmp_path):
 
 @pytest.mark.parametrize(("name", "table"), [("StableDiffusion", "sd"), ("StableDiffusionXL", "sdxl")])
 @pytest.mark.parametrize("form", [None, "times"])
-def test_times_of_align_your_steps_are_its_levels(tmp_path, name, table, form):
+def test_times_of_align_your_steps_are_its_levels(diffusers, tmp_path, name, table, form):
     """With the time 0 at the end they give the 11 levels that its authors print, but for rounding to whole times."""
-    times = AysSchedules[f"{name}Timesteps"]
+    times = diffusers.schedulers.AysSchedules[f"{name}Timesteps"]
     (schedule,) = read_schedule(written(tmp_path, times, "ays.json"), form, STABLE)
     assert close(schedule.levels, TABLE[[*times, 0]], 1e-9)
     assert close(schedule.levels, ALIGN_YOUR_STEPS[table], 0.05)
@@ -268,27 +274,27 @@ def test_times_of_align_your_steps_are_its_levels(tmp_path, name, table, form):
 
 
 @pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")
-def test_times_of_align_your_steps_end_where_diffusers_does_with_its_lowest_level(tmp_path):
-    times = AysSchedules["StableDiffusionTimesteps"]
+def test_times_of_align_your_steps_end_where_diffusers_does_with_its_lowest_level(diffusers, tmp_path):
+    times = diffusers.schedulers.AysSchedules["StableDiffusionTimesteps"]
     (schedule,) = read_schedule(written(tmp_path, times, "ays.json"), None, STABLE)
     table = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     for final, last in (("sigma_min", schedule.levels[-1].item()), ("zero", 0.0)):
-        scheduler = DPMSolverMultistepScheduler(**table, final_sigmas_type=final)
+        scheduler = diffusers.DPMSolverMultistepScheduler(**table, final_sigmas_type=final)
         scheduler.set_timesteps(timesteps=times)
         expected = torch.cat([schedule.levels[:-1], torch.tensor([last], dtype=torch.float64)])
         assert torch.allclose(scheduler.sigmas.double(), expected, rtol=1e-4)
 
 
-def test_diffusers_whole_table_of_align_your_steps_is_read(tmp_path):
-    schedules = read_schedule(written(tmp_path, dict(AysSchedules), "ays.json"), None, STABLE)
-    assert [schedule.name for schedule in schedules] == list(AysSchedules)
+def test_diffusers_whole_table_of_align_your_steps_is_read(diffusers, tmp_path):
+    schedules = read_schedule(written(tmp_path, dict(diffusers.schedulers.AysSchedules), "ays.json"), None, STABLE)
+    assert [schedule.name for schedule in schedules] == list(diffusers.schedulers.AysSchedules)
     for schedule in schedules:
         assert schedule.levels.shape == (11,)
         if schedule.name.endswith("Sigmas"):
-            assert close(schedule.levels, AysSchedules[schedule.name], 1e-4) and schedule.levels[-1] == 0
+            assert close(schedule.levels, diffusers.schedulers.AysSchedules[schedule.name], 1e-4) and schedule.levels[-1] == 0
 
 
-def test_rounded_ends_are_those_of_the_path_and_nothing_else_is_changed(tmp_path):
+def test_rounded_ends_are_those_of_the_path_and_nothing_else_is_changed(diffusers, tmp_path):
     def levels(row):
         return read_schedule(written(tmp_path, row, "levels.json"), "levels", STABLE)[0].levels.tolist()
 
@@ -297,7 +303,7 @@ def test_rounded_ends_are_those_of_the_path_and_nothing_else_is_changed(tmp_path
     assert levels([14.6146, 14.61, 0.0292, 0.0]) == [highest, 14.61, 0.0292, 0.0]
     assert levels([14.616, 1.5, 0.028]) == [14.616, 1.5, 0.028]
     model = type("Model", (), {"s_max": TABLE[-1], "s_min": TABLE[0], "path": STABLE})()
-    values = [levels(AysSchedules["StableDiffusionSigmas"])]
+    values = [levels(diffusers.schedulers.AysSchedules["StableDiffusionSigmas"])]
     assert s4s.levels("explicit", 10, model, values=values)[-1] == 0
 
 

@@ -63,6 +63,7 @@ def dpm_v3(
     nfe = len(lam) - 1
     L, S = _primitive(table.lam, table.l), _primitive(table.lam, table.s)
     keep = torch.exp(L(lam[:-1]) - L(lam[1:]))
+    scaling = S(lam)
     E = _moments(lam, L, S, order + 1)
     step_orders = orders(levels, order, lower_order_final)
 
@@ -71,7 +72,7 @@ def dpm_v3(
         nodes = [n, *history]
         g = torch.zeros(len(nodes), nfe, dtype=lam.dtype)
         for i, node in enumerate(nodes):
-            g[i, node] = torch.exp(S(lam[n]) - S(lam[node]))
+            g[i, node] = torch.exp(scaling[n] - scaling[node])
         derivatives = torch.stack([g[0], *_derivatives(lam[nodes], g, pseudo)])
         return -keep[n] * E[n, : len(nodes)] @ derivatives
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from s4s.solvers.exponential import exponential_tableau, orders
 from s4s.tableau import Tableau
 
+_Step = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]  # what _conditions tells of a step
+
 
 def unipc(
     levels: Tensor,
@@ -32,12 +34,13 @@ def unipc(
     step_orders = orders(levels, order, lower_order_final)
 
     def weights(lam: Tensor) -> Tensor:
-        rows = []
-        for n, p in enumerate(step_orders):
-            row = _predictor(lam, n, p, variant)
-            if corrector and n > 0:
-                q = step_orders[n - 1]
-                correction = _corrector(lam, n - 1, q, variant) - _predictor(lam, n - 1, q, variant)
+        steps = [_conditions(lam, n, p, variant) for n, p in enumerate(step_orders)]
+        predicted = [_predictor(n, p, step) for n, (p, step) in enumerate(zip(step_orders, steps, strict=True))]
+        rows = predicted[:1]
+        for n in range(1, len(steps)):
+            row = predicted[n]
+            if corrector:
+                correction = _corrector(n - 1, step_orders[n - 1], steps[n - 1]) - predicted[n - 1]
                 row = row + torch.exp(lam[n] - lam[n + 1]) * correction
             rows.append(row)
         return torch.stack(rows)
@@ -45,30 +48,30 @@ def unipc(
     return exponential_tableau(levels, prediction, weights)
 
 
-def _predictor(lam: Tensor, n: int, p: int, variant: str) -> Tensor:
+def _predictor(n: int, p: int, step: _Step) -> Tensor:
     """Weights [N] of the outputs in UniP-p's step from node n, which sees nodes n, n-1, ..., n-p+1."""
-    unit, h, offsets, R, b, scale = _conditions(lam, n, p, variant)
+    unit, h, offsets, R, b, scale = step
     row = -torch.expm1(-h) * unit[n]
     if p == 1:
         return row
     # for p = 2 the authors take 1/2, which is exact for B(h) up to the method's order
-    rho = torch.full((1,), 0.5, dtype=lam.dtype) if p == 2 else torch.linalg.solve(R[:-1, :-1], b[:-1])
+    rho = torch.full((1,), 0.5, dtype=h.dtype) if p == 2 else torch.linalg.solve(R[:-1, :-1], b[:-1])
     for i in range(1, p):
         row = row - scale * rho[i - 1] / offsets[i - 1] * (unit[n - i] - unit[n])
     return row
 
 
-def _corrector(lam: Tensor, n: int, p: int, variant: str) -> Tensor:
+def _corrector(n: int, p: int, step: _Step) -> Tensor:
     """Weights [N] of the outputs in UniC-p's step from node n, which sees node n+1 as well."""
-    unit, h, offsets, R, b, scale = _conditions(lam, n, p, variant)
-    rho = torch.full((1,), 0.5, dtype=lam.dtype) if p == 1 else torch.linalg.solve(R, b)
+    unit, h, offsets, R, b, scale = step
+    rho = torch.full((1,), 0.5, dtype=h.dtype) if p == 1 else torch.linalg.solve(R, b)
     row = -torch.expm1(-h) * unit[n] - scale * rho[-1] * (unit[n + 1] - unit[n])
     for i in range(1, p):
         row = row - scale * rho[i - 1] / offsets[i - 1] * (unit[n - i] - unit[n])
     return row
 
 
-def _conditions(lam: Tensor, n: int, p: int, variant: str) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _conditions(lam: Tensor, n: int, p: int, variant: str) -> _Step:
     """Unit rows, step h, node offsets in steps (last: the new node, 1), the order conditions R rho = b, and B(h)."""
     h = lam[n + 1] - lam[n]
     scale = -h if variant == "bh1" else torch.expm1(-h)
