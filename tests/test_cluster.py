@@ -103,7 +103,8 @@ def slurm():
 
 def through_slurm(folder, *arguments):
     """A run on the cluster; every job in its accounting, each with its words, all done."""
-    run(folder, "--workflow-profile", str(ROOT / "profiles/slurm"), *arguments)
+    soon = ["--slurm-init-seconds-before-status-checks", "5"]  # and ten more each time that no job is found done
+    run(folder, "--workflow-profile", str(ROOT / "profiles/slurm"), *soon, *arguments)
     fields = "JobID,Partition,State,Elapsed,AllocTRES%50,Comment%60"
     command = ["sacct", "-a", "-X", "--starttime=now-1days", f"--format={fields}"]  # without a start, only since midnight
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -120,10 +121,11 @@ def through_slurm(folder, *arguments):
 @pytest.mark.suite
 def test_the_tiny_config_through_slurm(slurm, tiny, tmp_path):
     """A name, a GPU where a job asked for one, tables and report at the end, and the scores of a run without a cluster."""
-    jobs, named, fits = through_slurm(tmp_path, "--configfile", str(TINY))
-    assert len(jobs) > 10 and len(fits) == 4
+    jobs, named, fits = through_slurm(tmp_path, "--configfile", str(TINY), "--config", "nfe=[3]")
+    assert len(jobs) == 6 + len(fits) + 1 and len(fits) == 2  # of the teacher, and all cells in one
     assert any(name.startswith("rule_fit_wildcards_digits_s4s_alt_3") for name in named)
-    pd.testing.assert_frame_equal(scores(tmp_path), scores(tiny))
+    expected = scores(tiny)
+    pd.testing.assert_frame_equal(scores(tmp_path), expected[expected.nfe.isin([3, 12])].reset_index(drop=True))
     assert (tmp_path / "results/report.html").exists()
 
 
