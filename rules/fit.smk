@@ -6,7 +6,7 @@ rule fit:
     input:
         unpack(inputs("fit")),
         model=described("weights", "perceptual"),
-        file=asked(lambda **names: outside(*STUDY.start_file(**names))),
+        file=asked(lambda **names: outside(*STUDY.warm_start_file(**names))),
     output:
         tableau="results/tableaux/{model}/{solver}/nfe~{nfe}.json",
         history="results/fits/{model}/{solver}/nfe~{nfe}.json",

@@ -281,7 +281,7 @@ def test_the_order_that_a_base_needs_is_what_the_numbers_say(mixture, token, pre
         return
     levels = s4s.levels("time_quadratic", nfe, mixture)
     base = s4s.solver(definition.solver, levels, path=mixture.path, **definition.solver_options())
-    needed = definition.start().memory(prediction)
+    needed = definition.as_base().memory(prediction)
     make_family("lms", base, prediction=prediction, order=needed)
     if needed is not None and needed > 1:
         with pytest.raises(S4SError, match="cannot be initialised with"):

@@ -10,7 +10,7 @@ import s4s
 from s4s import S4SError
 from s4s.files.named_function import function_of
 from s4s.learning.families import FAMILIES, make_family
-from s4s.learning.families.starts import follows_levels
+from s4s.learning.families.bases import follows_levels
 from s4s.learning.parameters import Parameters
 from s4s.sampling import run
 from s4s.solvers import SOLVERS

@@ -10,7 +10,7 @@ import yaml
 import s4s
 from s4s import S4SError
 from s4s.learning.families import FAMILIES, Entry, make_family
-from s4s.learning.families.starts import follows_levels
+from s4s.learning.families.bases import follows_levels
 from s4s.schedules import SCHEDULES, Schedule
 from s4s.schedules.registry import module_file
 from s4s.solvers import SOLVERS, Solver

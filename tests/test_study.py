@@ -67,14 +67,14 @@ def test_a_fit_has_the_teacher_that_its_solver_and_its_model_say(teacher, option
 
 def test_a_fit_starts_at_its_base_at_the_next_smaller_nfe_or_at_a_file():
     base = Cell("digits", "ipndm2-time_quadratic", 4)
-    assert study(definitions=learned()).start_of(Cell("digits", "own", 4)) == (base, None)
+    assert study(definitions=learned()).initialisation_of(Cell("digits", "own", 4)) == (base, None)
     warm = study(solvers=["own"], nfe=[3, 4, 8], definitions=learned(warm_start="previous"))
-    assert warm.start_of(Cell("digits", "own", 8)).near == Cell("digits", "own", 4)
-    assert warm.start_of(Cell("digits", "own", 3)).near is None
+    assert warm.initialisation_of(Cell("digits", "own", 8)).near == Cell("digits", "own", 4)
+    assert warm.initialisation_of(Cell("digits", "own", 3)).near is None
     inputs = warm.inputs("fit", model="digits", solver="own", nfe="8")
-    assert inputs["near"] == ["results/tableaux/digits/own/nfe~4.json"] and not warm.start_file("digits", "own", "8")
+    assert inputs["near"] == ["results/tableaux/digits/own/nfe~4.json"] and not warm.warm_start_file("digits", "own", "8")
     filed = study(definitions=learned(warm_start="mine-{nfe}.json"))
-    assert filed.start_file("digits", "own", "4") == ["mine-4.json"]
+    assert filed.warm_start_file("digits", "own", "4") == ["mine-4.json"]
     assert filed.inputs("fit", model="digits", solver="own", nfe="4")["near"] == []
 
 
@@ -131,7 +131,9 @@ def test_what_is_added_to_a_config_computes_only_its_cells(changes, cells):
     new = [Cell("digits", *cell) for cell in cells]
     wanted = {file(cell) for cell in new for file in (paths.tableau, paths.samples, paths.score)}
     for cell in new:
-        wanted |= {paths.fit(cell), paths.tableau(after.start_of(cell).base)} if after.is_learned(cell.solver) else set()
+        wanted |= (
+            {paths.fit(cell), paths.tableau(after.initialisation_of(cell).base)} if after.is_learned(cell.solver) else set()
+        )
     known = {*targets.kept(before)}
     assert {*targets.kept(after)} - known == wanted - known
     for cell in {*before.cells()} & {*after.cells()}:

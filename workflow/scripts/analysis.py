@@ -1,4 +1,4 @@
-"""What the scores of a comparison say, as tables: evaluations saved, ranks over cells, tests between neighbours."""
+"""What the scores of a comparison say, as tables: NFE speed-up, ranks over cells, tests between neighbours."""
 
 import argparse
 from pathlib import Path

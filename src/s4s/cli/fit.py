@@ -133,14 +133,14 @@ def _jobs(study: Study, cells: list[Cell], settings: FitSettings, denoiser: Deno
     seen = [looks(path) for path in files if path is not None and path.exists()]
     jobs: dict[Cell, Job] = {}
     for cell in cells:
-        start, origin = study.start_of(cell), ""
+        initial, origin = study.initialisation_of(cell), ""
         near: Cell | Tableau | None = None
-        base = classical(own.classical(solver), cell.nfe, denoiser, start.base.solver)
+        base = classical(own.classical(solver), cell.nfe, denoiser, initial.base.solver)
         teacher = classical(own.teacher.definition(), study.teacher_of(cell).nfe, denoiser, "teacher")
-        if isinstance(start.near, Cell):
-            near, origin = start.near, jobs[start.near].identity
-        elif start.near is not None:
-            near = loaded = Tableau.load(start.near)
+        if isinstance(initial.near, Cell):
+            near, origin = initial.near, jobs[initial.near].identity
+        elif initial.near is not None:
+            near = loaded = Tableau.load(initial.near)
             origin = loaded.digest()
         wish = study.learned(solver).record(settings), seen, origin
         identity = _identity(file, teacher, base.digest(), *wish, own.teacher.train, own.teacher.val)

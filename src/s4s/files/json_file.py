@@ -11,10 +11,15 @@ from s4s.errors import S4SError, explain
 from s4s.files.atomic import write_json
 
 
-class JsonFile(BaseModel):
-    """A pydantic model that is saved as JSON. `what` names the file in errors: "cannot read {what}"."""
+class Strict(BaseModel):
+    """No unknown keys, no changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class JsonFile(Strict):
+    """A pydantic model that is saved as JSON. `what` names the file in errors: "cannot read {what}"."""
+
     what: ClassVar[str]
     keys: ClassVar[str] = "those of files that s4s has written"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from s4s.files.json_file import Strict
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -38,10 +40,8 @@ def _preset(values: dict[str, Any]) -> dict[str, Any]:
     return PRESETS.get(name, {}) if isinstance(name, str) else {}
 
 
-class FitSettings(BaseModel):
+class FitSettings(Strict):
     """Settings of the optimiser and of the objective; the defaults are those of config/config.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: Literal["gauss_newton", "adam", "gs", "ld3"] = Field(
         "gauss_newton",

@@ -8,14 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from s4s.files.json_file import Strict
 from s4s.models.published import datasets
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -28,10 +27,6 @@ def _beside_the_yaml(path: Path, info: ValidationInfo) -> Path:
 
 
 LocalPath = Annotated[Path, AfterValidator(_beside_the_yaml)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class WeightFile(Strict):

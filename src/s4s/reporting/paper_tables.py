@@ -23,8 +23,8 @@ COUNTERPARTS = {"ld3": "ld3", "s4s-alt": "s4s_alt", "s4s": "s4s_lms", "gs": "gs"
 TRAINED = (*COUNTERPARTS, "gas", "epd", "amed", "adasde", "spanlift", "teacher")  # published methods that are not training-free
 
 
-class Cell(NamedTuple):
-    """Text of a cell, with the letters of its footnotes."""
+class Entry(NamedTuple):
+    """Text in a table, with the letters of its footnotes."""
 
     text: str
     bold: bool = False
@@ -34,8 +34,8 @@ class Cell(NamedTuple):
 class Row(NamedTuple):
     """A row: ours, or a published one, which is set in grey italics."""
 
-    name: Cell
-    cells: Sequence[Cell]
+    name: Entry
+    cells: Sequence[Entry]
     published: bool = False
 
 
@@ -99,8 +99,8 @@ def published_rows(rows: pd.DataFrame, columns: Sequence[int]) -> tuple[list[Row
         marks = dict(zip(block.nfe, sources[block.index].map(letters), strict=True))
         fid = dict(zip(block.nfe, block.fid, strict=True))
         whole = len({*marks.values()}) == 1
-        cells = [Cell(f"{fid[nfe]:.2f}", notes="" if whole else marks[nfe]) if nfe in fid else Cell("") for nfe in columns]
-        found.append(Row(Cell(str(method), notes=next(iter(marks.values())) if whole else ""), cells, published=True))
+        cells = [Entry(f"{fid[nfe]:.2f}", notes="" if whole else marks[nfe]) if nfe in fid else Entry("") for nfe in columns]
+        found.append(Row(Entry(str(method), notes=next(iter(marks.values())) if whole else ""), cells, published=True))
     teachers = "; ".join(
         f"{row.method} {row.fid:.2f} (NFE {row.nfe}, {sources[row.Index]})" for row in rows[teacher].itertuples()
     )
@@ -123,7 +123,8 @@ def fid_table(scores: pd.DataFrame, published: pd.DataFrame, dataset: str) -> Ta
     shown = names(cells.index, scores)
     ours = [
         Row(
-            Cell(shown[str(solver)]), [Cell(text.lstrip("*"), text.startswith("*")) for text in row.reindex(columns).fillna("")]
+            Entry(shown[str(solver)]),
+            [Entry(text.lstrip("*"), text.startswith("*")) for text in row.reindex(columns).fillna("")],
         )
         for solver, row in cells.iterrows()
     ]
@@ -153,7 +154,7 @@ def published_table(dataset: str, published: pd.DataFrame, scores: pd.DataFrame,
     plain = students[~students.method.str.startswith(TRAINED)].groupby("nfe").fid.min()
     learned = students[students.method.str.match("|".join(rf"{name}( |$)" for name in COUNTERPARTS))]
     ratios = [
-        Row(Cell(f"{method}, published"), _ratios(block.set_index("nfe").fid / plain, columns), True)
+        Row(Entry(f"{method}, published"), _ratios(block.set_index("nfe").fid / plain, columns), True)
         for method, block in learned.groupby("method", sort=False)
     ]
     own, fid = [], COMPARED["fid"].mean
@@ -162,7 +163,7 @@ def published_table(dataset: str, published: pd.DataFrame, scores: pd.DataFrame,
         best = block[block.family.isin(NOT_LEARNED)].groupby("nfe")[fid].min()
         name = model if models.get(model) == dataset else f"{model} (another model)"
         for solver, fits in block[~block.family.isin(NOT_LEARNED)].groupby("solver", sort=False):
-            own.append(Row(Cell(f"{shown[solver]}, {name}"), _ratios(fits.set_index("nfe")[fid] / best, columns)))
+            own.append(Row(Entry(f"{shown[solver]}, {name}"), _ratios(fits.set_index("nfe")[fid] / best, columns)))
     about = (
         f"What others report for {dataset} (FID, lower is better; not measured here). {teachers} {' '.join(traps(theirs))} "
         "Below the second rule: FID of a learned solver over the smallest FID of any training-free solver at the same NFE; "
@@ -173,8 +174,8 @@ def published_table(dataset: str, published: pd.DataFrame, scores: pd.DataFrame,
     return Table(f"published-{dataset}", about, "method", [*map(str, columns)], [block for block in blocks if block], footnotes)
 
 
-def _ratios(values: pd.Series, columns: Sequence[int]) -> list[Cell]:
-    return [Cell("" if pd.isna(value) else f"{value:.2f}") for value in values.reindex(columns)]
+def _ratios(values: pd.Series, columns: Sequence[int]) -> list[Entry]:
+    return [Entry("" if pd.isna(value) else f"{value:.2f}") for value in values.reindex(columns)]
 
 
 def fit_time_table(scores: pd.DataFrame) -> Table:
@@ -189,7 +190,7 @@ def fit_time_table(scores: pd.DataFrame) -> Table:
                 row.nfe: f"{row.fit_evaluations / 1000:.1f}k" + (f" / {row.fit_seconds:.1f} s" if row.fit_seconds else "")
                 for row in cells.itertuples()
             }
-            rows.append(Row(Cell(f"{shown[solver]}, {model}"), [Cell(text.get(nfe, "")) for nfe in columns]))
+            rows.append(Row(Entry(f"{shown[solver]}, {model}"), [Entry(text.get(nfe, "")) for nfe in columns]))
         blocks.append(rows)
     about = (
         "Cost of each fit: evaluations of the network in thousands, with those of a search before it but without the teacher's "
@@ -201,7 +202,7 @@ def fit_time_table(scores: pd.DataFrame) -> Table:
 def markdown(table: Table) -> str:
     """A table in Markdown: published rows in italics, the best of ours in bold."""
 
-    def cell(value: Cell, published: bool) -> str:
+    def cell(value: Entry, published: bool) -> str:
         text = f"**{value.text}**" if value.bold else f"*{value.text}*" if published and value.text else value.text
         return text + (f"<sup>{value.notes}</sup>" if value.notes else "")
 
@@ -216,7 +217,7 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     """A table in LaTeX (booktabs, graphicx, xcolor), no wider than a line: published rows in grey italics, our best in bold."""
 
-    def cell(value: Cell, published: bool) -> str:
+    def cell(value: Entry, published: bool) -> str:
         text = escape(value.text).replace(r" $\pm$ ", r" {\tiny$\pm$} ")
         text = rf"\textbf{{{text}}}" if value.bold else text
         text = rf"\textcolor[gray]{{0.4}}{{\textit{{{text}}}}}" if published and value.text else text

@@ -15,18 +15,17 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from s4s.errors import S4SError, shortened
+from s4s.files.json_file import Strict
 
 T = TypeVar("T")
 O = TypeVar("O", bound="Options")  # noqa: E741
 
 
-class Options(BaseModel):
+class Options(Strict):
     """Options by name: type, default and meaning. One without a default must be given."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
     def names(cls) -> list[str]:

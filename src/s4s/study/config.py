@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from s4s.errors import S4SError, explain
+from s4s.files.json_file import Strict
 from s4s.learning.settings import FitSettings
 from s4s.models.model_files import model_path, read_model_file
 from s4s.schedules import SCHEDULES
 from s4s.solvers import EXPONENTIAL, SOLVERS
-from s4s.study.definitions import Classical, Definition, Kind, Learned, ScheduleName, Strict, Token
+from s4s.study.definitions import Classical, Definition, Kind, Learned, ScheduleName, Token
 from s4s.study.paths import Cell
 from s4s.study.questions import QUESTIONS
 

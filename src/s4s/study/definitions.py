@@ -29,7 +29,7 @@ from pydantic import (
 from s4s.errors import S4SError, explain
 from s4s.learning.drivers import DRIVERS
 from s4s.learning.families import FAMILIES, Entry, Recipe, family_of, recipe_of, recipes
-from s4s.learning.families.starts import Start, immovable
+from s4s.learning.families.bases import Base, immovable
 from s4s.learning.settings import FitSettings
 from s4s.schedules import SCHEDULES, Schedule, ScheduleOptions, schedule_of
 from s4s.schedules.registry import Options, check_name, checked, is_own, module_file, schema_of
@@ -52,12 +52,6 @@ Kind = Annotated[str, AfterValidator(lambda name: check_name(name, SOLVERS)), _s
 ScheduleName = Annotated[str, AfterValidator(lambda name: check_name(name, SCHEDULES)), _schema(SCHEDULES)]
 Family = Annotated[str, AfterValidator(lambda name: check_name(name, recipes())), _schema(recipes())]
 Token = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-
-
-class Strict(BaseModel):
-    """No unknown keys, no changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Described(BaseModel):
@@ -201,9 +195,9 @@ class Classical(Described):
         """The order of a step, 1 where the solver has none to choose."""
         return getattr(self.of_solver, "order", 1)
 
-    def start(self) -> Start:
+    def as_base(self) -> Base:
         """What a fit can know of it before there are numbers."""
-        return Start(self.entry, self.of_solver, self.analytic_first_step, self.schedule.from_the_top)
+        return Base(self.entry, self.of_solver, self.analytic_first_step, self.schedule.from_the_top)
 
     def solver_options(self) -> dict[str, Any]:
         """The options of `s4s.solver`."""
@@ -303,10 +297,10 @@ class Learned(Described):
         """Why it cannot start at a classical solver, as far as it shows without the numbers."""
         if base.ends_at_zero:
             return "it ends at level 0; leave out to_zero"
-        start = base.start()
-        if problem := self.entry.cannot_start(self.family, self.of_family, start):
+        known = base.as_base()
+        if problem := self.entry.cannot_start(self.family, self.of_family, known):
             return problem
-        if self.warm_start and not start.movable:
+        if self.warm_start and not known.movable:
             return f"warm_start makes its formula anew on other levels, which it cannot {immovable()}"
         return None
 

@@ -26,7 +26,7 @@ CONVERGENCE = 128  # samples that the teacher's own error is measured on, if the
 Files = dict[str, list[str]]
 
 
-class Start(NamedTuple):
+class Initialisation(NamedTuple):
     """What a fit starts from.
 
     Attributes:
@@ -135,26 +135,26 @@ class Study:
         own = definition.teacher_steps or (cell.nfe + teacher.ahead if teacher.ahead else teacher.steps)
         return Cell(cell.model, "teacher", own)
 
-    def start_of(self, cell: Cell) -> Start:
-        """What the fit of a cell starts from."""
+    def initialisation_of(self, cell: Cell) -> Initialisation:
+        """The initialisation of the fit of a cell."""
         definition = self.learned(cell.solver)
         base, near = Cell(cell.model, definition.base, cell.nfe), definition.warm_start
         if near is None:
-            return Start(base, None)
+            return Initialisation(base, None)
         if near != "previous":
-            return Start(base, near.replace("{nfe}", str(cell.nfe)))
+            return Initialisation(base, near.replace("{nfe}", str(cell.nfe)))
         smaller = [nfe for nfe in self.settings[cell.model].nfe_of(cell.solver) if nfe < cell.nfe]
-        return Start(base, Cell(cell.model, cell.solver, max(smaller)) if smaller else None)
+        return Initialisation(base, Cell(cell.model, cell.solver, max(smaller)) if smaller else None)
 
-    def start_file(self, model: str, solver: str, nfe: str) -> list[str]:
+    def warm_start_file(self, model: str, solver: str, nfe: str) -> list[str]:
         """The file of the learned solver that a fit starts near, where that is none of this study."""
-        near = self.start_of(Cell(model, solver, int(nfe))).near
+        near = self.initialisation_of(Cell(model, solver, int(nfe))).near
         return [near] if isinstance(near, str) else []
 
     def files_of_fit(self, model: str, solver: str, nfe: str) -> list[Path]:
         """The user's own files that a fit reads: what it starts near, the weights of LPIPS's trunk."""
         lpips = self.settings[model].fit_settings(solver).lpips_weights
-        return [*map(Path, self.start_file(model, solver, nfe)), *([lpips] if lpips else [])]
+        return [*map(Path, self.warm_start_file(model, solver, nfe)), *([lpips] if lpips else [])]
 
     def definition_json(self, model: str, token: str) -> str:
         """What a job has to know of a solver, as JSON: its definition, of a learned one with all settings of its fit; `search`
@@ -268,11 +268,11 @@ def cell_of(names: Mapping[str, str]) -> Cell:
 
 def _fit(study: Study, names: Mapping[str, str]) -> Files:
     cell = cell_of(names)
-    start, teacher = study.start_of(cell), study.teacher_of(cell)
+    initial, teacher = study.initialisation_of(cell), study.teacher_of(cell)
     return {
         "embeddings": study.embeddings(cell.model),
-        "base": [paths.tableau(start.base)],
-        "near": [paths.tableau(start.near)] if isinstance(start.near, Cell) else [],
+        "base": [paths.tableau(initial.base)],
+        "near": [paths.tableau(initial.near)] if isinstance(initial.near, Cell) else [],
         "train": study.pairs(teacher, "train"),
         "val": study.pairs(teacher, "val"),
     }

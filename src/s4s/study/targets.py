@@ -140,7 +140,7 @@ def kept(study: Study, folder: str = MAIN) -> list[str]:
     for cell in cells:
         learned = study.is_learned(cell.solver)
         found += [paths.tableau(cell), paths.score(cell)]
-        found += [paths.fit(cell), paths.tableau(study.start_of(cell).base)] if learned else []
+        found += [paths.fit(cell), paths.tableau(study.initialisation_of(cell).base)] if learned else []
         if study.config.keep_samples:
             found += [paths.samples(cell), *study.samples(cell)]
     return list(dict.fromkeys(found))

@@ -12,7 +12,7 @@ from pydantic import Field, WithJsonSchema, model_validator
 
 from s4s.errors import S4SError
 from s4s.files.named_function import function_of
-from s4s.learning.families.starts import Start, any_solver, follows_levels, multistep, predictor_corrector, single_step
+from s4s.learning.families.bases import Base, any_solver, follows_levels, multistep, predictor_corrector, single_step
 from s4s.schedules.registry import Options, call_checked, checked, is_own, takes
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Entry(NamedTuple):
     Attributes:
         function: (base, options) to the Family, as "module:class"; where it has a parameter `path`, the model's is given.
         options: their names, types and defaults.
-        cannot_start: why it cannot start at a classical solver: (its name in the config, options, start) to a reason or None.
+        cannot_start: why it cannot start at a classical solver: (its name in the config, options, base) to a reason or None.
         driver: what is free when, if a definition says nothing; None for one that only RECIPES name.
         decoupled: conditioning levels are learned, if a definition says nothing.
         schedule_only: it has no weights.
@@ -76,7 +76,7 @@ class Entry(NamedTuple):
 
     function: str
     options: type[Options] = Options
-    cannot_start: Callable[[str, Any, Start], str | None] = any_solver
+    cannot_start: Callable[[str, Any, Base], str | None] = any_solver
     driver: str | None = "joint"
     decoupled: bool = True
     schedule_only: bool = False

@@ -9,7 +9,7 @@ from s4s.schedules.registry import Options
 from s4s.solvers import EXPONENTIAL, SOLVERS, Solver
 
 
-class Start(NamedTuple):
+class Base(NamedTuple):
     """A classical solver that a fit starts from.
 
     Attributes:
@@ -45,35 +45,35 @@ def immovable() -> str:
     return f"for {', '.join(solvers)}, with an analytic first step or on {', '.join(levels)} levels"
 
 
-def any_solver(family: str, options: Options, start: Start) -> str | None:
+def any_solver(family: str, options: Options, base: Base) -> str | None:
     """Every solver will do, or none shows that it does not."""
     return None
 
 
-def follows_levels(family: str, options: Options, start: Start) -> str | None:
+def follows_levels(family: str, options: Options, base: Base) -> str | None:
     """Its formula is made anew on the learned levels."""
-    if start.movable:
+    if base.movable:
         return None
     return f"family {family} recomputes its formula on learned levels, which it cannot {immovable()}"
 
 
-def multistep(family: str, options: Options, start: Start) -> str | None:
+def multistep(family: str, options: Options, base: Base) -> str | None:
     """In data prediction any solver, in noise prediction exponential integrators, that weigh no more outputs than the order."""
-    return _multistep(family, options, start, 0)
+    return _multistep(family, options, base, 0)
 
 
-def predictor_corrector(family: str, options: Options, start: Start) -> str | None:
+def predictor_corrector(family: str, options: Options, base: Base) -> str | None:
     """The same, with the output more that a corrector weighs."""
-    return _multistep(family, options, start, 1)
+    return _multistep(family, options, base, 1)
 
 
-def _multistep(family: str, options: Options, start: Start, more: int) -> str | None:
+def _multistep(family: str, options: Options, base: Base, more: int) -> str | None:
     prediction, order = getattr(options, "prediction", "noise"), options.order  # type: ignore[attr-defined]
-    if prediction == "noise" and (problem := _not_exponential(family, start)):
+    if prediction == "noise" and (problem := _not_exponential(family, base)):
         return problem
     if order is None:
         return None
-    needed = start.memory(prediction)
+    needed = base.memory(prediction)
     if needed is None:
         return "its steps use all earlier outputs in this prediction; set order: full"
     if needed > order + more:
@@ -81,19 +81,19 @@ def _multistep(family: str, options: Options, start: Start, more: int) -> str | 
     return None
 
 
-def single_step(family: str, options: Options, start: Start) -> str | None:
+def single_step(family: str, options: Options, base: Base) -> str | None:
     """Exponential integrators with steps of as many evaluations as the order, or of one."""
-    if problem := _not_exponential(family, start):
+    if problem := _not_exponential(family, base):
         return problem
     order: int = options.order  # type: ignore[attr-defined]
-    if start.solver.stages == order or start.solver.stages == 1:
+    if base.solver.stages == order or base.solver.stages == 1:
         return None
     possible = [kind for kind, entry in SOLVERS.items() if entry.stages in (1, order)]
     return f"steps of {order} evaluations can start at {' or '.join(possible)}; set order, or take another base"
 
 
-def _not_exponential(family: str, start: Start) -> str | None:
-    if start.plain and start.solver.exponential:
+def _not_exponential(family: str, base: Base) -> str | None:
+    if base.plain and base.solver.exponential:
         return None
     levels = ", ".join(kind for kind, schedule in SCHEDULES.items() if not schedule.from_the_top)
     return (
