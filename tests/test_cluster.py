@@ -72,7 +72,7 @@ def test_the_generic_executor_with_a_stand_in_for_a_batch_system(tiny, tmp_path)
 def test_a_study_whose_files_are_all_in_storage(tmp_path):
     """Everything that is computed goes to storage and comes from there, shards and joined files too; the same scores."""
     study = ["--configfile", str(TINY), "--config", "nfe=[3]", f"solvers=[{','.join(FEW)}]"]
-    study += ["samples=264", "shard=256", "--cores", "2"]  # two shards a seed
+    study += ["samples=264", "shard=256", "seeds=[0]", "--cores", "2"]  # two shards
     storage = ["--default-storage-provider", "fs", "--default-storage-prefix", str(tmp_path / "storage")]
     storage += ["--shared-fs-usage", "persistence", "software-deployment", "sources", "source-cache"]
     for folder in ("storage", "here", "local"):
