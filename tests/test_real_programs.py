@@ -1,6 +1,6 @@
 """Our samplers inside the programs themselves: k-diffusion from its wheel, ComfyUI from the checkout that COMFYUI names.
 
-    COMFYUI=/path/to/ComfyUI python -m pytest -m suite tests/test_real_programs.py -s
+    COMFYUI=/path/to/ComfyUI python -m pytest -m nightly tests/test_real_programs.py -s
 
 Each test prints its difference from `s4s.sample`, relative to the largest value of a sample.
 """
