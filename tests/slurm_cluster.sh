@@ -10,6 +10,7 @@ etc=/etc/slurm # where the commands look; job steps get no SLURM_CONF
 export SLURM_CONF=$base/slurm.conf
 
 install() {
+  type slurmctld slurmd slurmdbd munged mariadbd > /dev/null 2>&1 && return # all of them
   apt-get -qq update
   DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends slurm-wlm slurmdbd munge mariadb-server > /dev/null
 }
