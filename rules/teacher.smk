@@ -26,7 +26,7 @@ rule text_embeddings:
         search=own("search.trajectories"),
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu} text_embeddings --model {input.model[0]:q} "
-        "--test {params.samples} --train {params.train} --val {params.val} --search {params.search} "
+        "--test {params.samples:q} --train {params.train:q} --val {params.val:q} --search {params.search:q} "
         "--threads {threads} --out {output:q} 2> {log:q}"
 
 
@@ -60,8 +60,8 @@ rule teacher_shard:
         trajectory=own("teacher.trajectory"),
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu} teacher_shard --model {input.model[0]:q} "
-        "--embeddings {input.embeddings:q} --teacher {input.teacher:q} --split {params.split} --count {params.samples} "
-        "--shard {params.shard} --shard-size {params.shard_size} --batch-size {params.batch_size} --trajectory {params.trajectory} "
+        "--embeddings {input.embeddings:q} --teacher {input.teacher:q} --split {params.split:q} --count {params.samples:q} "
+        "--shard {params.shard:q} --shard-size {params.shard_size:q} --batch-size {params.batch_size:q} --trajectory {params.trajectory:q} "
         "--code {params.code} --threads {threads} --out {output:q} 2> {log:q}"
 
 
@@ -114,5 +114,5 @@ rule teacher_convergence:
         samples=asked(lambda model: plan.convergence_samples(STUDY, model)),
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu} teacher_convergence --model {input.model[0]:q} "
-        "--embeddings {input.embeddings:q} --definition {params.definition:q} --steps {params.steps} --count {params.samples} "
+        "--embeddings {input.embeddings:q} --definition {params.definition:q} --steps {params.steps:q} --count {params.samples:q} "
         "--threads {threads} --out {output:q} 2> {log:q}"
