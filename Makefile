@@ -45,7 +45,7 @@ WITH_test = workflow
 .venv/%.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --no-compile --constraint constraints.txt --editable '.[$*]'
-	-$(BIN)/python -m compileall -qq -j 0 .venv/lib # on all cores; pip uses one
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true # on all cores; pip uses one. Some packages have files for other Pythons
 	touch $@ $(foreach extra,$(WITH_$*),.venv/$(extra).stamp)
 
 clean-environment:  ## remove .venv

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.builders import studies
-from tests.builders.studies import ROOT, TINY, jobs
+from tests.builders.studies import ROOT, TINY, jobs, without
 
 SCORES = "results/tables/scores.csv"
 FEW = ["ddim-logsnr", "s4s_alt"]
@@ -63,9 +62,7 @@ def test_the_generic_executor_with_a_stand_in_for_a_batch_system(tiny, tmp_path)
         yaml.safe_dump({**profile, "latency-wait": 5, "seconds-between-status-checks": 1, "jobs": 2})
     )
     study = ["--configfile", str(TINY), "--config", "nfe=[3]", f"solvers=[{','.join(FEW)}]"]
-    folder = studies.linked(tiny, tmp_path / "cluster")
-    for name in ("fits", "samples", "scores", "tables"):
-        shutil.rmtree(folder / "results" / name)
+    folder = without(tiny, tmp_path / "cluster", "fits", "samples", "scores", "tables")
     (folder / "results/teacher/digits/shards/train-0.h5").unlink()
     done = jobs(run(folder, "--workflow-profile", str(tmp_path / "profile"), SCORES, *study))
     assert done == {"teacher_shard": 1, "fit": 1, "sample": 2, "join_samples": 1, "score": 3, "scores_csv": 1}

@@ -26,15 +26,17 @@ def code_of(path):
         yield from block.splitlines() if block else [" ".join((span or line).split())]
 
 
+def command_of(code):
+    """A line of code without its comment, the variables before it, and who runs it."""
+    return re.sub(r"^(\w+=\S+ )*(python )?(-m )?", "", code.partition(" #")[0].strip())
+
+
+LINES = [(path.relative_to(ROOT), command_of(code)) for path in [*PAGES, *PROGRAMS] for code in code_of(path)]
+
+
 def commands(program):
     """Commands of a program as words, by where they stand."""
-    found = {}
-    for path in [*PAGES, *PROGRAMS]:
-        for code in code_of(path):
-            line = re.sub(r"^(\w+=\S+ )*(python )?(-m )?", "", code.partition(" #")[0].strip())  # variables, and who runs it
-            if re.match(program, line):
-                found[f"{path.relative_to(ROOT)}: {line}"] = shlex.split(line)
-    return found
+    return {f"{path}: {line}": shlex.split(line) for path, line in LINES if re.match(program, line)}
 
 
 def options(words):
@@ -60,8 +62,8 @@ def test_a_program_exists_and_names_its_options(where):
 
 @pytest.mark.parametrize("where", MAKE)
 def test_a_target_exists(where):
-    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
-    variables = re.findall(r"^(\w+) \?=", (ROOT / "Makefile").read_text(), re.M)
+    text = (ROOT / "Makefile").read_text()
+    targets, variables = re.findall(r"^([\w-]+):", text, re.M), re.findall(r"^(\w+) \?=", text, re.M)
     for word in MAKE[where][1:]:
         name, is_variable, _ = word.partition("=")
         assert name in (variables if is_variable else targets)
@@ -86,8 +88,7 @@ for line in sys.stdin.read().splitlines():
 @pytest.mark.suite
 def test_pytest_selects_tests():
     """All in one process, which imports the tests once."""
-    asked = [words[1:] for words in PYTEST.values()]
-    lines = "\n".join("\t".join(words) for words in asked)
+    lines = "\n".join("\t".join(words[1:]) for words in PYTEST.values())
     done = subprocess.run([sys.executable, "-c", SELECTS], input=lines, cwd=ROOT, capture_output=True, text=True, check=True)
     said = re.findall(r"^selects (\w+)$", done.stdout, re.M)
     assert len(said) == len(PYTEST)

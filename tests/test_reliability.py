@@ -1,7 +1,6 @@
 """The workflow when something goes wrong, and however it is cut: shards, damage, a full disk, two runs, a shared cache."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import yaml
 from s4s.files.rows import read_split
 from tests import kill
 from tests.builders import studies
-from tests.builders.studies import ROOT, jobs, linked, overwrite
+from tests.builders.studies import ROOT, jobs, linked, overwrite, without
 
 FEW = ["nfe=[3]", "solvers=[ddim-logsnr,s4s_alt]", "fit={iterations: 2, batch: 8, validate_every: 2}"]
 SHARDS = ["shard=16", "batch_size=8"]
@@ -97,14 +96,6 @@ def test_a_study_in_shards_is_the_same_study(whole, sharded):
     pd.testing.assert_frame_equal(scores(sharded), scores(whole), rtol=1e-9)
     assert not [*sharded.glob("results/scores/**/*.npz")], "statistics of shards are temporary"
     assert jobs(run(sharded, SCORES, PAIRS, *SAMPLES, "--dry-run", home=sharded, config=SHARDS)) == {}
-
-
-def without(sharded, folder, *names):
-    """A copy of the finished study without some of its results."""
-    linked(sharded, folder)
-    for name in names:
-        shutil.rmtree(folder / "results" / name)
-    return folder
 
 
 @pytest.mark.suite

@@ -105,6 +105,14 @@ def linked(study: Path, folder: Path) -> Path:
     return folder
 
 
+def without(study: Path, folder: Path, *names: str) -> Path:
+    """A copy of a folder in which a study ran, without some of its results."""
+    linked(study, folder)
+    for name in names:
+        shutil.rmtree(folder / "results" / name)
+    return folder
+
+
 def link_results(study: Path, folder: Path) -> None:
     """The results of a study in another folder."""
     results = study / "results"
