@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the callers of jobs import this module, hundreds of times a study
+    from pathlib import Path
+
     from pydantic import ValidationError
 
 # what the core does without -> the extra of pyproject.toml that installs it
@@ -33,6 +35,18 @@ EXTRAS = {
 
 class S4SError(ValueError):
     """Wrong input. The message says what is wrong, where, what is allowed and what to do."""
+
+
+class DamagedFile(S4SError):
+    """A file that is not as it was written. A job of the workflow moves it out of the way, so that the next run makes it again."""
+
+    def __init__(self, path: str | Path, what: str):
+        super().__init__(f"{path}: {what}")
+        self.path = path
+
+
+class S4SWarning(UserWarning):
+    """Something that a user should know, and that need not stop anything."""
 
 
 def not_installed(error: ModuleNotFoundError, what: str = "this command") -> S4SError | None:

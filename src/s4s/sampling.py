@@ -76,6 +76,7 @@ class Steps:
     """
 
     def __init__(self, tableau: Tableau):
+        tableau.require_one_output()
         self.weights_a, self.weights_b = _weights(tableau.A), _weights(tableau.B)
         self.last_a, self.last_b = _last_uses(self.weights_a), _last_uses(self.weights_b)
         self.states: dict[int, Tensor] = {}

@@ -11,22 +11,28 @@ Worked example. DDIM from s = 2 over s = 1 to s = 0.5 keeps the fraction r = s'/
     y_2 = 0.5 y_1 + 0.5 D_1               [0,   0.5]]          [0,   0.5]]
 
 Eliminating y_1 leaves the reduced form y_2 = 0.25 y_0 + 0.25 D_0 + 0.5 D_1.
+
+The file may say two things more. With a table U it weighs the unconditional outputs of classifier-free guidance apart: B then weighs the
+conditional ones, and sum_{j<=n} U[n,j] D^u_j is added; a column of zeros in U means that D^u_j is not evaluated. `groups` are nodes
+that do not see each other's outputs, so that they can be evaluated at the same time. Nothing in this version runs a table U.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, field_validator
+from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 from torch import Tensor
 
 from s4s.errors import S4SError, explain
 from s4s.files.atomic import write_json
+from s4s.files.checksum import is_signed, signed
 from s4s.files.json_file import JsonFile
 
 
@@ -47,6 +53,8 @@ class Tableau:
         eval_levels: the conditioning levels, at which the denoiser is evaluated, [N], > 0; by default those of the schedule.
         kappa: factor on y_0 in the first evaluation (an analytic first step has kappa < 1); may carry a gradient.
         meta: where the numbers come from; plain JSON values.
+        U: weights of unconditional outputs, lower triangular, [N, N]; None where the denoiser's output is all there is.
+        groups: nodes 0 ... N-1 in their order, those together that do not see each other's outputs; () for each alone.
     Raises:
         S4SError: if the numbers do not form a solver.
     """
@@ -57,22 +65,25 @@ class Tableau:
     eval_levels: Tensor = None  # type: ignore[assignment]  # None: those of the schedule
     kappa: float | Tensor = 1.0
     meta: dict[str, Any] = field(default_factory=dict)
+    U: Tensor | None = None
+    groups: Sequence[Sequence[int]] = ()
 
     def __post_init__(self) -> None:
         if self.eval_levels is None:
             object.__setattr__(self, "eval_levels", torch.as_tensor(self.levels)[:-1])
-        for name in ("levels", "eval_levels", "A", "B"):
+        tables = ("A", "B") if self.U is None else ("A", "B", "U")
+        for name in ("levels", "eval_levels", *tables):
             object.__setattr__(self, name, torch.as_tensor(getattr(self, name), dtype=torch.float64))
         if not (isinstance(self.kappa, Tensor) and self.kappa.requires_grad):
             object.__setattr__(self, "kappa", float(self.kappa))
         n = len(self.levels) - 1
         if self.levels.ndim != 1 or n < 1:
             raise S4SError(f"tableau: levels must be a list of at least 2 numbers, got shape {tuple(self.levels.shape)}")
-        for name, shape in [("eval_levels", (n,)), ("A", (n, n)), ("B", (n, n))]:
+        for name, shape in [("eval_levels", (n,)), *((name, (n, n)) for name in tables)]:
             table = getattr(self, name)
             if tuple(table.shape) != shape:
                 raise S4SError(f"tableau: {name} must have shape {shape} for {n + 1} levels, got {tuple(table.shape)}")
-        for name in ("levels", "eval_levels", "A", "B"):
+        for name in ("levels", "eval_levels", *tables):
             if not bool(torch.isfinite(getattr(self, name)).all()):
                 raise S4SError(f"tableau: {name} holds a number that is not finite")
         check_levels(self.levels)
@@ -80,9 +91,20 @@ class Tableau:
             raise S4SError(f"tableau: eval_levels must be > 0, got {self.eval_levels.tolist()}")
         if not 0 < self.kappa < float("inf"):
             raise S4SError(f"tableau: kappa must be a positive number, got {self.kappa}")
-        for name in ("A", "B"):
+        for name in tables:
             if bool(getattr(self, name).triu(1).any()):
                 raise S4SError(f"tableau: {name} must be lower triangular; row n may use nodes 0 ... n only")
+        object.__setattr__(self, "groups", tuple(map(tuple, self.groups)))
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        if self.groups and [node for group in self.groups for node in group] != [*range(self.nfe)]:
+            raise S4SError(f"tableau: groups must hold the nodes 0 ... {self.nfe - 1} in this order, got {self.groups}")
+        weights = [table for table in (self.B, self.U) if table is not None]
+        for group in self.groups:
+            for node in group[1:]:
+                if any(bool(table[node - 1, group[0] : node].any()) for table in weights):
+                    raise S4SError(f"tableau: node {node} uses an output of its own group {list(group)}, which it may not see")
 
     @property
     def nfe(self) -> int:
@@ -90,13 +112,26 @@ class Tableau:
         return len(self.levels) - 1
 
     def reduced(self) -> ReducedForm:
-        """Eliminate the intermediate states; two solvers are the same when reduced forms and levels are."""
+        """Eliminate the intermediate states; two solvers are the same when reduced forms and levels are.
+
+        Raises:
+            S4SError: if it has a table U.
+        """
+        self.require_one_output()
         a, b = [torch.ones((), dtype=torch.float64)], [torch.zeros(self.nfe, dtype=torch.float64)]
         for n in range(self.nfe):
             row = self.A[n, : n + 1]
             a.append(row @ torch.stack(a))
             b.append(row @ torch.stack(b) + self.B[n])
         return ReducedForm(torch.stack(a), torch.stack(b))
+
+    def require_one_output(self) -> None:
+        """Raise S4SError if unconditional outputs have weights of their own, which nothing in this version can run."""
+        if self.U is not None:
+            raise S4SError(
+                "this solver weighs the unconditional outputs of guidance apart (its table U), which this version of s4s cannot "
+                "run; take a solver without U, or a later version"
+            )
 
     def same_as(self, other: Tableau, tolerance: float = 1e-10) -> bool:
         """Whether both compute the same thing: equal levels, kappa and reduced form, relative to `tolerance`."""
@@ -108,7 +143,8 @@ class Tableau:
 
     def detach(self) -> Tableau:
         """The same numbers without gradients."""
-        tables = {name: getattr(self, name).detach() for name in ("levels", "eval_levels", "A", "B")}
+        names = ("levels", "eval_levels", "A", "B", *(() if self.U is None else ("U",)))
+        tables = {name: getattr(self, name).detach() for name in names}
         kappa = self.kappa.item() if isinstance(self.kappa, Tensor) else self.kappa
         return replace(self, **tables, kappa=kappa)
 
@@ -118,20 +154,23 @@ class Tableau:
 
     def digest(self) -> str:
         """Hash of the numbers (not of the meta), the same on every machine."""
-        numbers = {key: value for key, value in self.as_json().items() if key != "meta"}
+        numbers = {"format": "s4s-tableau/1", **self._numbers()}  # the format in which numbers of this kind came first
         return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:16]
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, as in the file that `save` writes."""
-
+    def _numbers(self) -> dict[str, Any]:
         def lower(table: Tensor) -> list[list[float]]:
             return [row[: n + 1] for n, row in enumerate(table.tolist())]
 
         return {
-            "format": "s4s-tableau/1", "nfe": self.nfe, "levels": self.levels.tolist(),
-            "eval_levels": self.eval_levels.tolist(), "kappa": float(self.kappa), "A": lower(self.A), "B": lower(self.B),
-            "meta": self.meta,
+            "nfe": self.nfe, "levels": self.levels.tolist(), "eval_levels": self.eval_levels.tolist(),
+            "kappa": float(self.kappa), "A": lower(self.A), "B": lower(self.B),
+            **({} if self.U is None else {"U": lower(self.U)}),
+            **({"groups": [list(group) for group in self.groups]} if self.groups else {}),
         }  # fmt: skip
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values with their checksum, as in the file that `save` writes."""
+        return signed({"format": FORMAT, **self._numbers(), "meta": self.meta})
 
     def save(self, path: str | Path) -> None:
         """Write the JSON form; Python prints floats so that they read back bit for bit."""
@@ -139,16 +178,12 @@ class Tableau:
 
     @classmethod
     def load(cls, path: str | Path) -> Tableau:
-        """Read what `save` wrote.
+        """Read what `save` wrote; a file without a checksum is warned of.
 
         Raises:
-            S4SError: if the file is missing, is not JSON, or its numbers do not form a solver.
+            S4SError: if the file is missing; a DamagedFile if it is not JSON, was changed, or its numbers do not form a solver.
         """
-        data = TableauFile.load(path)
-        try:
-            return data.tableau()
-        except S4SError as error:
-            raise S4SError(f"{path}: {error}; make the tableau again or restore it") from error
+        return TableauFile.load(path).tableau()
 
     @classmethod
     def from_json(cls, values: dict[str, Any], where: str = "tableau") -> Tableau:
@@ -158,9 +193,11 @@ class Tableau:
             S4SError: as `load`.
         """
         try:
-            return TableauFile.model_validate(values).tableau()
+            found = TableauFile.model_validate(values)
         except ValidationError as error:
             raise S4SError(explain(error, where, TableauFile.keys)) from error
+        is_signed(found.model_dump(), where, TableauFile.what)
+        return found.tableau()
 
 
 def check_levels(levels: Tensor) -> None:
@@ -170,6 +207,7 @@ def check_levels(levels: Tensor) -> None:
         raise S4SError(f"noise levels must decrease strictly and end at or above 0, got {values}")
 
 
+FORMAT = "s4s-tableau/2"
 LARGEST = torch.finfo(torch.float32).max
 Level = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -181,7 +219,7 @@ class TableauFile(JsonFile):
     model_config = ConfigDict(strict=True)
     what = "this tableau"
     keys = "docs/tableau.schema.json"
-    format: Literal["s4s-tableau/1"]
+    format: Literal["s4s-tableau/1", "s4s-tableau/2"] = Field(description="1 has no checksum, U and groups")
     nfe: int = Field(ge=1, description="number N of network evaluations")
     levels: list[Level] = Field(
         min_length=2, description="noise levels s_0 > ... > s_N of the nodes, sigma/alpha (EDM's sigma)"
@@ -192,6 +230,12 @@ class TableauFile(JsonFile):
     kappa: Positive = Field(description="factor on y_0 in the first evaluation")
     A: list[list[FiniteFloat]] = Field(min_length=1, description="row n: weights of y_0 ... y_n in y_{n+1}")
     B: list[list[FiniteFloat]] = Field(min_length=1, description="row n: weights of D_0 ... D_n in y_{n+1}")
+    U: list[list[FiniteFloat]] | None = Field(
+        None, min_length=1, description="row n: weights of unconditional outputs 0 ... n in y_{n+1}; B then weighs conditional ones"
+    )
+    groups: list[list[int]] | None = Field(
+        None, min_length=1, description="nodes 0 ... N-1 in order, those together that do not see each other's outputs"
+    )
     meta: dict[str, Any] = Field(description="where the numbers come from; no sampler needs it")
 
     @field_validator("meta")
@@ -203,19 +247,29 @@ class TableauFile(JsonFile):
             raise ValueError("must hold plain JSON values, all numbers finite") from error
         return meta
 
-    def tableau(self) -> Tableau:
+    @model_validator(mode="after")
+    def _forms_a_solver(self) -> TableauFile:
         if len(self.levels) != self.nfe + 1:
             raise S4SError(f"nfe is {self.nfe}, so levels must have {self.nfe + 1} numbers, not {len(self.levels)}")
-        tables = {}
-        for name in ("A", "B"):
+        for name in ("A", "B", "U"):
             rows = getattr(self, name)
-            if [len(row) for row in rows] != list(range(1, self.nfe + 1)):
+            if rows is not None and [len(row) for row in rows] != list(range(1, self.nfe + 1)):
                 raise S4SError(f"{name} must have {self.nfe} rows, row n with n + 1 numbers (n = 0 ... {self.nfe - 1})")
-            tables[name] = torch.tensor([row + [0.0] * (self.nfe - len(row)) for row in rows], dtype=torch.float64)
-        levels = torch.tensor(self.levels, dtype=torch.float64)
-        eval_levels = torch.tensor(self.eval_levels, dtype=torch.float64)
-        made = Tableau(levels, **tables, eval_levels=eval_levels, kappa=self.kappa, meta=self.meta)
-        numbers = [levels, eval_levels, made.A, made.B, *made.reduced(), torch.as_tensor(made.kappa)]
+        made = self.tableau()
+        together = made.reduced() if made.U is None else [made.U]
+        numbers = [made.levels, made.eval_levels, made.A, made.B, *together, torch.as_tensor(made.kappa)]
         if not all(bool((table.abs() < LARGEST).all()) for table in numbers):
             raise S4SError("its numbers, or the weights of all steps together, are beyond what a state can hold (float32)")
-        return made
+        return self
+
+    def tableau(self) -> Tableau:
+        """The solver that these numbers form."""
+
+        def full(rows: list[list[float]]) -> Tensor:
+            return torch.tensor([row + [0.0] * (self.nfe - len(row)) for row in rows], dtype=torch.float64)
+
+        return Tableau(
+            torch.tensor(self.levels, dtype=torch.float64), full(self.A), full(self.B), kappa=self.kappa, meta=self.meta,
+            eval_levels=torch.tensor(self.eval_levels, dtype=torch.float64), groups=self.groups or (),
+            U=None if self.U is None else full(self.U),
+        )  # fmt: skip

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from s4s.errors import S4SError, explain
+from s4s.errors import DamagedFile, explain
 from s4s.files.atomic import write_json
+from s4s.files.checksum import is_signed, read_bytes, signed
+
+
+BOM = b"\xef\xbb\xbf"  # before the text of some editors
 
 
 class Strict(BaseModel):
@@ -18,29 +22,30 @@ class Strict(BaseModel):
 
 
 class JsonFile(Strict):
-    """A pydantic model that is saved as JSON. `what` names the file in errors: "cannot read {what}"."""
+    """A pydantic model that is saved as JSON, with a checksum. `what` names the file in errors: "cannot read {what}"."""
 
     what: ClassVar[str]
     keys: ClassVar[str] = "those of files that s4s has written"
+    checksum: str | None = Field(
+        None, pattern="^sha256:[0-9a-f]{64}$", description="of all other entries; s4s.files.checksum says how it is made"
+    )
 
     def save(self, path: str | Path) -> None:
         """Write the JSON form; floats read back bit for bit."""
-        write_json(path, self.model_dump())
+        write_json(path, signed(self.model_dump()))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote.
+        """Read what `save` wrote; a file without a checksum is warned of.
 
         Raises:
-            S4SError: if the file is missing, is not JSON, or a key is wrong.
+            S4SError: if the file is missing; a DamagedFile if it is not JSON, a key is wrong, or it was changed.
         """
         try:
-            return cls.model_validate_json(Path(path).read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise S4SError(f"{path}: cannot read {cls.what}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise S4SError(f"{path}: cannot read {cls.what}: the file is not text; make it again or restore it") from error
+            found = cls.model_validate_json(read_bytes(path, cls.what).removeprefix(BOM))
         except ValidationError as error:
-            first, *others = explain(error, f"{path}: cannot read {cls.what}", cls.keys).splitlines()
+            first, *others = explain(error, f"cannot read {cls.what}", cls.keys).splitlines()
             more = f" (and {len(others)} other problems)" if others else ""
-            raise S4SError(f"{first}{more}; make the file again or restore it") from error
+            raise DamagedFile(path, f"{first}{more}; make the file again or restore it") from error
+        is_signed(found.model_dump(), path, cls.what)
+        return found
