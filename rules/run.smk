@@ -5,8 +5,8 @@ import logging
 import socket
 import time
 
-from s4s.files.atomic import write_text
 from s4s.files.disk_errors import probe
+from s4s.files.json_file import write_signed
 from s4s.jobs import workflow_progress
 from s4s.jobs.folder_lock import lock_folder
 from s4s.jobs.fork_server import has_server, start_server
@@ -60,7 +60,7 @@ def begin_run():
     logging.raiseExceptions = False
     atexit.register(explain_failure)
     # for programs that gather more than fits a command line
-    write_text("results/config.json", json.dumps(config, indent=1))
+    write_signed("results/config.json", config)
     os.environ.update(
         S4S_RUN=f"{socket.gethostname()}:{os.getpid()}",
         S4S_STARTED=str(time.time()),

@@ -12,8 +12,8 @@ Worked example. DDIM from s = 2 over s = 1 to s = 0.5 keeps the fraction r = s'/
 
 Eliminating y_1 leaves the reduced form y_2 = 0.25 y_0 + 0.25 D_0 + 0.5 D_1.
 
-The file may say two things more. With a table U it weighs the unconditional outputs of classifier-free guidance apart: B then weighs the
-conditional ones, and sum_{j<=n} U[n,j] D^u_j is added; a column of zeros in U means that D^u_j is not evaluated. `groups` are nodes
+A file may say two things more. A table U weighs the unconditional outputs of classifier-free guidance apart: B then weighs the
+conditional ones, and sum_{j<=n} U[n,j] D^u_j is added; where a column of U is zero, D^u_j is not evaluated. `groups` are nodes
 that do not see each other's outputs, so that they can be evaluated at the same time. Nothing in this version runs a table U.
 """
 
@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 from torch import Tensor
 
-from s4s.errors import S4SError, explain
+from s4s.errors import DamagedFile, S4SError, explain
 from s4s.files.atomic import write_json
-from s4s.files.checksum import is_signed, signed
+from s4s.files.checksum import signed
 from s4s.files.json_file import JsonFile
 
 
@@ -129,8 +129,8 @@ class Tableau:
         """Raise S4SError if unconditional outputs have weights of their own, which nothing in this version can run."""
         if self.U is not None:
             raise S4SError(
-                "this solver weighs the unconditional outputs of guidance apart (its table U), which this version of s4s cannot "
-                "run; take a solver without U, or a later version"
+                "this solver weighs the unconditional outputs of guidance apart (its table U), which this version of s4s "
+                "cannot run; take a solver without U, or a later version"
             )
 
     def same_as(self, other: Tableau, tolerance: float = 1e-10) -> bool:
@@ -177,13 +177,20 @@ class Tableau:
         write_json(path, self.detach().as_json())
 
     @classmethod
-    def load(cls, path: str | Path) -> Tableau:
-        """Read what `save` wrote; a file without a checksum is warned of.
+    def load(cls, path: str | Path, changed: bool = False) -> Tableau:
+        """Read what `save` wrote; a file without a checksum is warned of, and one that does not fit it is taken if `changed`.
 
         Raises:
             S4SError: if the file is missing; a DamagedFile if it is not JSON, was changed, or its numbers do not form a solver.
         """
-        return TableauFile.load(path).tableau()
+        data = TableauFile.read(path)
+        try:
+            made = data.tableau()
+        except S4SError as error:
+            raise DamagedFile(path, f"{error}; make the tableau again or restore it") from error
+        if not changed:
+            data.check_signed(path)
+        return made
 
     @classmethod
     def from_json(cls, values: dict[str, Any], where: str = "tableau") -> Tableau:
@@ -196,8 +203,9 @@ class Tableau:
             found = TableauFile.model_validate(values)
         except ValidationError as error:
             raise S4SError(explain(error, where, TableauFile.keys)) from error
-        is_signed(found.model_dump(), where, TableauFile.what)
-        return found.tableau()
+        made = found.tableau()
+        found.check_signed(where)
+        return made
 
 
 def check_levels(levels: Tensor) -> None:
@@ -231,7 +239,9 @@ class TableauFile(JsonFile):
     A: list[list[FiniteFloat]] = Field(min_length=1, description="row n: weights of y_0 ... y_n in y_{n+1}")
     B: list[list[FiniteFloat]] = Field(min_length=1, description="row n: weights of D_0 ... D_n in y_{n+1}")
     U: list[list[FiniteFloat]] | None = Field(
-        None, min_length=1, description="row n: weights of unconditional outputs 0 ... n in y_{n+1}; B then weighs conditional ones"
+        None,
+        min_length=1,
+        description="row n: weights of unconditional D_0 ... D_n in y_{n+1}; B then weighs conditional ones",
     )
     groups: list[list[int]] | None = Field(
         None, min_length=1, description="nodes 0 ... N-1 in order, those together that do not see each other's outputs"
@@ -247,29 +257,25 @@ class TableauFile(JsonFile):
             raise ValueError("must hold plain JSON values, all numbers finite") from error
         return meta
 
-    @model_validator(mode="after")
-    def _forms_a_solver(self) -> TableauFile:
+    def tableau(self) -> Tableau:
+        """The solver that these numbers form.
+
+        Raises:
+            S4SError: if they form none.
+        """
         if len(self.levels) != self.nfe + 1:
             raise S4SError(f"nfe is {self.nfe}, so levels must have {self.nfe + 1} numbers, not {len(self.levels)}")
-        for name in ("A", "B", "U"):
+        tables = {}
+        for name in ("A", "B", *(() if self.U is None else ("U",))):
             rows = getattr(self, name)
-            if rows is not None and [len(row) for row in rows] != list(range(1, self.nfe + 1)):
+            if [len(row) for row in rows] != list(range(1, self.nfe + 1)):
                 raise S4SError(f"{name} must have {self.nfe} rows, row n with n + 1 numbers (n = 0 ... {self.nfe - 1})")
-        made = self.tableau()
+            tables[name] = torch.tensor([row + [0.0] * (self.nfe - len(row)) for row in rows], dtype=torch.float64)
+        levels = torch.tensor(self.levels, dtype=torch.float64)
+        eval_levels = torch.tensor(self.eval_levels, dtype=torch.float64)
+        made = Tableau(levels, **tables, eval_levels=eval_levels, kappa=self.kappa, meta=self.meta, groups=self.groups or ())
         together = made.reduced() if made.U is None else [made.U]
-        numbers = [made.levels, made.eval_levels, made.A, made.B, *together, torch.as_tensor(made.kappa)]
+        numbers = [levels, eval_levels, made.A, made.B, *together, torch.as_tensor(made.kappa)]
         if not all(bool((table.abs() < LARGEST).all()) for table in numbers):
             raise S4SError("its numbers, or the weights of all steps together, are beyond what a state can hold (float32)")
-        return self
-
-    def tableau(self) -> Tableau:
-        """The solver that these numbers form."""
-
-        def full(rows: list[list[float]]) -> Tensor:
-            return torch.tensor([row + [0.0] * (self.nfe - len(row)) for row in rows], dtype=torch.float64)
-
-        return Tableau(
-            torch.tensor(self.levels, dtype=torch.float64), full(self.A), full(self.B), kappa=self.kappa, meta=self.meta,
-            eval_levels=torch.tensor(self.eval_levels, dtype=torch.float64), groups=self.groups or (),
-            U=None if self.U is None else full(self.U),
-        )  # fmt: skip
+        return made

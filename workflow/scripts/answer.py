@@ -11,6 +11,7 @@ def main(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from s4s.files.atomic import write_text
+    from s4s.files.csv_file import read_csv, write_csv
     from s4s.files.named_function import function_of
     from s4s.reporting import figures
     from s4s.reporting.questions.markdown import markdown
@@ -19,12 +20,12 @@ def main(args: argparse.Namespace) -> None:
     scores = read_scores(args.scores)
     if args.question == "ablation":
         gather = function_of(f"s4s.reporting.questions.{args.question}:gather")
-        rows = gather(pd.read_csv(args.metrics), scores, json.loads(args.groups))
+        rows = gather(read_csv(args.metrics, "these measures"), scores, json.loads(args.groups))
     else:
-        rows = pd.concat(map(pd.read_csv, args.rows), ignore_index=True)
+        rows = pd.concat(map(read_csv, args.rows), ignore_index=True)
         rows = rows.merge(scores[["solver", "family"]].drop_duplicates(), on="solver", how="left")
     table, text, *pictures = args.out
-    write_text(table, rows.to_csv(index=False))
+    write_csv(table, rows)
     write_text(text, markdown(function_of(f"s4s.reporting.questions.{args.question}:tables")(rows)))
     figures.save(function_of(f"s4s.reporting.questions.{args.question}:figure")(rows), *pictures)
 

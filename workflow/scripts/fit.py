@@ -8,7 +8,7 @@ from s4s.jobs.script import run_script, use_device
 
 def main(args: argparse.Namespace) -> dict[str, int]:
     device = use_device(args.threads)
-    from s4s.files.atomic import write_json
+    from s4s.learning.fit_record import FitRecord
     from s4s.learning.settings import FitSettings
     from s4s.learning.teacher import TeacherPairs
     from s4s.models.load import load_model
@@ -23,10 +23,10 @@ def main(args: argparse.Namespace) -> dict[str, int]:
     settings = FitSettings.model_validate(definition.fit)
     result = learned(definition, settings, denoiser, base, pairs, args.token, args.model, near, args.embeddings, args.state)
     result.tableau.save(args.out)
-    evaluations = result.tableau.meta["evaluations"]
-    write_json(args.history, {"evaluations": evaluations, "seconds": result.seconds, "history": result.history})
+    record = FitRecord.of(result)
+    record.save(args.history)
     Path(args.state).unlink(missing_ok=True)
-    return {"evaluations": evaluations}
+    return {"evaluations": record.evaluations}
 
 
 parser = argparse.ArgumentParser(description=__doc__)

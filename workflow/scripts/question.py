@@ -8,7 +8,7 @@ from s4s.study.questions import QUESTIONS
 
 def main(args: argparse.Namespace) -> None:
     device = use_device(args.threads)
-    from s4s.files.atomic import write_text
+    from s4s.files.csv_file import write_csv
     from s4s.files.named_function import function_of
     from s4s.models.load import load_model
     from s4s.reporting.questions.job import Job, Key
@@ -20,7 +20,7 @@ def main(args: argparse.Namespace) -> None:
     denoiser = load_model(args.model, device, args.embeddings)
     job = Job(args.model, denoiser, named(args.cells), named(args.fits), args.pairs, args.reference)
     rows = function_of(f"s4s.reporting.questions.{args.question}:answer")(job)
-    write_text(args.out, rows.to_csv(index=False))
+    write_csv(args.out, rows)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -1,7 +1,6 @@
 """Write report.html: what was run, tables, figures and where every number comes from, on one page."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -9,10 +8,11 @@ from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
+    from s4s.files.json_file import parse_signed
     from s4s.reporting.report import write_report
     from s4s.study.study import MAIN, Study
 
-    study = Study.read(json.loads(Path(args.config).read_text()))
+    study = Study.read(parse_signed(Path(args.config).read_bytes(), args.config, "the config of this run"))
     run, folder = os.environ.get("S4S_STARTED", ""), args.of.rstrip("/") or MAIN
     write_report(study, folder, args.scores, args.figures, args.out, args.logs, run, args.saved)
 

@@ -7,9 +7,9 @@ from s4s.jobs.script import run_script, use_device
 
 def main(args: argparse.Namespace) -> None:
     device = use_device(args.threads)
-    from s4s.files.atomic import write_json
     from s4s.metrics.features import load_features
     from s4s.metrics.score import describe, join_statistics, save_statistics, score, statistics_of
+    from s4s.metrics.score_file import Score
     from s4s.models.load import load_model
 
     features = load_features(args.model, device, args.reference)
@@ -21,7 +21,7 @@ def main(args: argparse.Namespace) -> None:
     if args.only_statistics:
         save_statistics(args.out, found, about)
     else:
-        write_json(args.out, score(found, about, features.reference()))
+        Score(**score(found, about, features.reference())).save(args.out)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -1,26 +1,26 @@
 """Gather the scores of all cells in one long-form table, and every measure of every sampling seed in another."""
 
 import argparse
-import json
 from pathlib import Path
 
 from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
-    from s4s.files.atomic import write_text
+    from s4s.files.csv_file import write_csv
+    from s4s.files.json_file import parse_signed
     from s4s.reporting.tables import by_seed, gather
     from s4s.study import paths, targets
     from s4s.study.study import Study
 
-    study = Study.read(json.loads(Path(args.config).read_text()))
+    study = Study.read(parse_signed(Path(args.config).read_bytes(), args.config, "the config of this run"))
     cells = study.cells(args.of)
     root = targets.local_root(args.first, paths.score(cells[0]))
     scores = {cell: root + paths.score(cell) for cell in cells}
     fits = {scores[cell]: root + paths.fit(cell) for cell in study.fits(args.of)}
     table = gather(scores.values(), targets.describe(study, args.of), fits)
-    write_text(args.scores, table.to_csv(index=False))
-    write_text(args.metrics, by_seed(scores.values()).to_csv(index=False))
+    write_csv(args.scores, table)
+    write_csv(args.metrics, by_seed(scores.values()))
 
 
 parser = argparse.ArgumentParser(description=__doc__)

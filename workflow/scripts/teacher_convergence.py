@@ -7,7 +7,7 @@ from s4s.jobs.script import run_script, use_device
 
 def main(args: argparse.Namespace) -> dict[str, int]:
     device = use_device(args.threads)
-    from s4s.files.atomic import write_text
+    from s4s.files.checksum import write_with_checksum
     from s4s.learning.teacher import convergence
     from s4s.models.load import load_model
     from s4s.study.definitions import Classical
@@ -17,7 +17,7 @@ def main(args: argparse.Namespace) -> dict[str, int]:
     denoiser = load_model(args.model, device, args.embeddings)
     rows = convergence(denoiser, *teacher, args.steps, args.count, denoiser.block)
     lines = [f"{denoiser.name},{steps},{error:.8e}" for steps, error in rows]
-    write_text(args.out, "\n".join(["model,steps,global_error", *lines]) + "\n")
+    write_with_checksum(args.out, "\n".join(["model,steps,global_error", *lines]) + "\n")
     return {"evaluations": (4 * args.steps + sum(steps for steps, _ in rows)) * args.count * denoiser.passes}
 
 

@@ -12,8 +12,9 @@ from s4s.cli.export import export
 from s4s.cli.fit import fit
 from s4s.cli.sample import sample
 from s4s.cli.show import show
+from s4s.cli.sign import sign
 from s4s.errors import S4SError
-from s4s.jobs.script import plain
+from s4s.jobs.script import plain, show_warnings_plainly
 
 app = typer.Typer(
     name="s4s",
@@ -23,13 +24,14 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (fit, sample, show, compare, convert):
+for command in (fit, sample, show, compare, convert, sign):
     app.command()(command)
 app.add_typer(export, name="export")
 
 
 def main() -> None:
     """Run the command; what a user can mend is one message and exit code 2."""
+    show_warnings_plainly()
     try:
         app()
     except SystemExit as ended:

@@ -70,7 +70,7 @@ def fit(
     for option, folder in (("--out", out), ("--out", out / "fits"), ("--pairs", store)):
         check_folder(option, folder)
     device = use_device(threads or os.cpu_count() or 1)
-    from s4s.files.atomic import write_json
+    from s4s.learning.fit_record import FitRecord
     from s4s.models.load import load_model
     from s4s.models.provenance import validated
     from s4s.study.make import learned
@@ -89,8 +89,7 @@ def fit(
             state = out / "fits" / f"{job.path.stem}.state"
             definition = study.learned(solver)
             result = learned(definition, settings, denoiser, job.base, made, solver, file, near, state_path=state)
-            course = {"evaluations": result.tableau.meta["evaluations"], "seconds": result.seconds, "history": result.history}
-            write_json(state.with_suffix(".json"), course)
+            FitRecord.of(result).save(state.with_suffix(".json"))
             result.tableau.with_meta(identity=job.identity).save(job.path)
             state.unlink(missing_ok=True)
             print(f"{job.path}: validation loss {validated(result.tableau)}, {result.seconds:.0f} s")

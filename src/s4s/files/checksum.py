@@ -1,15 +1,17 @@
 """SHA-256 checksums: in the JSON files that s4s writes, and in a file beside any other file. Nothing changed is believed.
 
-A checksum in a JSON object is of its other entries: `sha256:` and the digest of their JSON text in ASCII with sorted keys, without
-spaces, numbers as Python prints them; entries that are null do not count. The file beside another one is of the form that the
-program sha256sum writes and reads: NAME.sha256 has a line for the file, or for each file in the folder, called NAME.
+A checksum in a JSON object is of its other entries: `sha256:` and the digest of their JSON text in ASCII, with sorted keys,
+without spaces, numbers as Python prints them; entries that are null do not count. The file beside another one is of the form
+that the program sha256sum writes and reads: NAME.sha256 has a line for the file, or for each file in the folder, called NAME.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import time
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,9 @@ from s4s.files.atomic import write_text
 
 KEY = "checksum"
 ENDING = ".sha256"  # of the file beside another one
+LARGE = 1 << 26  # bytes, from which on a checksum takes noticeable time
+SETTLED = 2_000_000_000  # nanoseconds since the last change, after which another one has another time
+_REMEMBERED: dict[tuple[int, ...], str] = {}
 ASIDE = ".damaged"  # ending of a damaged result that was moved out of the way
 
 
@@ -97,9 +102,13 @@ def read_bytes(path: str | Path, what: str) -> bytes:
 
 def cannot_read(path: str | Path, what: str, error: OSError) -> S4SError:
     """What to say of a file that is not there or may not be read."""
+    return S4SError(f"{path}: cannot read {what}: {error.strerror}{was_moved(path)}")
+
+
+def was_moved(path: str | Path) -> str:
+    """What else to say of a result that is not there, if it was damaged and moved aside."""
     aside = Path(f"{path}{ASIDE}")
-    moved = f"; it was damaged and is {aside.name} now; run the same command again to make it anew" if aside.exists() else ""
-    return S4SError(f"{path}: cannot read {what}: {error.strerror}{moved}")
+    return f"; it was damaged and is {aside.name} now; run the same command again to make it anew" if aside.exists() else ""
 
 
 def move_aside(path: str | Path) -> Path | None:
@@ -122,24 +131,36 @@ def beside(path: str | Path) -> Path:
     return Path(f"{path}{ENDING}")
 
 
-def digests(path: str | Path) -> dict[str, str]:
-    """SHA-256 of a file by its name, or of all files in a folder by their names in it; hidden ones do not count."""
+def digests(path: str | Path, largest: float = math.inf) -> dict[str, str]:
+    """SHA-256 of a file by its name, or of all files in a folder of at most `largest` bytes by their names in it.
+
+    Hidden files do not count.
+    """
     path = Path(path)
     if not path.is_dir():
         return {path.name: file_digest(path)}
     names = sorted(
         file.relative_to(path).as_posix()
         for file in path.rglob("*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        if file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        and file.stat().st_size <= largest
     )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(names, pool.map(lambda name: file_digest(path / name), names), strict=True))
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
+    """SHA-256 of a file, read in pieces; this process remembers that of a large one until the file looks different."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        status = os.fstat(file.fileno())
+        look = status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
+        if look not in _REMEMBERED:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if status.st_size < LARGE or time.time_ns() - status.st_ctime_ns < SETTLED:
+                return digest
+            _REMEMBERED[look] = digest
+        return _REMEMBERED[look]
 
 
 def record(path: str | Path, found: Mapping[str, str] | None = None) -> None:
@@ -160,17 +181,19 @@ def recorded(path: str | Path) -> dict[str, str] | None:
     return None
 
 
-def check_unchanged(path: str | Path, found: Mapping[str, str] | None = None) -> None:
+def check_unchanged(path: str | Path, largest: float = math.inf) -> None:
     """Compare a user's file or folder with its checksums when it was first used; at the first use they are written beside it.
 
     Args:
-        found: its checksums, if they are known.
+        largest: files of a folder with more bytes are not looked at; then nothing is written.
     Raises:
         S4SError: if it was changed since.
         OSError: if it cannot be read.
     """
     path = Path(path)
-    found, known = digests(path) if found is None else found, recorded(path)
+    found, known = digests(path, largest), recorded(path)
+    if largest < math.inf:
+        known = {name: digest for name, digest in (known or found).items() if name in found}
     if known is None:
         try:
             record(path, found)

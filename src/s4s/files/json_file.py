@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from s4s.errors import DamagedFile, explain
+from s4s.errors import DamagedFile, explain, one_line
 from s4s.files.atomic import write_json
-from s4s.files.checksum import is_signed, read_bytes, signed
+from s4s.files.checksum import KEY, checksum_of, is_signed, read_bytes, signed
+
+
+def write_signed(path: str | Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object with its checksum."""
+    write_json(path, signed(values))
+
+
+def parse_signed(text: str | bytes, where: str | Path, what: str) -> dict[str, Any]:
+    """The entries of a JSON object but its checksum, which it must have.
+
+    Raises:
+        DamagedFile: if it is no such object, or was changed.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(where, f"{what} is not JSON ({one_line(error)})") from error
+    if not isinstance(found, dict) or found.get(KEY) != checksum_of(found):
+        raise DamagedFile(where, f"{what} was changed: it does not fit its checksum")
+    del found[KEY]
+    return found
 
 
 BOM = b"\xef\xbb\xbf"  # before the text of some editors
@@ -26,13 +49,14 @@ class JsonFile(Strict):
 
     what: ClassVar[str]
     keys: ClassVar[str] = "those of files that s4s has written"
+    always_signed: ClassVar[bool] = False  # nobody but s4s writes such files
     checksum: str | None = Field(
         None, pattern="^sha256:[0-9a-f]{64}$", description="of all other entries; s4s.files.checksum says how it is made"
     )
 
     def save(self, path: str | Path) -> None:
         """Write the JSON form; floats read back bit for bit."""
-        write_json(path, signed(self.model_dump()))
+        write_signed(path, self.model_dump())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -41,11 +65,22 @@ class JsonFile(Strict):
         Raises:
             S4SError: if the file is missing; a DamagedFile if it is not JSON, a key is wrong, or it was changed.
         """
+        found = cls.read(path)
+        found.check_signed(path)
+        return found
+
+    def check_signed(self, where: str | Path) -> None:
+        """Raise DamagedFile if the checksum is of other entries; if there is none, too, or warn."""
+        if self.checksum is None and self.always_signed:
+            raise DamagedFile(where, f"{self.what} have no checksum; make them again")
+        is_signed(self.model_dump(), where, self.what)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """As `load`, but whether it was changed is not looked at."""
         try:
-            found = cls.model_validate_json(read_bytes(path, cls.what).removeprefix(BOM))
+            return cls.model_validate_json(read_bytes(path, cls.what).removeprefix(BOM))
         except ValidationError as error:
             first, *others = explain(error, f"cannot read {cls.what}", cls.keys).splitlines()
             more = f" (and {len(others)} other problems)" if others else ""
             raise DamagedFile(path, f"{first}{more}; make the file again or restore it") from error
-        is_signed(found.model_dump(), path, cls.what)
-        return found

@@ -6,7 +6,8 @@ Everything that is known of how it was made is an attribute of the file. Large s
 own; one more file joins them by virtual datasets. Rows are written and can be read a few at a time.
 
 Datasets are contiguous and not compressed, each with XXH3 checksums of its rows in two attributes: `xxh3_64`, one for each
-`xxh3_64_rows` rows. The format's own metadata have checksums too. benchmarks/store_throughput.py compares with HDF5's filters.
+`xxh3_64_rows` rows. All else in the file is under its seal (s4s/files/hdf5_seal.py). benchmarks/store_throughput.py compares
+with HDF5's filters.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ import h5py
 import numpy as np
 import xxhash
 
-from s4s.errors import S4SError
+from s4s.errors import DamagedFile, S4SError
 from s4s.files.atomic import atomic_path
+from s4s.files.checksum import was_moved
 from s4s.files.disk_errors import require_space
+from s4s.files.hdf5_seal import BLOCK, check_seal, seal
 
 # what a file is, as its attribute `kind` says
 TEACHER_PAIRS, SAMPLES = "teacher-pairs", "samples"
@@ -98,7 +101,7 @@ def write_rows(
 def _write_rows(
     path: Path, attributes: Mapping[str, Any], sizes: Mapping[str, int], pieces: Iterable[tuple[str, Split]]
 ) -> None:
-    with h5py.File(path, "w", libver="v110") as file:
+    with h5py.File(path, "w", libver="v110", userblock_size=BLOCK) as file:
         file.attrs.update(attributes)
         written = dict.fromkeys(sizes, 0)
         checksums: dict[str, _Checksums] = {}
@@ -117,6 +120,7 @@ def _write_rows(
         for label, found in checksums.items():
             file[label].attrs.update({"xxh3_64": np.array(found.values, dtype=np.uint64), "xxh3_64_rows": found.rows})
         file.flush()  # closing would not raise what goes wrong
+    seal(path)
 
 
 class _Checksums:
@@ -168,16 +172,18 @@ def merge(path: str | Path, kind: str, shards: Sequence[str | Path], keys: Seque
                         source = h5py.VirtualSource(relative, f"{name}/{key}", dataset.shape, dataset.dtype)
                         sources.setdefault(f"{name}/{key}", []).append(source)
                         kinds[f"{name}/{key}"] = dataset.dtype
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
-        file.attrs.update({**first, "kind": kind})
-        for dataset_name, parts in sources.items():
-            layout = h5py.VirtualLayout((sum(part.shape[0] for part in parts), *parts[0].shape[1:]), kinds[dataset_name])
-            start = 0
-            for part in parts:
-                layout[start : start + part.shape[0]] = part
-                start += part.shape[0]
-            file.create_virtual_dataset(dataset_name, layout)
-        file.flush()
+    with atomic_path(path) as temporary:
+        with h5py.File(temporary, "w", libver="v110", userblock_size=BLOCK) as file:
+            file.attrs.update({**first, "kind": kind})
+            for dataset_name, parts in sources.items():
+                layout = h5py.VirtualLayout((sum(part.shape[0] for part in parts), *parts[0].shape[1:]), kinds[dataset_name])
+                start = 0
+                for part in parts:
+                    layout[start : start + part.shape[0]] = part
+                    start += part.shape[0]
+                file.create_virtual_dataset(dataset_name, layout)
+            file.flush()
+        seal(temporary)
 
 
 def read_attributes(path: str | Path) -> dict[str, Any]:
@@ -237,8 +243,8 @@ def _read_pieces(path: Path, kind: str, split: str, stop: int | None, size: int 
     with _open(path) as file:
         found = file.attrs.get("kind")
         if found != kind:
-            raise S4SError(
-                f"{path}: this HDF5 file is not a {kind} file (its attribute 'kind' is {found!r}); delete it and rerun"
+            raise DamagedFile(
+                path, f"this HDF5 file is not a {kind} file (its attribute 'kind' is {found!r}); delete it and rerun"
             )
         if split not in file:
             raise S4SError(f"{path}: no split {split!r}; it has {', '.join(file)}")
@@ -250,7 +256,7 @@ def _read_pieces(path: Path, kind: str, split: str, stop: int | None, size: int 
                 return
             keys, shards = list(group), _shards(path, group)
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise S4SError(f"{path}: split {split!r} cannot be read ({error}); delete the file and rerun") from error
+            raise DamagedFile(path, f"split {split!r} cannot be read ({error}); delete the file and rerun") from error
     _require(shards)
     for source in shards:
         with _open(source) as file:
@@ -261,7 +267,7 @@ def _read_pieces(path: Path, kind: str, split: str, stop: int | None, size: int 
         end -= min(rows, end)
         if not end:
             return
-    raise S4SError(f"{path}: the shards of split {split!r} have fewer rows than this file says; delete it and rerun")
+    raise DamagedFile(path, f"the shards of split {split!r} have fewer rows than this file says; delete it and rerun")
 
 
 def _shards(path: Path, group: h5py.Group) -> list[Path]:
@@ -278,7 +284,7 @@ def _require(shards: Sequence[Path]) -> None:
 
 
 def _read_checked(path: Path, group: h5py.Group, end: int, size: int | None) -> Iterator[Split]:
-    """Rows of datasets with checksums. A block of rows at whose middle reading ends is not compared."""
+    """Rows of datasets with checksums. Of a block at whose middle the rows end, the others are read too."""
     if end == len(group["seeds"]):
         _read_ahead(path)
     sums = {key: _Checksums(len(dataset), int(dataset.attrs["xxh3_64_rows"])) for key, dataset in group.items()}
@@ -287,8 +293,11 @@ def _read_checked(path: Path, group: h5py.Group, end: int, size: int | None) -> 
         for start in range(0, end, size or max(1, end)):
             arrays, added = {}, []
             for key, dataset in group.items():
-                arrays[key] = dataset[start : min(end, start + (size or end))]
-                added.append(other.submit(sums[key].add, arrays[key]))
+                stop = min(end, start + (size or end))
+                rest = min(-(-stop // sums[key].rows) * sums[key].rows, len(dataset)) if stop == end else stop
+                read = dataset[start:rest]
+                arrays[key] = read[: stop - start]
+                added.append(other.submit(sums[key].add, read))
             for key, future in zip(arrays, added, strict=True):
                 future.result()
                 if sums[key].values != expected[key][: len(sums[key].values)]:
@@ -306,12 +315,13 @@ def _read_ahead(path: str | Path) -> None:
 
 def _open(path: str | Path) -> h5py.File:
     try:
+        check_seal(path)
         return h5py.File(path, "r")
     except FileNotFoundError as error:
         raise _no_such_file(path) from error
     except OSError as error:
-        raise S4SError(f"{path}: not a readable HDF5 file, perhaps cut off ({error}); delete it and rerun") from error
+        raise DamagedFile(path, f"not a readable HDF5 file, perhaps cut off ({error}); delete it and rerun") from error
 
 
 def _no_such_file(path: str | Path) -> S4SError:
-    return S4SError(f"{path}: no such file; run the workflow step that makes it")
+    return S4SError(f"{path}: no such file; run the workflow step that makes it{was_moved(path)}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from s4s.errors import DamagedFile, S4SWarning
+from s4s.files.json_file import parse_signed
 from s4s.jobs.script import USAGE
 
 COLUMNS = [
@@ -33,7 +35,12 @@ def _usage(folder: str | Path) -> Iterator[dict[str, Any]]:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
             last = file.read().decode(errors="replace").rstrip().rpartition("\n")[2]
         if last.startswith(USAGE):
-            yield {"log": path.relative_to(folder).as_posix(), **json.loads(last.removeprefix(USAGE))}
+            try:
+                usage = parse_signed(last.removeprefix(USAGE), path, "its last line, what the job cost,")
+            except DamagedFile as error:
+                warnings.warn(f"{error}; this job is left out of the costs", S4SWarning, stacklevel=2)
+                continue
+            yield {"log": path.relative_to(folder).as_posix(), **usage}
 
 
 def by_job(usage: pd.DataFrame, run: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import os
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from s4s import __version__
-from s4s.errors import S4SError, not_installed
+from s4s.errors import DamagedFile, S4SError, S4SWarning, not_installed
+from s4s.files.checksum import move_aside, signed
 from s4s.files.disk_errors import remedy
 
 USAGE = "usage: "  # begins the last line of a log
@@ -33,6 +35,7 @@ def run_script(main: Callable[[argparse.Namespace], dict[str, Any] | None], pars
     name = Path(sys.argv[0]).stem
     print(f"{name}: {', '.join(f'{key} {_short(value)}' for key, value in about.items())}", file=sys.stderr, flush=True)
     sys.unraisablehook = _quiet_about_storage
+    show_warnings_plainly()
     started, processor = time.perf_counter(), time.process_time()
     try:
         facts = main(arguments) or {}
@@ -49,7 +52,20 @@ def run_script(main: Callable[[argparse.Namespace], dict[str, Any] | None], pars
         **_gpu(),
         **facts,
     }
-    print(USAGE + json.dumps(usage), file=sys.stderr)
+    print(USAGE + json.dumps(signed(usage)), file=sys.stderr)
+
+
+def show_warnings_plainly() -> None:
+    """Our own warnings become one line on standard error, without the place in the code."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *others: Any) -> None:
+        if issubclass(category, S4SWarning):
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *others)
+
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def _quiet_about_storage(unraisable: Any) -> None:
@@ -84,6 +100,8 @@ def _fail(error: BaseException, out: str | Path) -> None:
     message = plain(error, out)
     if message is None:
         raise error
+    if isinstance(error, DamagedFile) and (place := move_aside(error.path)):
+        message += f". It is {place.name} now; run the same command again, which makes it anew"
     print(f"error: {message}", file=sys.stderr)
     sys.exit(1)
 

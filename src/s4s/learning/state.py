@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 import xxhash
 
+from s4s.errors import one_line
 from s4s.files.atomic import atomic_path
 from s4s.files.rows import Split
 from s4s.learning.loop import Loop
@@ -78,7 +81,11 @@ class StateFile:
         if self.path is None or not self.path.exists():
             return None
         try:
+            with zipfile.ZipFile(self.path) as archive:  # torch itself does not compare the checksums of its records
+                if (record := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(f"wrong checksum of {record}")
             state = torch.load(self.path, weights_only=True)
-        except Exception:  # a damaged file can raise anything
+            return state if state["identity"] == self.identity else None
+        except Exception as error:  # a damaged file can raise anything
+            print(f"{self.path}: damaged ({one_line(error, 80)}); this fit starts from its beginning", file=sys.stderr)
             return None
-        return state if isinstance(state, dict) and state.get("identity") == self.identity else None

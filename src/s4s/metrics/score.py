@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from s4s.errors import S4SError
+from s4s.errors import DamagedFile, S4SError
 from s4s.files.atomic import atomic_path
 from s4s.files.resumable_rows import whole_blocks
 from s4s.files.rows import SAMPLES, TEACHER_PAIRS, Paths, as_list, read_attributes, read_rows, split_sizes
@@ -161,7 +161,7 @@ def join_statistics(paths: Iterable[str | Path]) -> tuple[dict[str, SplitStatist
                     moments = RunningMoments(int(file[f"{name}/count"]), *arrays)
                     found.setdefault(name, SplitStatistics()).join(SplitStatistics(moments, float(file[f"{name}/distance"])))
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise S4SError(f"{path}: cannot read these statistics of samples ({error}); delete the file and rerun") from error
+            raise DamagedFile(path, f"cannot read these statistics of samples ({error}); delete the file and rerun") from error
     return found, about
 
 

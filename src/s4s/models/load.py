@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from s4s.errors import needed_for
+from s4s.files.checksum import check_unchanged
 from s4s.models.adapters import ADAPTERS
 from s4s.models.denoiser import Denoiser
 from s4s.models.description import AnyModel
@@ -18,6 +20,9 @@ from s4s.models.model_files import read_model_file
 
 if TYPE_CHECKING:
     from s4s.models.pipelines.prompts import Encode
+
+
+CONFIGURATION = 1 << 20  # bytes that a file of configuration has at most
 
 
 class Outline(NamedTuple):
@@ -42,6 +47,7 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu", emb
         S4SError: if the model is unknown, its file is wrong, or the weights are missing or damaged.
     """
     model = read_model_file(name_or_path)
+    _check_folders(model)
     options = {} if embeddings is None else {"embeddings": Path(embeddings)}
     denoiser: Denoiser = _adapter(model.kind).load_denoiser(model, torch.device(device), **options)
     denoiser.block = model.block
@@ -51,13 +57,22 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu", emb
 def load_outline(name_or_path: str | Path) -> Outline:
     """A model's name, range of noise levels and path, in no time where its file or its folder's configuration says them."""
     model = read_model_file(name_or_path)
+    _check_folders(model, CONFIGURATION)
     return Outline(model.name, *_adapter(model.kind).outline(model))
 
 
 def text_encoder(model: AnyModel, device: torch.device) -> Encode:
     """What turns the prompts of a model into embeddings."""
+    _check_folders(model)
     encode: Encode = _adapter(model.kind).text_encoder(model, device)
     return encode
+
+
+def _check_folders(model: AnyModel, largest: float = math.inf) -> None:
+    """Folders are compared with what they were when they were first used; files, by those who read them."""
+    for file in model.own_files():
+        if file.path.is_dir():
+            check_unchanged(file.path, largest)
 
 
 def _adapter(kind: str) -> Any:

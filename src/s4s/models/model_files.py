@@ -9,6 +9,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from s4s.errors import S4SError, explain, one_line
+from s4s.files.checksum import check_unchanged, file_digest
 from s4s.files.shipped import shipped
 from s4s.models.description import AnyModel, PythonModel, WeightFile
 
@@ -51,15 +52,19 @@ def read_model_file(name_or_path: str | Path) -> AnyModel:
 
 
 def check_file(weights: WeightFile) -> Path:
-    """The path of a file of weights, after its sha256 was compared with the one in the YAML.
+    """The path of a file of weights or of a folder, after its sha256 was compared with the one in the YAML.
+
+    Where the YAML says none, it is compared with that of its first use, which is kept beside the file.
 
     Raises:
         S4SError: if the file is missing or its sha256 is another.
     """
     path = weights.path
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest() if weights.sha256 else None
+        if weights.sha256 is None:
+            check_unchanged(path)
+            return path
+        found = file_digest(path)
     except OSError as error:
         raise S4SError(
             f"{path}: cannot read these weights: {error.strerror}; {where_from(weights)}put the file there, "

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy  # whose stats take a second to import, where they are used
 
+from s4s.files.csv_file import read_csv
 from s4s.reporting.tables import NOT_LEARNED, read_scores
 
 CONFIDENCE = 0.95
@@ -17,7 +18,7 @@ CONFIDENCE = 0.95
 
 def read_measures(metrics: str | Path, scores: str | Path) -> pd.DataFrame:
     """metrics.csv `with_families`, from the two files of a comparison."""
-    return with_families(pd.read_csv(metrics), read_scores(scores))
+    return with_families(read_csv(metrics, "these measures"), read_scores(scores))
 
 
 def with_families(metrics: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from s4s.files.atomic import atomic_path
+from s4s.files.csv_file import read_csv
 from s4s.files.rows import read_split, split_sizes
+from s4s.learning.fit_record import FitRecord
 from s4s.metrics.measures import COMPARED
 from s4s.reporting.solver_names import method_of_token, name_of_tableau, names, names_of_tableaux
 from s4s.reporting.solver_styles import learned_style, plain_style
@@ -128,7 +129,7 @@ def teacher_convergence(paths: Sequence[str], scores: pd.DataFrame) -> Figure:
     """The teacher's own error against its steps, beside the smallest error of any compared solver."""
     figure, axis = plt.subplots(figsize=(3.6, 2.8))
     for path in paths:
-        rows = pd.read_csv(path)
+        rows = read_csv(path)
         model = rows.model.iloc[0]
         (line,) = axis.loglog(rows.steps, rows.global_error, marker="o", markersize=3, label=f"teacher's solver, {model}")
         students = scores[(scores.model == model) & (scores.family != "teacher")]
@@ -156,7 +157,7 @@ def fit_curves(histories: dict[str, str]) -> Figure:
         for solver in solvers:
             if (path := histories.get(f"{model}/{solver}/{nfe}")) is None:
                 continue
-            curve = pd.DataFrame(json.loads(Path(path).read_text())["history"])
+            curve = pd.DataFrame(FitRecord.load(path).history)
             axis.plot(curve.evaluations / 1000, curve.val, **{**learned_style(solver), "marker": ""}, label=shown_names[solver])
         axis.set(title=f"{model}, NFE {nfe}", xlabel="denoiser evaluations (thousands)", ylabel="validation loss", yscale="log")
     handles, labels = axes[0].get_legend_handles_labels()

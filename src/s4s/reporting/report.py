@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import os
 import re
@@ -15,12 +16,17 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
+from PIL import Image
 
 from s4s import __version__
+from s4s.errors import DamagedFile, one_line
 from s4s.files.atomic import write_text
+from s4s.files.checksum import read_bytes
+from s4s.files.csv_file import read_csv
 from s4s.files.named_function import function_of
 from s4s.jobs.costs import by_job, read_usage
 from s4s.metrics.measures import COMPARED
+from s4s.metrics.score_file import Score
 from s4s.models.model_files import read_model_file
 from s4s.reporting.solver_names import names
 from s4s.reporting.tables import NOT_LEARNED, SPEED_UP_CAPTION, caption, comparison, read_scores, speed_up_cells
@@ -119,7 +125,7 @@ def _cell(row: Any, own: Config, place: Place, usage: pd.DataFrame) -> dict[str,
     """Where a cell comes from: its files, and when, on what and with which versions its jobs were done."""
     name = f"{row.model}/{row.solver}/nfe~{row.nfe}"
     score = place.link(f"scores/{name}.json")
-    known = json.loads((place.page.parent / score).read_text()) if score else {}
+    known = Score.load(place.page.parent / score).model_dump() if score else {}
     jobs = usage[usage.log.str.match(rf"(tableau|fit|sample|score)/{re.escape(name)}(\.log|/)")]
     return {
         "model": row.model, "solver": row.solver, "nfe": row.nfe, "score": score,
@@ -154,11 +160,11 @@ def _tables(scores: pd.DataFrame, saved: str | Path | None, figures: Sequence[st
             cells, teacher = comparison(block, metric, lambda value: f"<b>{value}</b>")
             tables.append(_grid(f"{measure.name.capitalize()}, {model}", caption(block, metric, teacher), cells))
     if saved:
-        for model, block in pd.read_csv(saved).groupby("model", sort=False):
+        for model, block in read_csv(saved).groupby("model", sort=False):
             tables.append(_grid(f"NFE speed-up, {model}", SPEED_UP_CAPTION, speed_up_cells(block)))
     for path in map(Path, figures):
         if path.stem in (*QUESTIONS, "ablation"):
-            shown = function_of(f"s4s.reporting.questions.{path.stem}:tables")(pd.read_csv(path.with_suffix(".csv")))
+            shown = function_of(f"s4s.reporting.questions.{path.stem}:tables")(read_csv(path.with_suffix(".csv")))
             tables += [
                 _grid(f"{FIGURES[path.stem][0]}: {own.title}", own.caption, own.table.set_index(own.table.columns[0]))
                 for own in shown
@@ -186,8 +192,19 @@ def _figure(path: str, place: Place) -> dict[str, str]:
     return {
         "title": f"{title}, {model}" if model else title, "caption": text,
         "pdf": place.link(f"{folder.as_posix()}/{Path(path).stem}.pdf"),
-        "image": base64.b64encode(Path(path).read_bytes()).decode(),
+        "image": base64.b64encode(_picture(path)).decode(),
     }  # fmt: skip
+
+
+def _picture(path: str) -> bytes:
+    """A PNG file, after the checksums that it has itself were compared."""
+    content = read_bytes(path, "this figure")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.verify()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DamagedFile(path, f"this figure is damaged ({one_line(error)}); draw it again") from error
+    return content
 
 
 def write_report(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,10 @@ from typing import Any
 import pandas as pd
 
 from s4s.errors import S4SError
+from s4s.files.csv_file import read_csv
+from s4s.learning.fit_record import FitRecord
 from s4s.metrics.measures import COMPARED, MEAN_AND_SPREAD, PLUS_MINUS, with_spread
+from s4s.metrics.score_file import Score
 from s4s.reporting.solver_names import names
 
 COLUMNS = [
@@ -36,14 +38,14 @@ def gather(
     """
     rows = []
     for path in scores:
-        score = json.loads(Path(path).read_text())
-        cost = json.loads(Path(fits[path]).read_text()) if path in fits else {"evaluations": 0, "seconds": 0.0}
+        score = Score.load(path).model_dump()
+        cost = FitRecord.load(fits[path]) if path in fits else FitRecord(evaluations=0, seconds=0.0, history=[])
         rows.append({
             **{key: score[key] for key in score.keys() & set(COLUMNS)},
             **(own := descriptions[score["model"]][score["solver"]]),
             "global_error": score["global_error_mean"],
-            "fit_evaluations": cost["evaluations"] + own.get("search_evaluations", 0),
-            "fit_seconds": round(cost["seconds"], 2),
+            "fit_evaluations": cost.evaluations + own.get("search_evaluations", 0),
+            "fit_seconds": round(cost.seconds, 2),
         })  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -56,7 +58,7 @@ def by_seed(scores: Iterable[str]) -> pd.DataFrame:
     """
     rows = []
     for path in scores:
-        score = json.loads(Path(path).read_text())
+        score = Score.load(path).model_dump()
         for metric in MEASURES:
             for seed, value in zip(score["seeds"], score.get(metric, ()), strict=False):
                 rows.append((score["model"], score["solver"], score["nfe"], metric, seed, value))
@@ -67,12 +69,9 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     """Read scores.csv.
 
     Raises:
-        S4SError: if it is missing or lacks a column.
+        S4SError: if it is missing, was changed or lacks a column.
     """
-    try:
-        scores = pd.read_csv(path, dtype={"base": str, "schedule": str}, keep_default_na=True)
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise S4SError(f"{path}: cannot read the scores ({error}); run the workflow again") from error
+    scores = read_csv(path, "the scores", dtype={"base": str, "schedule": str}, keep_default_na=True)
     missing = [column for column in COLUMNS if column not in scores]
     if missing:
         raise S4SError(f"{path}: not a table of scores, column {missing[0]!r} is missing; run the workflow again")

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from s4s.files.atomic import write_text
+from s4s.errors import S4SError
+from s4s.files.json_file import parse_signed, write_signed
 from s4s.models.description import AnyModel, PythonModel
 
 KEPT = Path(".snakemake") / "s4s-checksums.json"  # of large files, by path, size and time of change
@@ -70,14 +71,13 @@ def file_digest(path: Path) -> str:
         return "absent"
     _kept()[key] = [*look, digest]
     if KEPT.parent.is_dir():
-        write_text(KEPT, json.dumps(_kept()))
+        write_signed(KEPT, _kept())
     return digest
 
 
 @cache
 def _kept() -> dict[str, list[Any]]:
     try:
-        known = json.loads(KEPT.read_text())
-    except (OSError, ValueError):
+        return parse_signed(KEPT.read_bytes(), KEPT, "this list of checksums")
+    except (OSError, S4SError):
         return {}
-    return known if isinstance(known, dict) else {}

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s4s.errors import S4SError
+from s4s.errors import DamagedFile, S4SError, one_line
 from s4s.files.atomic import atomic_path
+from s4s.files.hdf5_seal import BLOCK, check_seal, seal
 from s4s.jobs.progress_bar import progress
 from s4s.models.description import WeightFile
 from s4s.models.model_files import check_file
@@ -122,10 +123,11 @@ class StoredRows:
     def __init__(self, path: Path, prompts: list[str]):
         self.path = path
         try:
+            check_seal(path)
             self.file = h5py.File(path)
             fingerprint, numbers, self.stored = self.file.attrs["prompts"], self.file["number"][:], self.file["embedding"]
         except (OSError, KeyError) as error:
-            raise S4SError(f"{path}: not a file of text embeddings ({error}); make it again") from error
+            raise DamagedFile(path, f"not a file of text embeddings ({error}); make it again") from error
         if fingerprint != _fingerprint(prompts):
             raise S4SError(f"{path}: embeddings of other prompts; make them again")
         self.row = {int(number): row for row, number in enumerate(numbers)}
@@ -135,15 +137,24 @@ class StoredRows:
             raise S4SError(f"{self.path}: has no embedding of prompt {min(absent)}; make the file again")
         wanted = np.array([self.row[number] for number in numbers])
         rows, back = np.unique(wanted, return_inverse=True)
-        return {name: torch.from_numpy(values[rows][back]) for name, values in self.stored.items()}
+        try:
+            return {name: torch.from_numpy(values[rows][back]) for name, values in self.stored.items()}
+        except OSError as error:
+            raise DamagedFile(self.path, f"these text embeddings are damaged ({one_line(error)}); make them again") from error
 
 
 def store_embeddings(prompts: list[str], numbers: Sequence[int], encode: Encode, path: str | Path) -> None:
     """Write the embeddings of these prompts and of the empty one: `number` [n], `embedding/NAME` [n, ...]."""
     wanted = [NULL, *sorted({*numbers} - {NULL})]
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary:
+        _write_embeddings(prompts, wanted, encode, temporary)
+        seal(temporary)
+
+
+def _write_embeddings(prompts: list[str], wanted: list[int], encode: Encode, path: Path) -> None:
+    with h5py.File(path, "w", libver="v110", userblock_size=BLOCK) as file:
         file.attrs.update(kind="text-embeddings", prompts=_fingerprint(prompts))
-        file["number"] = np.array(wanted)
+        file.create_dataset("number", data=np.array(wanted), chunks=(len(wanted),), fletcher32=True)
         group = file.create_group("embedding")
         with progress(total=len(wanted), desc="text embeddings", unit="prompt") as bar:
             for start in range(0, len(wanted), TOGETHER):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from s4s.learning.fit_record import FitRecord
 from s4s.learning.settings import FitSettings
 from s4s.learning.teacher import TeacherPairs, make_pairs
 from s4s.models.embedded.mixture import IndependentMixture
@@ -41,7 +40,7 @@ def answer(job: Job) -> pd.DataFrame:
     tableaux = job.tableaux()
     for key, path in job.fits.items():
         if key.model == job.denoiser.name:
-            rows += _curve(key, dimension, tableaux[key].meta["pairs"]["train"], json.loads(Path(path).read_text()))
+            rows += _curve(key, dimension, tableaux[key].meta["pairs"]["train"], FitRecord.load(path))
     if isinstance(job.denoiser, IndependentMixture):
         key = next(iter(tableaux))
         for size in DIMENSIONS:
@@ -49,12 +48,12 @@ def answer(job: Job) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _curve(key: Key, dimension: int, pairs: int, fit: dict[str, Any]) -> list[Row]:
+def _curve(key: Key, dimension: int, pairs: int, fit: FitRecord) -> list[Row]:
     """The rows of one fit; seconds are shared out by evaluations."""
     rows, best = [], math.inf
-    for step in fit["history"]:
+    for step in fit.history:
         best = min(best, step["val"])
-        seconds = fit["seconds"] * step["evaluations"] / fit["evaluations"]
+        seconds = fit.seconds * step["evaluations"] / fit.evaluations
         rows.append((*key, dimension, pairs, step["evaluations"], seconds, best))
     return rows
 
@@ -67,8 +66,7 @@ def _of_dimension(job: Job, mixture: IndependentMixture, key: Key, tableau: Tabl
     definition = Learned.from_record(tableau.meta["fit"])
     settings = FitSettings.model_validate(definition.fit)
     result = learned(definition, settings, model, base, TeacherPairs(train, val), key.solver, job.model)
-    fit = {"evaluations": result.evaluations, "seconds": result.seconds, "history": result.history}
-    return _curve(Key(model.name, key.solver, key.nfe), dimension, sizes["train"], fit)
+    return _curve(Key(model.name, key.solver, key.nfe), dimension, sizes["train"], FitRecord.of(result))
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
