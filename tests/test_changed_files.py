@@ -1,5 +1,6 @@
 """Nothing changed is believed: one bit flipped in every kind of file that is read again, sixty times a kind."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -11,11 +12,13 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 import s4s
 from s4s import S4SError
-from s4s.errors import DamagedFile
-from s4s.files.checksum import check_unchanged, signed
+from s4s.cli import main
+from s4s.errors import DamagedFile, S4SWarning
+from s4s.files.checksum import beside, check_unchanged, checksum_of, move_aside, signed
 from s4s.files.csv_file import read_csv, write_csv
 from s4s.files.json_file import parse_signed, write_signed
 from s4s.files.rows import Split, merge, read_attributes, read_split, split_sizes, write_splits
@@ -41,7 +44,7 @@ RANDOM = np.random.Generator(np.random.Philox(key=0))
 ROWS = RANDOM.standard_normal((40, 3, 4, 4)).astype(np.float32)
 SCORE = {
     "model": "digits", "solver": "s4s_alt", "nfe": 5, "tableau": "0123456789abcdef", "evaluations": 5, "n_samples": 40,
-    "n_seeds": 2, "seeds": [0, 1], "features": "classifier", "fid": [3.25, 3.5], "fid_mean": 3.375, "fid_std": 0.17677669529663687,
+    "n_seeds": 2, "seeds": [0, 1], "features": "classifier", "fid": [3.25, 3.5], "fid_mean": 3.375, "fid_std": 0.1767766952,
     "global_error": [0.01, 0.02], "global_error_mean": 0.015, "global_error_std": None, "kid": [0.1, 0.2],
 }  # fmt: skip
 
@@ -206,7 +209,7 @@ KINDS = {
     "reference.npz": (moments_file, lambda path: read_moments(path)._asdict()),
     "shard.npz": (statistics_file, statistics_read),
     "job.log": (usage, usage_read),
-    "figure.png": (picture, lambda path: np.asarray(__import__("PIL.Image").Image.open(io.BytesIO(_picture(str(path)))))),
+    "figure.png": (picture, lambda path: np.asarray(Image.open(io.BytesIO(_picture(str(path)))))),
     "model.safetensors": (weights("safetensors"), weights_read),
     "model.ckpt": (weights("ckpt"), weights_read),
     "network.pkl": (weights("pkl"), weights_read),
@@ -256,3 +259,185 @@ def test_a_flipped_bit_is_named(tmp_path, kind):
     found = outcomes(path, read)
     print(kind, found)
     assert found["silent"] == found["traceback"] == 0 and found["named"] + found["harmless"] == FLIPS, found
+
+
+# ---- what a checksum is, and how a file that was changed on purpose is signed
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """The command s4s: its exit code and what it prints."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["s4s", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code or 0, capsys.readouterr().out
+
+    return run
+
+
+def edited(path, **changes):
+    values = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps(values, indent=1))
+    return values
+
+
+def test_a_weight_changed_by_hand_is_refused_until_it_is_signed(tmp_path, command):
+    path = tmp_path / "nfe~4.json"
+    tableau(path)
+    changed = [row[:] for row in json.loads(path.read_text())["B"]]
+    changed[3][0] += 1e-9
+    edited(path, B=changed)
+    with pytest.raises(DamagedFile, match=r"nfe~4\.json: this tableau was changed.*s4s sign"):
+        s4s.Tableau.load(path)
+    assert command("show", path)[0] == 2
+    assert command("sign", path) == (0, f"{path}: signed\n")
+    assert s4s.Tableau.load(path).B[3, 0] == changed[3][0]
+    edited(path, B=[[1.0]])
+    assert command("sign", path)[0] == 2, "what forms no solver is not signed"
+
+
+@pytest.mark.parametrize("key", ["meta", "levels", "kappa", "A"])
+def test_every_entry_is_under_the_checksum(tmp_path, key):
+    path = tmp_path / "t.json"
+    tableau(path)
+    before = json.loads(path.read_text())[key]
+    edited(path, **{key: {**before, "evaluations": 1} if key == "meta" else 0.5 if key == "kappa" else _nudged(before)})
+    with pytest.raises(DamagedFile, match="was changed"):
+        s4s.Tableau.load(path)
+
+
+def _nudged(value):
+    return [_nudged(value[0]), *value[1:]] if isinstance(value, list) else value * (1 + 1e-12) + 1e-15
+
+
+def test_form_and_order_of_a_tableau_s_text_do_not_count(tmp_path):
+    path = tmp_path / "t.json"
+    tableau(path)
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(values.items())), separators=(",", ":"), sort_keys=False))
+    assert s4s.Tableau.load(path).as_json() == values
+
+
+@pytest.mark.parametrize("form", ["s4s-tableau/1", "s4s-tableau/2"])
+def test_a_tableau_without_a_checksum_is_read_with_one_warning(tmp_path, form):
+    path = tmp_path / "t.json"
+    tableau(path)
+    values = edited(path, format=form)
+    del values["checksum"]
+    path.write_text(json.dumps(values))
+    with pytest.warns(S4SWarning, match=r"t\.json: this tableau has no checksum.*s4s sign") as told:
+        s4s.Tableau.load(path)
+    assert len(told) == 1
+    with pytest.warns(S4SWarning, match="no checksum"):
+        s4s.Tableau.from_json(values)
+
+
+def test_the_documented_checksum_is_ours():
+    """SHA-256 of the JSON text of the other entries with sorted keys and no spaces; null does not count."""
+    assert checksum_of({"b": [1.0, 1e-05], "a": None, "c": "é"}) == checksum_of(
+        {"c": "é", "b": [1.0, 0.00001], "checksum": "x"}
+    )
+    text = b'{"b":[1.0,1e-05],"c":"\\u00e9"}'
+    assert checksum_of({"b": [1.0, 1e-5], "c": "é"}) == "sha256:" + hashlib.sha256(text).hexdigest()
+
+
+def test_scores_without_a_checksum_are_not_believed(tmp_path):
+    (tmp_path / "s.json").write_text(json.dumps(SCORE))
+    with pytest.raises(DamagedFile, match=r"s\.json: these scores have no checksum"):
+        Score.load(tmp_path / "s.json")
+
+
+@pytest.mark.parametrize("kind", ["model.safetensors", "folder"])
+def test_weights_that_were_replaced_are_refused_until_they_are_signed(tmp_path, command, kind):
+    path, place = tmp_path / kind, tmp_path / kind
+    if kind == "folder":
+        place = path / "unet/model.safetensors"
+        place.parent.mkdir(parents=True)
+    place.write_bytes(b"first")
+    check_file(WeightFile(path=path))
+    name = "unet/model.safetensors" if kind == "folder" else kind
+    assert beside(path).read_text() == f"{hashlib.sha256(b'first').hexdigest()}  {name}\n", "as sha256sum writes it"
+    check_file(WeightFile(path=path))
+    place.write_bytes(b"other")
+    with pytest.raises(S4SError, match=f"{kind}.*changed since it was first used.*s4s sign"):
+        check_file(WeightFile(path=path))
+    assert command("sign", path)[0] == 0
+    check_file(WeightFile(path=path))
+    beside(path).write_bytes(b"\xff\x00")
+    with pytest.raises(S4SError, match="changed since it was first used"):
+        check_file(WeightFile(path=path))
+
+
+def test_a_file_more_or_less_in_a_folder_of_weights_is_a_change(tmp_path):
+    (tmp_path / "f").mkdir()
+    for name in ("a", "b", ".hidden"):
+        (tmp_path / "f" / name).write_text(name)
+    check_unchanged(tmp_path / "f")
+    (tmp_path / "f/.hidden").unlink()
+    check_unchanged(tmp_path / "f")
+    (tmp_path / "f/b").rename(tmp_path / "f/c")
+    with pytest.raises(S4SError, match=r"f \(b, c\): changed"):
+        check_unchanged(tmp_path / "f")
+
+
+def test_what_cannot_be_recorded_is_said(tmp_path, monkeypatch):
+    def full(*_):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "w.ckpt").write_bytes(b"x")
+    monkeypatch.setattr("s4s.files.checksum.write_text", full)
+    with pytest.warns(S4SWarning, match=r"w\.ckpt: its checksum cannot be written beside it \(Permission denied\)"):
+        check_unchanged(tmp_path / "w.ckpt")
+
+
+def test_only_results_are_moved_aside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results/tableaux").mkdir(parents=True)
+    for name in ("results/tableaux/a.json", "b.json"):
+        Path(name).write_text("x")
+    assert move_aside("results/tableaux/a.json") == Path("results/tableaux/a.json.damaged")
+    assert not Path("results/tableaux/a.json").exists()
+    assert move_aside("b.json") is None and Path("b.json").exists() and move_aside("results/none") is None
+    with pytest.raises(S4SError, match=r"a\.json\.damaged now"):
+        s4s.Tableau.load("results/tableaux/a.json")
+
+
+# ---- the fields of s4s-tableau/2 that later versions fill
+
+
+def guided():
+    base = s4s.solver("ddim", LEVELS)
+    return s4s.Tableau(base.levels, base.A, 3 * base.B, U=-2 * base.B)
+
+
+def test_weights_of_unconditional_outputs_are_kept_and_not_run(tmp_path):
+    guided().save(tmp_path / "t.json")
+    back = s4s.Tableau.load(tmp_path / "t.json")
+    assert torch.equal(back.U, guided().U) and back.digest() != s4s.Tableau(back.levels, back.A, back.B).digest()
+    for run in (back.reduced, lambda: s4s.sampling.Steps(back), lambda: back.same_as(back)):
+        with pytest.raises(S4SError, match="table U"):
+            run()
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([[0], [1, 2], [3]], None),
+        ([[0, 1], [2], [3]], "node 1 uses an output of its own group"),
+        ([[0], [2], [1], [3]], "in this order"),
+        ([[0], [1, 2]], "in this order"),
+        ([[0], [], [1, 2], [3]], "in this order"),
+    ],
+)
+def test_nodes_of_a_group_do_not_see_each_other(tmp_path, groups, message):
+    B = torch.tensor([[1, 0, 0, 0], [1, 0, 0, 0], [0.5, 0.2, 0.3, 0], [0, 0, 0, 1]], dtype=torch.float64)
+    plain = s4s.Tableau(LEVELS, torch.zeros(4, 4), B)
+    if message:
+        with pytest.raises(S4SError, match=message):
+            s4s.Tableau(LEVELS, plain.A, plain.B, groups=groups)
+        return
+    s4s.Tableau(LEVELS, plain.A, plain.B, groups=groups).save(tmp_path / "t.json")
+    back = s4s.Tableau.load(tmp_path / "t.json")
+    assert [list(group) for group in back.groups] == groups and back.same_as(plain), "they change no number"

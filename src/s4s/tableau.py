@@ -98,7 +98,8 @@ class Tableau:
         self._check_groups()
 
     def _check_groups(self) -> None:
-        if self.groups and [node for group in self.groups for node in group] != [*range(self.nfe)]:
+        in_order = [node for group in self.groups for node in group] == [*range(self.nfe)]
+        if self.groups and not (in_order and all(self.groups)):
             raise S4SError(f"tableau: groups must hold the nodes 0 ... {self.nfe - 1} in this order, got {self.groups}")
         weights = [table for table in (self.B, self.U) if table is not None]
         for group in self.groups:
