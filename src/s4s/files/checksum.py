@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import time
 import warnings
 from collections.abc import Mapping
@@ -50,7 +51,7 @@ def is_signed(values: Mapping[str, Any], where: str | Path, what: str) -> bool:
     """
     if values.get(KEY) is None:
         warnings.warn(
-            f"{where}: {what} has no checksum, so a change in it is not noticed; if it is right, sign it: s4s sign FILE",
+            f"{where}: {what} has no checksum, so a change in it is not noticed; if it is right, {_to_sign(where)}",
             S4SWarning,
             stacklevel=3,
         )
@@ -59,9 +60,14 @@ def is_signed(values: Mapping[str, Any], where: str | Path, what: str) -> bool:
         raise DamagedFile(
             where,
             f"{what} was changed: its numbers and words do not fit its checksum; make it again or restore it. "
-            "If you changed it on purpose, sign it: s4s sign FILE",
+            f"If you changed it on purpose, {_to_sign(where)}",
         )
     return True
+
+
+def _to_sign(where: str | Path) -> str:
+    """What to do with a file that is right; numbers that came from elsewhere have none."""
+    return f"sign it: s4s sign {shlex.quote(str(where)) if Path(where).exists() else 'FILE'}"
 
 
 def write_with_checksum(path: str | Path, text: str) -> None:
@@ -83,7 +89,7 @@ def read_with_checksum(path: str | Path, what: str) -> bytes:
         raise DamagedFile(
             path,
             f"{what} was changed: it does not fit {beside(path).name}; make it again or restore it. "
-            "If you changed it on purpose, sign it: s4s sign FILE",
+            f"If you changed it on purpose, {_to_sign(path)}",
         )
     return content
 
@@ -210,5 +216,5 @@ def check_unchanged(path: str | Path, largest: float = math.inf) -> None:
         which = "" if changed == [path.name] else f" ({', '.join(changed[:3])}{' ...' if len(changed) > 3 else ''})"
         raise S4SError(
             f"{path}{which}: changed since it was first used: its sha256 is not the one in {beside(path)}; restore it, or, "
-            f"if you changed it on purpose, say so: s4s sign {path}"
+            f"if you changed it on purpose, {_to_sign(path)}"
         )
