@@ -7,7 +7,7 @@ import time
 
 from s4s.files.disk_errors import probe
 from s4s.files.json_file import write_signed
-from s4s.jobs import workflow_progress
+from s4s.jobs import damaged_results, workflow_progress
 from s4s.jobs.folder_lock import lock_folder
 from s4s.jobs.fork_server import has_server, start_server
 from s4s.jobs.job_records import keep_with_results
@@ -34,6 +34,8 @@ if workflow.is_main_process:
         keep_with_results(".")
     except S4SError as error:
         raise WorkflowError(str(error)) from None
+    for damaged in damaged_results.move_aside():
+        logger.info(f"{damaged} is damaged; it is {damaged}.damaged now, and made again")
     workflow_progress.plan = plan_of_run
 elif not has_server():
     # jobs on another machine have a server of their own, which groups within theirs share

@@ -18,11 +18,12 @@ import s4s
 from s4s import S4SError
 from s4s.cli import main
 from s4s.errors import DamagedFile, S4SWarning
-from s4s.files.checksum import beside, check_unchanged, checksum_of, move_aside, signed
+from s4s.files.checksum import beside, check_unchanged, checksum_of, signed
 from s4s.files.csv_file import read_csv, write_csv
 from s4s.files.json_file import parse_signed, write_signed
 from s4s.files.rows import Split, merge, read_attributes, read_split, split_sizes, write_splits
 from s4s.jobs.costs import read_usage
+from s4s.jobs.damaged_results import move_aside, note
 from s4s.jobs.script import USAGE
 from s4s.learning.fit_record import FitRecord
 from s4s.learning.loop import Loop
@@ -395,13 +396,17 @@ def test_what_cannot_be_recorded_is_said(tmp_path, monkeypatch):
 def test_only_results_are_moved_aside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results/tableaux").mkdir(parents=True)
-    for name in ("results/tableaux/a.json", "b.json"):
+    names = ["results/tableaux/a.json", "results/tableaux/b.json", "b.json", "results/none"]
+    for name in names[:3]:
         Path(name).write_text("x")
-    assert move_aside("results/tableaux/a.json") == Path("results/tableaux/a.json.damaged")
-    assert not Path("results/tableaux/a.json").exists()
-    assert move_aside("b.json") is None and Path("b.json").exists() and move_aside("results/none") is None
-    with pytest.raises(S4SError, match=r"a\.json\.damaged now"):
-        s4s.Tableau.load("results/tableaux/a.json")
+    assert [note(name) for name in names] == [True, True, False, False]
+    Path(names[1]).write_text("made again meanwhile")
+    assert move_aside() == [names[0]] and move_aside() == []
+    assert [Path(name).exists() for name in names] == [False, True, True, False]
+    assert Path(f"{names[0]}.damaged").read_text() == "x"
+    (tmp_path / "results/.damaged/forged.json").write_text(json.dumps({"name": "../b.json", "look": [1, 0]}))
+    (tmp_path / "results/.damaged/broken.json").write_text("{")
+    assert move_aside() == [] and Path("b.json").exists()
 
 
 # ---- the fields of s4s-tableau/2 that later versions fill

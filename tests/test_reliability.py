@@ -154,6 +154,36 @@ def test_only_damaged_shards_are_made_again(sharded, tmp_path):
 
 
 @pytest.mark.suite
+def test_changed_results_are_named_and_made_again(tiny, study):
+    """A bit flipped in a result of each stage: a run names it, the next one makes it again, until all are as they were."""
+    changed = {
+        "results/tableaux/digits/s4s_alt/nfe~3.json": "this tableau",
+        "results/fits/digits/s4s_alt/nfe~4.json": "this fit",
+        "results/teacher/digits/shards/val-0.h5": "wrong checksum",
+        "results/samples/digits/ddim-logsnr/nfe~3.h5": "wrong checksum",
+        "results/scores/digits/ddim-logsnr/nfe~4.json": "these scores",
+        SCORES: "the scores",
+    }
+    before, table = {name: (study / name).read_bytes() for name in [*changed, "results/tables/fid.md"]}, scores(study)
+    for name in changed:
+        content = bytearray(before[name])
+        content[len(content) // 2] ^= 1
+        (study / name).unlink()
+        (study / name).write_bytes(content)
+    told = set()
+    for _ in range(len(changed) + 1):
+        output = studies.snakemake(study, "--keep-going", checkout=study, config=study / "tiny.yaml", ok=None)
+        found = {name for name, what in changed.items() if f"error: {name}: " in output and what in output}
+        if not found:
+            break
+        told |= found
+    after = {name: (study / name).read_bytes() for name in before}
+    timed = {"results/fits/digits/s4s_alt/nfe~4.json", SCORES}
+    assert {name for name in before if after[name] != before[name]} <= timed and scores(study).equals(table)
+    assert told == {*changed} and all((study / f"{name}.damaged").exists() for name in told)
+
+
+@pytest.mark.suite
 def test_the_second_of_two_runs_in_a_folder_is_refused(whole, tmp_path):
     """Clearly, at once, and without harm; a dry run is not; after a kill the next run needs no unlocking."""
     folder, config = linked(whole, tmp_path / "study"), ["nfe=[3,4]"]

@@ -38,7 +38,7 @@ class S4SError(ValueError):
 
 
 class DamagedFile(S4SError):
-    """A file that is not as it was written. A job of the workflow moves it aside, so that the next run makes it again."""
+    """A file that is not as it was written. Where it is a result, the next run of the workflow makes it again."""
 
     def __init__(self, path: str | Path, what: str):
         super().__init__(f"{path}: {what}")

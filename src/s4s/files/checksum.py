@@ -28,7 +28,6 @@ ENDING = ".sha256"  # of the file beside another one
 LARGE = 1 << 26  # bytes, from which on a checksum takes noticeable time
 SETTLED = 2_000_000_000  # nanoseconds since the last change, after which another one has another time
 _REMEMBERED: dict[tuple[int, ...], str] = {}
-ASIDE = ".damaged"  # ending of a damaged result that was moved out of the way
 
 
 def checksum_of(values: Mapping[str, Any]) -> str:
@@ -103,33 +102,7 @@ def read_bytes(path: str | Path, what: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise cannot_read(path, what, error) from error
-
-
-def cannot_read(path: str | Path, what: str, error: OSError) -> S4SError:
-    """What to say of a file that is not there or may not be read."""
-    return S4SError(f"{path}: cannot read {what}: {error.strerror}{was_moved(path)}")
-
-
-def was_moved(path: str | Path) -> str:
-    """What else to say of a result that is not there, if it was damaged and moved aside."""
-    aside = Path(f"{path}{ASIDE}")
-    return f"; it was damaged and is {aside.name} now; run the same command again to make it anew" if aside.exists() else ""
-
-
-def move_aside(path: str | Path) -> Path | None:
-    """Take a damaged result out of the way, so that it is missed and made again; where it is now, None if that cannot be.
-
-    Only what lies in this folder's results is ours to move.
-    """
-    here, place = Path(path), Path(f"{path}{ASIDE}")
-    try:
-        if not here.resolve().is_relative_to(Path("results").resolve()) or not here.is_file():
-            return None
-        here.replace(place)
-    except OSError:
-        return None
-    return place
+        raise S4SError(f"{path}: cannot read {what}: {error.strerror}") from error
 
 
 def beside(path: str | Path) -> Path:

@@ -25,13 +25,25 @@ def parse_signed(text: str | bytes, where: str | Path, what: str) -> dict[str, A
     Raises:
         DamagedFile: if it is no such object, or was changed.
     """
+    found = parse_object(text, where, what)
+    if found.get(KEY) != checksum_of(found):
+        raise DamagedFile(where, f"{what} was changed: it does not fit its checksum")
+    del found[KEY]
+    return found
+
+
+def parse_object(text: str | bytes, where: str | Path, what: str) -> dict[str, Any]:
+    """The entries of a JSON object.
+
+    Raises:
+        DamagedFile: if it is none.
+    """
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DamagedFile(where, f"{what} is not JSON ({one_line(error)})") from error
-    if not isinstance(found, dict) or found.get(KEY) != checksum_of(found):
-        raise DamagedFile(where, f"{what} was changed: it does not fit its checksum")
-    del found[KEY]
+    if not isinstance(found, dict):
+        raise DamagedFile(where, f"{what} is no JSON object")
     return found
 
 

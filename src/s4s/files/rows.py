@@ -26,7 +26,6 @@ import xxhash
 
 from s4s.errors import DamagedFile, S4SError
 from s4s.files.atomic import atomic_path
-from s4s.files.checksum import was_moved
 from s4s.files.disk_errors import require_space
 from s4s.files.hdf5_seal import BLOCK, check_seal, seal
 
@@ -324,4 +323,4 @@ def _open(path: str | Path) -> h5py.File:
 
 
 def _no_such_file(path: str | Path) -> S4SError:
-    return S4SError(f"{path}: no such file; run the workflow step that makes it{was_moved(path)}")
+    return S4SError(f"{path}: no such file; run the workflow step that makes it")

@@ -17,8 +17,9 @@ from typing import Any
 
 from s4s import __version__
 from s4s.errors import DamagedFile, S4SError, S4SWarning, not_installed
-from s4s.files.checksum import move_aside, signed
+from s4s.files.checksum import signed
 from s4s.files.disk_errors import remedy
+from s4s.jobs import damaged_results
 
 USAGE = "usage: "  # begins the last line of a log
 _ABOUT = ("model", "token", "solver", "tableau", "base", "teacher", "nfe", "split", "seeds", "shard", "samples")
@@ -100,8 +101,8 @@ def _fail(error: BaseException, out: str | Path) -> None:
     message = plain(error, out)
     if message is None:
         raise error
-    if isinstance(error, DamagedFile) and (place := move_aside(error.path)):
-        message += f". It is {place.name} now; run the same command again, which makes it anew"
+    if isinstance(error, DamagedFile) and damaged_results.note(error.path):
+        message += ". This result is made again when you run the same command once more"
     print(f"error: {message}", file=sys.stderr)
     sys.exit(1)
 
