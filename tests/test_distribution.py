@@ -47,11 +47,73 @@ def test_precision_recall_and_coverage_are_those_of_their_definitions():
         return np.sort(np.linalg.norm(rows[:, None] - rows, axis=2), axis=1)[:, 5]  # the first is the row itself
 
     between = np.linalg.norm(x[:, None] - y, axis=2)
-    precision = (between < radii(y)).any(axis=1).mean()
-    recall = (between < radii(x)[:, None]).any(axis=0).mean()
-    coverage = (between.min(axis=0) < radii(y)).mean()
+    precision = (between <= radii(y)).any(axis=1).mean()
+    recall = (between <= radii(x)[:, None]).any(axis=0).mean()
+    coverage = (between.min(axis=0) <= radii(y)).mean()
     assert precision_recall_coverage(x, y) == pytest.approx((precision, recall, coverage))
     assert 0 < precision < 1 and 0 < recall < 1 and 0 < coverage < 1
+
+
+def by_definition(samples, reference):
+    """Of rows of whole numbers, so without rounding."""
+
+    def squared(a, b):
+        return sum((int(i) - int(j)) ** 2 for i, j in zip(a, b, strict=True))
+
+    def radii(rows):
+        return [sorted(squared(row, other) for other in rows)[min(5, len(rows) - 1)] for row in rows]
+
+    ours, theirs = radii(samples), radii(reference)
+    precise = [any(squared(x, y) <= r for y, r in zip(reference, theirs, strict=True)) for x in samples]
+    recalled = [any(squared(x, y) <= r for x, r in zip(samples, ours, strict=True)) for y in reference]
+    covered = [any(squared(x, y) <= r for x in samples) for y, r in zip(reference, theirs, strict=True)]
+    return tuple(sum(inside) / len(inside) for inside in (precise, recalled, covered))
+
+
+def drawn(kind, n, seed):
+    """Whole numbers [n, d] with rows that repeat, or distances that are equal."""
+    rng = np.random.default_rng(seed)
+    return {
+        "one-hot, repeated": lambda: np.eye(6, dtype=int)[rng.integers(6, size=n)],
+        "one-hot, some repeated": lambda: np.eye(40, dtype=int)[rng.integers(40, size=n)],
+        "grid": lambda: rng.integers(0, 6, (n, 2)),
+        "grid in 9 dimensions": lambda: rng.integers(0, 2, (n, 9)),
+        "one feature": lambda: rng.integers(0, 90, (n, 1)),
+        "copies of a few": lambda: rng.integers(-50, 50, (7, 3))[rng.integers(0, 2 + 3 * seed, n)],
+        "all equal": lambda: np.full((n, 4), 3),
+        "far apart": lambda: rng.integers(0, 3, (n, 3)) + 1000 * rng.integers(0, 2, (n, 1)),
+        "around the origin": lambda: np.array([[3, 4], [5, 0], [0, 0], [-4, 3], [1, 7], [5, 5]])[rng.integers(0, 6, n)],
+    }[kind]()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["one-hot, repeated", "one-hot, some repeated", "grid", "grid in 9 dimensions", "one feature", "copies of a few", "all equal",
+     "far apart", "around the origin"],
+)  # fmt: skip
+@pytest.mark.parametrize("counts", [(30, 40), (6, 6), (2, 30)])
+def test_rows_that_repeat_or_are_equally_far_give_what_the_definition_says_whatever_the_scale_and_shift(kind, counts):
+    x, y = drawn(kind, counts[0], seed=0), drawn(kind, counts[1], seed=1)
+    wanted = by_definition(x, y)
+    for scale in (1, 3, 7.7, 10, 1e-9, 1e12, -0.3):
+        for shift in (0, 1, 1e3, -77.7, np.linspace(-5, 1e4, x.shape[1])):
+            for dtype in (np.float64, np.float32):
+                rows = [((given + shift) * scale).astype(dtype) for given in (x, y)]
+                assert precision_recall_coverage(*rows) == wanted, (scale, shift, dtype)
+    assert precision_recall_coverage(x, y) == precision_recall_coverage(x.astype(np.float32), y) == wanted
+
+
+def test_one_hot_rows_are_all_inside():
+    rng = np.random.default_rng(0)
+    x, y = (np.eye(30)[rng.integers(30, size=200)] for _ in range(2))
+    assert {precision_recall_coverage(scale * x, scale * y) for scale in (1, 3, 7.7, 10)} == {(1, 1, 1)}
+
+
+def test_rows_beside_those_that_repeat_are_outside():
+    """By a thousandth of their size; balls around rows that repeat have no extent."""
+    y = np.repeat(normal(10, 2048), 6, axis=0).astype(np.float32)
+    assert precision_recall_coverage(y, y) == (1, 1, 1)
+    assert precision_recall_coverage(y * np.float32(1.001), y) == (0, 0, 0)
 
 
 def test_fewer_modes_cost_recall_and_coverage_and_wild_samples_cost_precision():

@@ -5,13 +5,12 @@ All are deterministic functions of the rows, in their order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 BLOCK = 1000  # rows of KID's blocks
 NEIGHBOUR = 5  # the nearest neighbour that a radius reaches to; the farthest row, where there are fewer
 DIRECTIONS = 128
+EPS = float(np.finfo(np.float64).eps)
 
 
 def kernel_distance(samples: np.ndarray, reference: np.ndarray) -> float:
@@ -43,34 +42,52 @@ def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def precision_recall_coverage(samples: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
-    """Precision, recall and coverage with balls that reach to the fifth neighbour.
+    """Precision, recall and coverage with balls that reach to the fifth neighbour, which is inside.
 
     Precision is the share of samples inside a ball around a reference row, recall that of reference rows inside a ball around a
     sample (Kynkäänniemi et al. 2019, arXiv 1904.06991), coverage that of reference balls with a sample inside (Naeem et al.
-    2020, arXiv 2002.09797).
+    2020, arXiv 2002.09797). Distances that differ by no more than rounding count as equal, so that rows which repeat, or lie
+    on a grid, give the same whatever they are scaled and shifted by.
     """
-    samples, reference = samples.astype(np.float64), reference.astype(np.float64)
-    ours, theirs = _squared_radii(samples), _squared_radii(reference)
-    covered = np.concatenate([part.min(axis=1) for part in _squared_distances(reference, samples)]) < theirs
-    return _share_inside(samples, reference, theirs), _share_inside(reference, samples, ours), float(np.mean(covered))
+    resolution = max(EPS, *(float(np.finfo(np.result_type(rows, np.float32)).eps) for rows in (samples, reference)))
+    largest = np.float64(max(np.abs(samples).max(), np.abs(reference).max()))
+    ours, theirs = (np.ldexp(rows.astype(np.float64), -np.frexp(largest)[1]) for rows in (samples, reference))
+    centre = theirs.mean(axis=0)
+    ours, theirs, far = ours - centre, theirs - centre, float(np.linalg.norm(centre))
+    our_reach, their_reach = (_squared_reach(rows, resolution, far) for rows in (ours, theirs))
+    precise, recalled, covered = 0, np.zeros(len(theirs), bool), np.zeros(len(theirs), bool)
+    for block in _blocks(len(ours)):
+        squared = _squared_distances(ours[block], theirs)
+        precise += int((inside := squared <= their_reach).any(axis=1).sum())
+        covered |= inside.any(axis=0)
+        recalled |= (squared <= our_reach[block, None]).any(axis=0)
+    return precise / len(ours), float(recalled.mean()), float(covered.mean())
 
 
-def _squared_distances(points: np.ndarray, others: np.ndarray) -> Iterator[np.ndarray]:
-    """Of all points from all others, a block of points at a time: [rows, len(others)] each."""
-    lengths = (others**2).sum(1)
-    for part in np.array_split(points, max(1, len(points) // BLOCK)):
-        yield (part**2).sum(1)[:, None] - 2 * part @ others.T + lengths
+def _blocks(count: int) -> list[slice]:
+    return [slice(start, start + BLOCK) for start in range(0, count, BLOCK)]
 
 
-def _squared_radii(rows: np.ndarray) -> np.ndarray:
-    """Squared distance of each row from its fifth neighbour, [n]."""
+def _squared_distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Of all points from all others, [n, m], within (d + 3) 2^-53 (|x| + |y|)^2."""
+    squared: np.ndarray = (points**2).sum(1)[:, None] - 2 * points @ others.T + (others**2).sum(1)
+    return squared
+
+
+def _squared_reach(rows: np.ndarray, resolution: float, far: float) -> np.ndarray:
+    """Squared distance of each row up to which a point is inside its ball, [n]: that of its fifth neighbour, and of rounding.
+
+    A row that was `far` from zero before it was centred has been rounded by up to half of `resolution` times its length. So
+    have neighbours and points; both distances may be wrong by that, and their squares by what `_squared_distances` says.
+    """
     neighbour = min(NEIGHBOUR, len(rows) - 1)  # the nearest of all is the row itself, or an equal one
-    return np.concatenate([np.partition(part, neighbour, axis=1)[:, neighbour] for part in _squared_distances(rows, rows)])
-
-
-def _share_inside(points: np.ndarray, centres: np.ndarray, squared_radii: np.ndarray) -> float:
-    """Share of points inside any of the balls."""
-    return sum(int((part < squared_radii).any(1).sum()) for part in _squared_distances(points, centres)) / len(points)
+    near = [
+        np.partition(_squared_distances(rows[block], rows), neighbour, axis=1)[:, neighbour] for block in _blocks(len(rows))
+    ]
+    radii = np.sqrt(np.maximum(np.concatenate(near), 0))
+    lengths = 2 * np.linalg.norm(rows, axis=1) + radii  # at least those of a row and of a point at its ball's edge
+    reach: np.ndarray = (radii + 2 * resolution * (lengths + 2 * far)) ** 2 + (rows.shape[1] + 3) * EPS * lengths**2
+    return reach
 
 
 def sliced_wasserstein(samples: np.ndarray, reference: np.ndarray) -> float:
