@@ -86,11 +86,11 @@ def drawn(kind, n, seed):
     }[kind]()
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["one-hot, repeated", "one-hot, some repeated", "grid", "grid in 9 dimensions", "one feature", "copies of a few", "all equal",
-     "far apart", "around the origin"],
-)  # fmt: skip
+KINDS = ["one-hot, repeated", "one-hot, some repeated", "grid", "grid in 9 dimensions", "one feature", "copies of a few",
+         "all equal", "far apart", "around the origin"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("counts", [(30, 40), (6, 6), (2, 30)])
 def test_rows_that_repeat_or_are_equally_far_give_what_the_definition_says_whatever_the_scale_and_shift(kind, counts):
     x, y = drawn(kind, counts[0], seed=0), drawn(kind, counts[1], seed=1)

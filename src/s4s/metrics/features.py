@@ -5,19 +5,18 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from s4s.errors import S4SError, one_line
 from s4s.files.atomic import atomic_path
-from s4s.jobs.progress_bar import progress
 from s4s.metrics.fid import Moments, RunningMoments, moments
+from s4s.metrics.real_images import read_images
 from s4s.models.description import FeatureNetwork
 from s4s.models.embedded.classifier import Classifier
 from s4s.models.embedded.datasets import load_dataset
@@ -26,7 +25,6 @@ from s4s.models.model_files import check_file, read_model_file
 
 IMAGE_BATCH = 64
 REFERENCE_BATCH = 512
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
 
 class Features(ABC):
@@ -167,25 +165,6 @@ class InceptionFeatures(ImageFeatures):
 def eight_bit(images: Tensor) -> Tensor:
     """Images [B, 1 or 3, H, W] in [-1, 1] as whole numbers 0...255, uint8 [B, 3, H, W], rounded as EDM's code does."""
     return (images * 127.5 + 128).clip(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
-
-
-def read_images(folder: Path) -> Iterator[Tensor]:
-    """The images of a folder and those below it, by name, uint8 [3, H, W] each.
-
-    Raises:
-        S4SError: if there are none, or one cannot be read.
-    """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise S4SError(f"{folder}: no images; allowed: {', '.join(sorted(SUFFIXES))}")
-    with progress(total=len(paths), desc="real images", unit="image") as bar:
-        for path in paths:
-            try:
-                with Image.open(path) as image:
-                    yield torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-            except OSError as error:
-                raise S4SError(f"{path}: cannot read this image: {error}") from error
-            bar.update()
 
 
 def read_moments(path: Path) -> Moments:

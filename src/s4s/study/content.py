@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from s4s.errors import S4SError
 from s4s.files.json_file import parse_signed, write_signed
+from s4s.files.stray_files import is_stray
 from s4s.models.description import AnyModel, PythonModel
 
 KEPT = Path(".snakemake") / "s4s-checksums.json"  # of large files, by path, size and time of change
@@ -48,10 +49,10 @@ def _plain(value: Any, without: set[str] | None = None) -> Any:
 
 
 def path_digest(path: Path) -> str:
-    """Digest of a file, or of all files in a folder with their names; of what is not there its absence."""
+    """Digest of a file, or of all files in a folder with their names, stray ones aside; of what is not there its absence."""
     if not path.is_dir():
         return file_digest(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not is_stray(file.relative_to(path)))
     lines = [f"{file_digest(file)}  {file.relative_to(path).as_posix()}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
