@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,8 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError, one_line
-from s4s.files.atomic import atomic_path
-from s4s.metrics.fid import Moments, RunningMoments, moments
+from s4s.files.arrays import read_arrays, write_arrays
+from s4s.metrics.fid import Moments, RunningMoments, check_moments, moments
 from s4s.metrics.real_images import read_images
 from s4s.models.description import FeatureNetwork
 from s4s.models.embedded.classifier import Classifier
@@ -111,11 +110,24 @@ class ImageFeatures(Features):
 
     def of_pixels(self, pixels: Tensor) -> Tensor:
         """Features of whole numbers 0...255, uint8 [B, 3, H, W]."""
-        parts = [self.network(part.to(self.device).float()) for part in pixels.split(IMAGE_BATCH)]
-        features = torch.cat(parts)
-        if features.ndim != 2:
-            raise S4SError(f"{self.model.path}: gives features of shape {list(features.shape)}, not [images, features]")
-        return features
+        return torch.cat(
+            [self._checked(self.network(part.to(self.device).float()), len(part)) for part in pixels.split(IMAGE_BATCH)]
+        )
+
+    def _checked(self, found: Tensor, count: int) -> Tensor:
+        """What the network gives of so many images; one that drops dimensions of 1 has one feature, or saw one image."""
+        if not isinstance(found, Tensor) or found.is_complex():
+            raise S4SError(f"{self.model.path}: gives no tensor of real numbers; make it give features [images, features]")
+        if found.ndim < 2 and (count == 1 or found.shape == (count,)):
+            found = found.reshape(count, -1)
+        if found.ndim != 2 or len(found) != count:
+            raise S4SError(
+                f"{self.model.path}: gives features of shape {list(found.shape)} of {count} images, not [images, features]; "
+                "end the network with flatten(1)"
+            )
+        if not bool(found.isfinite().all()):
+            raise S4SError(f"{self.model.path}: gives features that are not finite (NaN or infinity) of images in 0...255")
+        return found
 
     def reference(self) -> Moments:
         if self.model.statistics is not None:
@@ -159,7 +171,7 @@ class InceptionFeatures(ImageFeatures):
                 resized = pool.map(lambda image: self.resizer(image.permute(1, 2, 0).numpy()), part.cpu())
                 batch = torch.from_numpy(np.stack([*resized])).permute(0, 3, 1, 2)
                 found.append(self.network(batch.to(self.device).float()))
-        return torch.cat(found)
+        return self._checked(torch.cat(found), len(pixels))
 
 
 def eight_bit(images: Tensor) -> Tensor:
@@ -172,31 +184,21 @@ def read_moments(path: Path) -> Moments:
 
     Files of ours also have rows, the first of the features themselves.
 
-
     Raises:
-        S4SError: if it is no such file.
+        S4SError: if it is no such file, or they are no moments.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            rows = file.get("rows")
-            found = Moments(file["mu"].astype(np.float64), file["sigma"].astype(np.float64), rows)
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise S4SError(f"{path}: not an .npz file with mu and sigma ({error})") from error
-    count = len(np.atleast_1d(found.mean))
-    if found.mean.shape != (count,) or found.covariance.shape != (count, count):
-        raise S4SError(f"{path}: mu of shape {found.mean.shape} and sigma of shape {found.covariance.shape} do not fit")
-    if rows is not None and (rows.ndim != 2 or rows.shape[1] != count):
-        raise S4SError(f"{path}: rows of shape {rows.shape} do not fit mu of shape {found.mean.shape}")
-    return found
+    found = read_arrays(path, {"mu", "sigma", "rows"}.__contains__)
+    if missing := {"mu", "sigma"} - found.keys():
+        raise S4SError(f"{path}: no {' and no '.join(sorted(missing))}; statistics are an .npz file with mu and sigma")
+    if (rows := found.get("rows")) is not None and len(np.atleast_1d(rows)) < 2:
+        raise S4SError(f"{path}: rows has fewer than 2 of them; make the file again")
+    return check_moments(found["mu"], found["sigma"], rows, path)
 
 
 def write_moments(path: str | Path, found: Moments) -> None:
     """Write moments so that `read_moments` gives them back."""
     arrays = {"mu": found.mean, "sigma": found.covariance}
-    if found.rows is not None:
-        arrays["rows"] = found.rows
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    write_arrays(path, arrays if found.rows is None else arrays | {"rows": found.rows})
 
 
 def load_features(

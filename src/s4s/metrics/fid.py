@@ -2,21 +2,58 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from s4s.errors import S4SError
 
+ROUNDING = 1e-6  # of a covariance's largest entry or eigenvalue: what float32 may cost its symmetry, and leave below zero
 MOST_ROWS = 10_000  # feature vectors that are kept of any set, for the distances that need more than moments
 
 
 class Moments(NamedTuple):
-    """Mean [d] and covariance [d, d] of features; the first of the features themselves, float32 [n, d], if they are known."""
+    """Mean [d] and covariance [d, d] of features; the first of the features themselves, float32 [n, d], if they are known.
+
+    Attributes:
+        source: the file that they were read from.
+    """
 
     mean: np.ndarray
     covariance: np.ndarray
     rows: np.ndarray | None = None
+    source: str = ""
+
+
+def check_moments(mean: np.ndarray, covariance: np.ndarray, rows: np.ndarray | None, source: str | Path) -> Moments:
+    """Moments from a file, mean and covariance in float64; of one feature they may be numbers alone, as `np.cov` gives them.
+
+    Raises:
+        S4SError: if shapes do not fit, numbers are not real or not finite, or the covariance is none: it is not symmetric, or has a
+            negative variance.
+    """
+    for name, array in (("mu", mean), ("sigma", covariance), ("rows", rows)):
+        if array is not None and array.dtype.kind not in "fiu":
+            raise S4SError(f"{source}: {name} holds {array.dtype}, not real numbers; make the file again")
+        if array is not None and not np.isfinite(array.astype(np.float64)).all():
+            raise S4SError(f"{source}: {name} has numbers that are not finite (NaN or infinity); make the file again")
+    mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
+    if mean.size == covariance.size == 1:
+        mean, covariance = mean.reshape(1), covariance.reshape(1, 1)
+    d = len(mean) if mean.ndim == 1 else 0
+    if not d or covariance.shape != (d, d):
+        raise S4SError(f"{source}: mu of shape {mean.shape} and sigma of shape {covariance.shape} do not fit: [d] and [d, d]")
+    if rows is not None and (rows.ndim != 2 or rows.shape[1] != d):
+        raise S4SError(f"{source}: rows of shape {rows.shape} do not fit mu of shape {mean.shape}: [n, d] and [d]")
+    if np.abs(covariance - covariance.T).max() > ROUNDING * np.abs(covariance).max():
+        raise S4SError(f"{source}: sigma is not symmetric, so no covariance; make the file again")
+    own, along = covariance.diagonal(), np.linalg.eigvalsh(covariance)
+    if own.min() < -d * np.finfo(own.dtype).eps * own.max() or along[0] < -ROUNDING * along[-1]:
+        raise S4SError(
+            f"{source}: sigma has negative variances, down to {along[0]:.3g}, so it is no covariance; make the file again"
+        )
+    return Moments(mean, covariance, rows, str(source))
 
 
 class RunningMoments:
@@ -41,7 +78,13 @@ class RunningMoments:
         self.join(RunningMoments(len(values), mean, centred.T @ centred, features[:MOST_ROWS].astype(np.float32)))
 
     def join(self, other: RunningMoments) -> None:
-        """Take in what another one took in."""
+        """Take in what another one took in.
+
+        Raises:
+            S4SError: if that had another number of features.
+        """
+        if self.mean is not None and other.mean is not None and self.mean.shape != other.mean.shape:
+            raise S4SError(f"FID: {len(other.mean)} features after some of {len(self.mean)}; they are of another network")
         if self.mean is None or self.scatter is None:
             self.count, self.mean, self.scatter, self.rows = other.count, other.mean, other.scatter, other.rows
         elif other.mean is not None and other.scatter is not None:
@@ -85,13 +128,19 @@ def frechet_distance(own: Moments, reference: Moments) -> float:
     found without rooting rounding errors, so that covariances may be singular.
 
     Raises:
-        S4SError: if the reference is of another number of features.
+        S4SError: if the reference is of another number of features, or the distance is beyond float64.
     """
     if reference.mean.shape != own.mean.shape:
-        raise S4SError(f"FID: {len(own.mean)} features, but the reference has {len(reference.mean)}; it is of another network")
+        raise S4SError(
+            f"FID: {len(own.mean)} features, but the reference has {len(reference.mean)}; it is of another network"
+            + (f": {reference.source}" if reference.source else "")
+        )
     shift, traces = own.mean - reference.mean, np.trace(own.covariance) + np.trace(reference.covariance)
     common = np.linalg.svd(_factor(own.covariance).T @ _factor(reference.covariance), compute_uv=False).sum()
-    return max(0.0, float(shift @ shift + traces - 2 * common))
+    distance = max(0.0, float(shift @ shift + traces - 2 * common))
+    if not np.isfinite(distance):
+        raise S4SError("FID: features are too large for float64; scale what the feature network gives")
+    return distance
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:

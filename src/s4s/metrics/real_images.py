@@ -124,4 +124,4 @@ def _plain(image: Image.Image) -> tuple[np.ndarray, bool]:
     if image.mode not in WITH_ALPHA and "transparency" not in image.info:
         return np.array(image.convert("RGB")), True
     image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-    return np.array(image.convert("RGB")), image.getextrema()[3] == (255, 255)
+    return np.array(image.convert("RGB")), image.getchannel("A").getextrema() == (255, 255)

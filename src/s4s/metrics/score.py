@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import json
 import statistics
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from s4s.errors import DamagedFile, S4SError
-from s4s.files.atomic import atomic_path
+from s4s.errors import DamagedFile, S4SError, one_line
+from s4s.files.arrays import read_arrays, write_arrays
 from s4s.files.resumable_rows import whole_blocks
-from s4s.files.rows import SAMPLES, TEACHER_PAIRS, Paths, as_list, read_attributes, read_rows, split_sizes
+from s4s.files.rows import SAMPLES, TEACHER_PAIRS, Paths, Split, as_list, read_attributes, read_rows, split_sizes
 from s4s.metrics.distribution import distribution_distances
 from s4s.metrics.features import Features
-from s4s.metrics.fid import Moments, RunningMoments, frechet_distance
+from s4s.metrics.fid import MOST_ROWS, Moments, RunningMoments, check_moments, frechet_distance
 from s4s.metrics.global_error import distances
 from s4s.models.conditions import ClassLabels
 from s4s.models.denoiser import Denoiser
 from s4s.sampling import filled
 
+KEPT = ("count", "mean", "scatter", "rows", "distance")  # of each split in a file of statistics
 ROWS = 1024  # samples in memory at a time, up to whole blocks
 
 
@@ -53,7 +54,7 @@ def statistics_of(denoiser: Denoiser, features: Features, samples: str | Path, p
     Args:
         pairs: the teacher's pairs of the same noise: pairs.h5, or the shards of these very rows.
     Raises:
-        S4SError: if samples and pairs are of different models or of different noise.
+        S4SError: if samples and pairs are of different models or of different noise, or they or their features are not finite.
     """
     known, taught = read_attributes(samples), as_list(pairs)
     for path in taught:
@@ -74,11 +75,40 @@ def statistics_of(denoiser: Denoiser, features: Features, samples: str | Path, p
         ):
             if not np.array_equal(drawn.seeds, pair.seeds):
                 raise S4SError(f"{samples} and {theirs}: split {name} is of different noise; make both again")
-            blocks = torch.from_numpy(drawn.y_0).to(denoiser.device).split(denoiser.block)
-            found_features = features.of(denoiser.decode(filled(block, denoiser.block)) for block in blocks)
-            own.features.add(found_features[: len(drawn)])
+            _require_finite(drawn, f"{samples}: split {name}", "take another solver, or more steps")
+            _require_finite(pair, f"{theirs}: split {name}, the teacher's", "take another teacher")
+            images = _decoded(denoiser, torch.from_numpy(drawn.y_0), samples)
+            found_features = features.of(images)[: len(drawn)]
+            if not np.isfinite(found_features).all():
+                raise S4SError(
+                    f"{samples}: features ({features.name}) of split {name} are not finite; the feature network is wrong"
+                )
+            own.features.add(found_features)
             own.distance += float(distances(drawn.y_0, pair.y_0).sum())
+    if not found:
+        raise S4SError(
+            f"{samples}: no test samples, so nothing to score; it has {', '.join(split_sizes(samples)) or 'no split'}"
+        )
     return found
+
+
+def _require_finite(split: Split, what: str, remedy: str) -> None:
+    wrong = ~np.isfinite(split.y_0.reshape(len(split), -1)).all(axis=1)
+    if wrong.any():
+        first = split.seeds[wrong][0]
+        raise S4SError(f"{what}: samples are not finite (NaN or infinity), the first of them of seed {first}; {remedy}")
+
+
+def _decoded(denoiser: Denoiser, states: Tensor, samples: str | Path) -> Iterator[Tensor]:
+    """Images of states [n, *shape], a block at a time, the last one filled up."""
+    for block in states.to(denoiser.device).split(denoiser.block):
+        images = denoiser.decode(filled(block, denoiser.block))
+        if not bool(images.isfinite().all()):
+            raise S4SError(
+                f"{samples}: decoded samples are not finite though the samples are; where the model is in float16, "
+                "set its precision to float32"
+            )
+        yield images
 
 
 def score(found: dict[str, SplitStatistics], about: dict[str, Any], reference: Moments) -> dict[str, Any]:
@@ -140,29 +170,42 @@ def save_statistics(path: str | Path, found: dict[str, SplitStatistics], about: 
         for key in ("count", "mean", "scatter", "rows"):
             arrays[f"{name}/{key}"] = np.asarray(getattr(own.features, key))
         arrays[f"{name}/distance"] = np.asarray(own.distance)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    write_arrays(path, arrays)
 
 
 def join_statistics(paths: Iterable[str | Path]) -> tuple[dict[str, SplitStatistics], dict[str, Any]]:
     """The statistics of all splits from those of their shards, and what `describe` said of them.
 
     Raises:
-        S4SError: if a file is not what `save_statistics` wrote.
+        S4SError: if a file is not what `save_statistics` wrote, or is of other samples than those before.
     """
     found: dict[str, SplitStatistics] = {}
     about: dict[str, Any] = {}
     for path in paths:
         try:
-            with np.load(path, allow_pickle=False) as file:
-                about = json.loads(str(file["about"]))
-                for name in dict.fromkeys(key.rpartition("/")[0] for key in file if "/" in key):
-                    arrays = (file[f"{name}/{key}"] for key in ("mean", "scatter", "rows"))
-                    moments = RunningMoments(int(file[f"{name}/count"]), *arrays)
-                    found.setdefault(name, SplitStatistics()).join(SplitStatistics(moments, float(file[f"{name}/distance"])))
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DamagedFile(path, f"cannot read these statistics of samples ({error}); delete the file and rerun") from error
+            arrays = read_arrays(path)
+            known = json.loads(str(arrays.pop("about")))
+            if about and known != about:
+                raise S4SError(f"it is of other samples than the shards before: {known}, not {about}")
+            about = known
+            for name in dict.fromkeys(key.rpartition("/")[0] for key in arrays):
+                own = _read_split_statistics({key: arrays[f"{name}/{key}"] for key in KEPT}, path)
+                found.setdefault(name, SplitStatistics()).join(own)
+        except (S4SError, KeyError, ValueError, TypeError) as error:
+            problem = one_line(error).removeprefix(f"{path}: ")
+            raise DamagedFile(path, f"cannot read these statistics of samples ({problem}); delete the file and rerun") from error
     return found, about
+
+
+def _read_split_statistics(arrays: dict[str, np.ndarray], path: str | Path) -> SplitStatistics:
+    count, distance = int(arrays["count"]), float(arrays["distance"])
+    if count < 1 or not 0 <= distance < np.inf:
+        raise S4SError(f"{count} samples, distance {distance}")
+    # what holds for a covariance holds for the scatter
+    mean, scatter, rows, _ = check_moments(arrays["mean"], arrays["scatter"], arrays["rows"], path)
+    if rows is None or len(rows) != min(count, MOST_ROWS):
+        raise S4SError(f"{count} samples, but the features of {0 if rows is None else len(rows)}")
+    return SplitStatistics(RunningMoments(count, mean, scatter, rows), distance)
 
 
 def _mean_and_spread(name: str, values: list[float]) -> dict[str, float | None]:
