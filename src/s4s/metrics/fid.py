@@ -30,8 +30,8 @@ def check_moments(mean: np.ndarray, covariance: np.ndarray, rows: np.ndarray | N
     """Moments from a file, mean and covariance in float64; of one feature they may be numbers alone, as `np.cov` gives them.
 
     Raises:
-        S4SError: if shapes do not fit, numbers are not real or not finite, or the covariance is none: it is not symmetric, or has a
-            negative variance.
+        S4SError: if shapes do not fit, numbers are not real or not finite, or the covariance is none: not symmetric, or with
+            negative variances.
     """
     for name, array in (("mu", mean), ("sigma", covariance), ("rows", rows)):
         if array is not None and array.dtype.kind not in "fiu":
@@ -104,8 +104,8 @@ class RunningMoments:
         if self.mean is None or self.scatter is None or self.count <= len(self.mean):
             size = 0 if self.mean is None else len(self.mean)
             raise S4SError(f"FID needs more {what} than features: {self.count} {what}, {size} features")
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.scatter).all()):
-            raise S4SError(f"FID: the features of the {what} are not all finite")
+        if not all(np.isfinite(numbers).all() for numbers in (self.mean, self.scatter, self.rows) if numbers is not None):
+            raise S4SError(f"FID: the features of the {what} are not all finite in float32")
         return Moments(self.mean, self.scatter / (self.count - 1), self.rows)
 
 
