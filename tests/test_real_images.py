@@ -1,6 +1,7 @@
 """Folders of real images: every mode and depth is read as what it shows, or named; what systems leave there is no matter."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -265,3 +266,17 @@ def test_a_folder_without_images_says_so(tmp_path):
     (tmp_path / ".hidden.png").write_bytes(b"")
     with pytest.raises(S4SError, match=r"no images; allowed: \.bmp"):
         image_files(tmp_path)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(folder, monkeypatch):
+    """As one of another user's; what root runs sees all."""
+    look = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("images.png"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(S4SError, match=r"images\.png: cannot look into this folder: Permission denied"):
+        image_files(folder)

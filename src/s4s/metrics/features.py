@@ -110,14 +110,20 @@ class ImageFeatures(Features):
 
     def of_pixels(self, pixels: Tensor) -> Tensor:
         """Features of whole numbers 0...255, uint8 [B, 3, H, W]."""
-        return torch.cat(
-            [self._checked(self.network(part.to(self.device).float()), len(part)) for part in pixels.split(IMAGE_BATCH)]
-        )
+        return torch.cat([self._features(part.to(self.device).float()) for part in pixels.split(IMAGE_BATCH)])
 
-    def _checked(self, found: Tensor, count: int) -> Tensor:
-        """What the network gives of so many images; one that drops dimensions of 1 has one feature, or saw one image."""
+    def _features(self, images: Tensor) -> Tensor:
+        """What the network gives, [images, features]; of one that drops dimensions of 1 too."""
+        try:
+            found = self.network(images)
+        except RuntimeError as error:
+            if "memory" in str(error):
+                raise
+            size, problem = f"{images.shape[3]}x{images.shape[2]}", str(error).strip().splitlines()[-1]
+            raise S4SError(f"{self.model.path}: fails on images of {size} pixels: {problem}") from error
         if not isinstance(found, Tensor) or found.is_complex():
             raise S4SError(f"{self.model.path}: gives no tensor of real numbers; make it give features [images, features]")
+        count = len(images)
         if found.ndim < 2 and (count == 1 or found.shape == (count,)):
             found = found.reshape(count, -1)
         if found.ndim != 2 or len(found) != count:
@@ -170,8 +176,8 @@ class InceptionFeatures(ImageFeatures):
             for part in pixels.split(IMAGE_BATCH):
                 resized = pool.map(lambda image: self.resizer(image.permute(1, 2, 0).numpy()), part.cpu())
                 batch = torch.from_numpy(np.stack([*resized])).permute(0, 3, 1, 2)
-                found.append(self.network(batch.to(self.device).float()))
-        return self._checked(torch.cat(found), len(pixels))
+                found.append(self._features(batch.to(self.device).float()))
+        return torch.cat(found)
 
 
 def eight_bit(images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ and colour profiles are ignored, as they are by clean-fid.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,14 +46,12 @@ def image_files(folder: Path) -> list[Path]:
     """The images of a folder and those below it, by name, without stray files; a warning counts files that are no images.
 
     Raises:
-        S4SError: if there are none, or one has a name or a format that is not read.
+        S4SError: if there are none, one has a name or a format that is not read, or a folder cannot be looked into.
     """
-    files = [path for path in sorted(folder.rglob("*")) if not is_stray(path.relative_to(folder))]
-    found = [path for path in files if path.suffix.lower() in SUFFIXES and not path.is_dir()]
-    others = [path for path in files if path.suffix.lower() not in SUFFIXES and (path.is_file() or path.is_symlink())]
+    files = sorted(_files(folder)) if folder.is_dir() else []
+    found = [path for path in files if path.suffix.lower() in SUFFIXES]
+    others = [path for path in files if path.suffix.lower() not in SUFFIXES and path.is_file()]
     for path in others:
-        if path.is_dir():
-            raise S4SError(f"{path}: a link to a folder, which is not followed; put the images themselves there")
         if (kind := _format(path)) is not None:
             raise S4SError(f"{path}: an image ({kind}) of a name that is not read; {ALLOWED}; convert, rename or move it")
     if not found:
@@ -60,6 +59,18 @@ def image_files(folder: Path) -> list[Path]:
     if others:
         print(f"{folder}: {len(others)} files are no images and not read, the first {others[0].name}", file=sys.stderr)
     return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise S4SError(f"{error.filename}: cannot look into this folder: {error.strerror}") from error
+
+    for where, below, names in os.walk(folder, onerror=refuse):
+        below[:] = [name for name in below if not is_stray(Path(name))]
+        for name in below:
+            if (path := Path(where, name)).is_symlink():
+                raise S4SError(f"{path}: a link to a folder, which is not followed; put the images themselves there")
+        yield from (Path(where, name) for name in names if not is_stray(Path(name)))
 
 
 def _format(path: Path) -> str | None:
