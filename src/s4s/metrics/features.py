@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s4s.errors import S4SError, one_line
+from s4s.errors import DamagedFile, S4SError, one_line
 from s4s.files.arrays import read_arrays, write_arrays
 from s4s.metrics.fid import Moments, RunningMoments, check_moments, moments
 from s4s.metrics.real_images import read_images
@@ -66,7 +66,7 @@ class ClassifierFeatures(Features):
 
     def reference(self) -> Moments:
         if self.known:
-            return read_moments(self.known)
+            return _known_moments(self.known)
         return moments(self.of(load_dataset(self.dataset).held_out.split(REFERENCE_BATCH)), "reference")
 
 
@@ -138,7 +138,7 @@ class ImageFeatures(Features):
     def reference(self) -> Moments:
         if self.model.statistics is not None:
             return read_moments(check_file(self.model.statistics))
-        return read_moments(self.known) if self.known else self.image_moments()
+        return _known_moments(self.known) if self.known else self.image_moments()
 
     def image_moments(self) -> Moments:
         """Moments of the features of the real images."""
@@ -199,6 +199,14 @@ def read_moments(path: Path) -> Moments:
     if (rows := found.get("rows")) is not None and len(np.atleast_1d(rows)) < 2:
         raise S4SError(f"{path}: rows has fewer than 2 of them; make the file again")
     return check_moments(found["mu"], found["sigma"], rows, path)
+
+
+def _known_moments(path: Path) -> Moments:
+    """Those of a file that `write_moments` wrote, which can be written again."""
+    try:
+        return read_moments(path)
+    except S4SError as error:
+        raise DamagedFile(path, str(error).removeprefix(f"{path}: ")) from error
 
 
 def write_moments(path: str | Path, found: Moments) -> None:

@@ -193,7 +193,9 @@ def join_statistics(paths: Iterable[str | Path]) -> tuple[dict[str, SplitStatist
                 found.setdefault(name, SplitStatistics()).join(own)
         except (S4SError, KeyError, ValueError, TypeError) as error:
             problem = one_line(error).removeprefix(f"{path}: ")
-            raise DamagedFile(path, f"cannot read these statistics of samples ({problem}); delete the file and rerun") from error
+            raise DamagedFile(
+                path, f"cannot read these statistics of samples ({problem}); delete the file and rerun"
+            ) from error
     return found, about
 
 
