@@ -22,6 +22,7 @@ from typing import Any
 
 from s4s.errors import DamagedFile, S4SError, S4SWarning
 from s4s.files.atomic import write_text
+from s4s.files.stray_files import is_stray
 
 KEY = "checksum"
 ENDING = ".sha256"  # of the file beside another one
@@ -113,7 +114,7 @@ def beside(path: str | Path) -> Path:
 def digests(path: str | Path, largest: float = math.inf) -> dict[str, str]:
     """SHA-256 of a file by its name, or of all files in a folder of at most `largest` bytes by their names in it.
 
-    Hidden files do not count.
+    Hidden files do not count, nor others that systems leave behind.
     """
     path = Path(path)
     if not path.is_dir():
@@ -121,9 +122,7 @@ def digests(path: str | Path, largest: float = math.inf) -> dict[str, str]:
     names = sorted(
         file.relative_to(path).as_posix()
         for file in path.rglob("*")
-        if file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        and file.stat().st_size <= largest
+        if file.is_file() and not is_stray(file.relative_to(path)) and file.stat().st_size <= largest
     )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(names, pool.map(lambda name: file_digest(path / name), names), strict=True))

@@ -7,7 +7,7 @@ and colour profiles are ignored, as they are by clean-fid.
 from __future__ import annotations
 
 import os
-import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from s4s.errors import S4SError, one_line
+from s4s.errors import S4SError, S4SWarning, one_line
 from s4s.files.stray_files import is_stray
 from s4s.jobs.progress_bar import progress
 
@@ -57,7 +57,8 @@ def image_files(folder: Path) -> list[Path]:
     if not found:
         raise S4SError(f"{folder}: no images; {ALLOWED}")
     if others:
-        print(f"{folder}: {len(others)} files are no images and not read, the first {others[0].name}", file=sys.stderr)
+        message = f"{folder}: {len(others)} files are no images and not read, the first {others[0].name}"
+        warnings.warn(message, S4SWarning, stacklevel=2)
     return found
 
 

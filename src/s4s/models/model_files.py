@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from s4s.errors import S4SError, explain, one_line
 from s4s.files.checksum import check_unchanged, file_digest
 from s4s.files.shipped import shipped
+from s4s.files.stray_files import is_stray
 from s4s.models.description import AnyModel, PythonModel, WeightFile
 
 SHIPPED = shipped("config/models")
@@ -105,6 +106,8 @@ def identity(name_or_path: str | Path, *others: str | Path | None) -> str:
 
 
 def looks(path: Path) -> list[tuple[str, int, int]]:
-    """Path, size and time of change of a file, or of all files in a folder."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    """Path, size and time of change of a file, or of all files in a folder, stray ones aside."""
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not is_stray(file.relative_to(path)))
     return [(str(file), status.st_size, status.st_mtime_ns) for file in files if (status := file.stat())]
