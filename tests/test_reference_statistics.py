@@ -223,7 +223,7 @@ def test_statistics_of_shards_that_are_damaged_are_named(key, value, tmp_path):
 def test_features_beyond_float32_are_not_kept_as_infinity():
     running = RunningMoments()
     with np.errstate(over="ignore"):
-        running.add(ROWS * 1e40)
+        running.add(ROWS.astype(np.float64) * 1e40)
     with pytest.raises(S4SError, match="not all finite"):
         running.moments()
 
