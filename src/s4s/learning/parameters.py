@@ -65,7 +65,8 @@ class Parameters:
         conditioning = tableau.eval_levels * self.conditioning_factors
         own = torch.cat([first, delta])
         conditioning = conditioning * torch.cat([own.exp(), torch.ones(len(conditioning) - len(own), dtype=torch.float64)])
-        return replace(tableau, eval_levels=conditioning, kappa=self.kappa * kappa.exp()[0] if len(kappa) else self.kappa)
+        moved_on = self.family.conditioned(tableau, conditioning)
+        return replace(moved_on, kappa=self.kappa * kappa.exp()[0] if len(kappa) else self.kappa)
 
     def free(self, names: frozenset[str]) -> Tensor:
         """Indices of the parameters in the named parts."""

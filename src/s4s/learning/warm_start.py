@@ -12,12 +12,19 @@ from torch import Tensor
 
 from s4s.errors import S4SError
 from s4s.learning.families.family import data_form
+from s4s.solvers.conditioning import conditioned
 from s4s.solvers.exponential import data_tableau, noise_tableau, unit_weights
 from s4s.tableau import Tableau
 
 
 def resampled(
-    source: Tableau, nfe: int, s_max: float, s_min: float, classical: Callable[[Tensor], Tableau], weights: bool = True
+    source: Tableau,
+    nfe: int,
+    s_max: float,
+    s_min: float,
+    classical: Callable[[Tensor], Tableau],
+    weights: bool = True,
+    formula: bool = False,
 ) -> Tableau:
     """A learned solver carried over to `nfe` evaluations between other levels: the initialisation of a fit, not its result.
 
@@ -29,6 +36,7 @@ def resampled(
     Args:
         source: a learned tableau that ends above level 0. classical: levels [N + 1] to its base solver.
         weights: carry the weights over, not the levels alone.
+        formula: instead of them, the base solver's formula follows the conditioning levels too, as in family ld3.
     Raises:
         S4SError: if the source ends at level 0.
     """
@@ -56,7 +64,9 @@ def resampled(
         new = replace(
             noise_tableau(levels, B) if prediction == "noise" else data_tableau(levels, B, skip_weights), meta=new.meta
         )
-    return replace(new, eval_levels=levels[:-1] * factors, kappa=source.kappa)
+    conditioning = levels[:-1] * factors
+    made = conditioned(new, conditioning) if formula else replace(new, eval_levels=conditioning)
+    return replace(made, kappa=source.kappa)
 
 
 def _of_directions(tableau: Tableau) -> bool:

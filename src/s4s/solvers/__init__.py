@@ -5,7 +5,7 @@ This file imports no torch before a tableau is made, since the config is checked
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -73,6 +73,7 @@ class Solver(NamedTuple):
         options: their names, types and defaults.
         exponential: it is an exponential integrator.
         stages: evaluations of a step, for an exponential integrator that uses nothing of earlier steps.
+        directions: it weighs directions e = (y - D)/s, or does so unless its prediction is data.
         files: options that are files which the workflow computes.
         levels_can_move: its formula can be made anew on other levels, from its options alone.
     """
@@ -81,6 +82,7 @@ class Solver(NamedTuple):
     options: type[Options] = Options
     exponential: bool = True
     stages: int | None = None
+    directions: bool = False
     files: tuple[str, ...] = ()
     levels_can_move: bool = True
 
@@ -95,18 +97,23 @@ class Solver(NamedTuple):
         order: int = options.order  # type: ignore[attr-defined]
         return order + getattr(options, "corrector", False)
 
+    def weighs_directions(self, given: Mapping[str, Any]) -> bool:
+        """Whether it weighs directions with some options, the others by default."""
+        default = self.options.model_fields.get("prediction")
+        return self.directions and given.get("prediction", default.default if default else "noise") == "noise"
+
 
 SOLVERS: dict[str, Solver] = {
     "ddim": Solver("s4s.solvers.ddim:ddim", stages=1),
-    "heun": Solver("s4s.solvers.heun:heun", exponential=False),
-    "dpm2": Solver("s4s.solvers.dpm2:dpm2", SingleStep, stages=2),
-    "dpm3": Solver("s4s.solvers.dpm3:dpm3", SingleStep, stages=3),
-    "dpmpp": Solver("s4s.solvers.dpmpp:dpmpp", DPMpp),
-    "unipc": Solver("s4s.solvers.unipc:unipc", UniPC),
-    "deis": Solver("s4s.solvers.deis:deis", DEIS),
-    "ipndm": Solver("s4s.solvers.ipndm:ipndm", UpTo4),
-    "ipndm_v": Solver("s4s.solvers.ipndm_v:ipndm_v", UpTo4),
-    "pndm": Solver("s4s.solvers.pndm:pndm", exponential=False),
+    "heun": Solver("s4s.solvers.heun:heun", exponential=False, directions=True),
+    "dpm2": Solver("s4s.solvers.dpm2:dpm2", SingleStep, stages=2, directions=True),
+    "dpm3": Solver("s4s.solvers.dpm3:dpm3", SingleStep, stages=3, directions=True),
+    "dpmpp": Solver("s4s.solvers.dpmpp:dpmpp", DPMpp, directions=True),
+    "unipc": Solver("s4s.solvers.unipc:unipc", UniPC, directions=True),
+    "deis": Solver("s4s.solvers.deis:deis", DEIS, directions=True),
+    "ipndm": Solver("s4s.solvers.ipndm:ipndm", UpTo4, directions=True),
+    "ipndm_v": Solver("s4s.solvers.ipndm_v:ipndm_v", UpTo4, directions=True),
+    "pndm": Solver("s4s.solvers.pndm:pndm", exponential=False, directions=True),
     "adams": Solver("s4s.solvers.adams:adams", UpTo4, exponential=False),
     "runge_kutta": Solver("s4s.solvers.runge_kutta:runge_kutta", UpTo4, exponential=False),
     "dpm_v3": Solver("s4s.solvers.dpm_v3:dpm_v3", DPMv3, exponential=False, files=("statistics",), levels_can_move=False),

@@ -54,10 +54,11 @@ def carried_over(source: Tableau, nfe: int, denoiser: Denoiser, s_end: float, ba
     from s4s.learning.warm_start import resampled
     from s4s.solvers import solver
 
+    family = family_of(weights)
     return resampled(
         source, nfe, denoiser.s_max, s_end,
         lambda levels: solver(base["solver"], levels, path=denoiser.path, **base["options"]),
-        weights=family_of(weights).by_lag,
+        weights=family.by_lag, formula=family.schedule_only,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -26,6 +27,10 @@ class Family(ABC):
     @abstractmethod
     def tableau(self, levels: Tensor, theta: Tensor) -> Tableau:
         """The solver with these weights on these levels."""
+
+    def conditioned(self, tableau: Tableau, conditioning: Tensor) -> Tableau:
+        """A solver of this family at other conditioning levels, [N]; its weights stay what they are."""
+        return replace(tableau, eval_levels=conditioning)
 
 
 def name_of(base: Tableau) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from s4s.learning.families.family import band
+from s4s.learning.families.family import Family, band
 from s4s.learning.families.ld3 import LD3
 from s4s.models.paths import Path
 from s4s.solvers.exponential import ratios
@@ -25,6 +25,8 @@ class GS(LD3):
     Args:
         base, path: as in LD3.
     """
+
+    conditioned = Family.conditioned  # what theta adds weighs outputs, so all weights stay
 
     def __init__(self, base: Tableau, path: Path | None = None):
         super().__init__(base, path)

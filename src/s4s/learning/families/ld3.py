@@ -11,11 +11,14 @@ from s4s.learning.families.family import Family, name_of
 from s4s.models.paths import Path
 from s4s.schedules.registry import is_own
 from s4s.solvers import SOLVERS, solver
+from s4s.solvers.conditioning import conditioned
 from s4s.tableau import Tableau
 
 
 class LD3(Family):
     """The base solver's own formula on learned levels (Tong et al. 2024, arXiv 2405.15506); what is learned is the schedule.
+
+    A base that weighs directions forms them with the conditioning level, e = (y - D)/s~, as LD3's iPNDM does.
 
     Args:
         base: any classical solver; its kind and options are read from its meta.
@@ -37,7 +40,7 @@ class LD3(Family):
         self.nfe = base.nfe
         again = None if self.options.get("analytic_first_step") else self._classical(base.levels)
         # conditioning levels may be others: those of the base are the initialisation
-        if again is None or not again.same_as(replace(base, eval_levels=again.eval_levels, kappa=again.kappa)):
+        if again is None or not self.conditioned(again, base.eval_levels).same_as(replace(base, kappa=again.kappa)):
             raise S4SError(
                 f"{name_of(base)} is not {self.kind} on its own levels, so its formula cannot follow a learned schedule; "
                 "take a base without an analytic first step and without leading levels"
@@ -49,3 +52,7 @@ class LD3(Family):
     def tableau(self, levels: Tensor, theta: Tensor) -> Tableau:
         """The classical solver on `levels`; theta is empty."""
         return self._classical(levels)
+
+    def conditioned(self, tableau: Tableau, conditioning: Tensor) -> Tableau:
+        """The classical solver at other conditioning levels, [N]."""
+        return conditioned(tableau, conditioning)
