@@ -77,7 +77,9 @@ def main() -> None:
             x = start * (80 if kind == "ve" else 1)
             entry: dict = {"first": first, "second": second, "one": {}, "two": {}}
             for name, (solver, order, variant) in SOLVERS.items():
-                if order > nfe or (kind == "vp" and solver == "ddim"):  # Euler needs derivatives of the table, differences of 1e-6
+                if order > nfe or (
+                    kind == "vp" and solver == "ddim"
+                ):  # Euler needs derivatives of the table, differences of 1e-6
                     continue
                 for which, conditioning in (("one", first), ("two", second)):
                     end = made[solver](variant).sample_simple(

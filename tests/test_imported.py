@@ -10,9 +10,11 @@ import torch
 
 import s4s
 from s4s import S4SError
+from s4s.models.load import Outline
 from s4s.models.paths import PATHS, VE, FlowMatching, VPCosine, VPDiscrete, VPLinear
+from s4s.schedules import imported
 from s4s.schedules.ays import ALIGN_YOUR_STEPS
-from s4s.schedules.imported import FORMS, LIMIT, read_schedule
+from s4s.schedules.imported import FORMS, LIMIT
 
 STABLE = VPDiscrete.scaled_linear()
 ALPHAS_CUMPROD = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
@@ -27,6 +29,19 @@ def diffusers():
     import diffusers.schedulers
 
     return diffusers
+
+
+def model_on(path, s_max=None, s_min=None):
+    """A model on a path, over all of a table or as far as models usually go."""
+    known = {VPDiscrete: (path.log_s[-1].exp().item(), path.log_s[0].exp().item())} if path is STABLE else {}
+    usual = {VE: (80.0, 0.002), VPLinear: (153.0, 0.002), VPCosine: (120.0, 0.002), FlowMatching: (999.0, 0.002)}
+    high, low = {**usual, **known}[type(path)]
+    return Outline("mine", s_min or low, s_max or high, path)
+
+
+def read_schedule(file, form, path, pick=None):
+    model = path if isinstance(path, Outline) else model_on(path)
+    return imported.read_schedule(file, model, form, pick)
 
 
 def path_of(kind):
@@ -91,7 +106,10 @@ def test_ld3s_times_of_a_table_are_its_entries(tmp_path):
     assert close(schedule.levels, TABLE[indices], 1e-5) and schedule.conditioning is None
     short = VPDiscrete(betas=torch.linspace(0.001, 0.2, 100))
     torch.save(snapshot([1.0, 0.5, 0.01], [1.0, 0.5, 0.01]), tmp_path / "best_v1.pt")
-    assert close(read_schedule(tmp_path / "best_v1.pt", None, short)[0].levels, short.log_s[[99, 49, 0]].exp().numpy(), 1e-5)
+    levels = short.log_s.exp()
+    (schedule,) = read_schedule(tmp_path / "best_v1.pt", None, Outline("short", float(levels[0]), float(levels[-1]), short))
+    assert torch.allclose(schedule.levels, levels[[99, 49, 0]], rtol=1e-5)
+    assert schedule.levels[[0, -1]].tolist() == levels[[-1, 0]].tolist()
 
 
 def test_between_entries_ld3s_levels_are_ours_but_for_the_interpolation(tmp_path):
@@ -285,11 +303,15 @@ def test_times_of_align_your_steps_end_where_diffusers_does_with_its_lowest_leve
         assert torch.allclose(scheduler.sigmas.double(), expected, rtol=1e-4)
 
 
-def test_diffusers_whole_table_of_align_your_steps_is_read(diffusers, tmp_path):
-    schedules = read_schedule(written(tmp_path, dict(diffusers.schedulers.AysSchedules), "ays.json"), None, STABLE)
-    assert [schedule.name for schedule in schedules] == list(diffusers.schedulers.AysSchedules)
-    for schedule in schedules:
-        assert schedule.levels.shape == (11,)
+def test_diffusers_whole_table_of_align_your_steps_is_read_list_by_list(diffusers, tmp_path):
+    """Those of Stable Video Diffusion are for another model than this one, whose range they leave."""
+    file = written(tmp_path, dict(diffusers.schedulers.AysSchedules), "ays.json")
+    with pytest.raises(S4SError, match=r"StableDiffusionVideoSigmas, read as noise levels for its name .* 700 to 0\.034, but"):
+        read_schedule(file, None, STABLE)
+    for name in diffusers.schedulers.AysSchedules:
+        model = model_on(STABLE, 700.0, 0.002) if name.startswith("StableDiffusionVideo") else STABLE
+        (schedule,) = read_schedule(file, None, model, pick=name)
+        assert schedule.name == name and schedule.levels.shape == (11,)
         if schedule.name.endswith("Sigmas"):
             assert close(schedule.levels, diffusers.schedulers.AysSchedules[schedule.name], 1e-4) and schedule.levels[-1] == 0
 
@@ -301,7 +323,10 @@ def test_rounded_ends_are_those_of_the_path_and_nothing_else_is_changed(diffuser
     highest, lowest = pytest.approx(TABLE[-1], rel=1e-12), pytest.approx(TABLE[0], rel=1e-12)
     assert levels([14.615, 1.5, 0.029]) == [highest, 1.5, lowest]
     assert levels([14.6146, 14.61, 0.0292, 0.0]) == [highest, 14.61, 0.0292, 0.0]
-    assert levels([14.616, 1.5, 0.028]) == [14.616, 1.5, 0.028]
+    assert levels([14.6, 1.5, 0.03]) == [pytest.approx(TABLE[-1]), 1.5, pytest.approx(TABLE[0])]
+    for row in ([14.62, 1.5, 0.03], [14.6, 1.5, 0.028]):
+        with pytest.raises(S4SError, match=r"model mine covers 14\.6146 to 0\.0291672, times 999 to 0; take a schedule for it"):
+            levels(row)
     model = type("Model", (), {"s_max": TABLE[-1], "s_min": TABLE[0], "path": STABLE})()
     values = [levels(diffusers.schedulers.AysSchedules["StableDiffusionSigmas"])]
     assert s4s.levels("explicit", 10, model, values=values)[-1] == 0
@@ -315,8 +340,9 @@ def test_times_and_levels_of_a_path_give_the_same(tmp_path, kind):
     path = path_of(kind)
     times = np.linspace(0.99, 0.0, 6) * (999 if kind is VPDiscrete else 1)
     levels = path.s_of_t(torch.tensor(times))
-    (by_times,) = read_schedule(written(tmp_path, times.tolist(), "times.json"), "times", path)
-    (by_levels,) = read_schedule(written(tmp_path, levels.tolist(), "levels.json"), "levels", path)
+    model = model_on(path, levels[0].item())
+    (by_times,) = read_schedule(written(tmp_path, times.tolist(), "times.json"), "times", model)
+    (by_levels,) = read_schedule(written(tmp_path, levels.tolist(), "levels.json"), "levels", model)
     assert torch.equal(by_times.levels, levels) and torch.equal(by_levels.levels, levels)
     assert (by_times.levels[-1] == 0) == (kind is not VPDiscrete)
 
@@ -331,13 +357,14 @@ def test_times_and_levels_of_a_path_give_the_same(tmp_path, kind):
         ([0.99, 0.5, 0.001], VPCosine(), "times"),
         ([0.9, 0.5, 0.0], FlowMatching(), "times"),
         ([9.0, 0.5, 0.0], FlowMatching(), "levels"),
-        ([0.9, 0.5, 0.0], VE(), "levels"),
+        ([0.9, 0.5, 0.0], model_on(VE(), 0.9), "levels"),
     ],
 )
 def test_a_form_that_is_not_given_is_guessed(tmp_path, row, path, as_form):
     file = written(tmp_path, row, "schedule.json")
     (guessed,), (stated) = read_schedule(file, None, path), read_schedule(file, as_form, path)
     assert torch.equal(guessed.levels, stated[0].levels)
+    assert guessed.guess.startswith("noise levels" if as_form == "levels" else "times of its path") and not stated[0].guess
 
 
 @pytest.mark.parametrize("row", [[10, 5, 1], [700.0, 54.5, 15.886, 0.002]], ids=str)
@@ -345,7 +372,7 @@ def test_a_form_that_cannot_be_recognised_is_asked_for(tmp_path, row):
     file = written(tmp_path, {"mine": row}, "schedule.json")
     with pytest.raises(S4SError, match=r"list 1 mine: cannot tell whether .* levels up to 14\.6146 and times up to 999; say"):
         read_schedule(file, None, STABLE)
-    assert read_schedule(file, "levels", STABLE)[0].levels.tolist() == row
+    assert read_schedule(file, "levels", model_on(STABLE, row[0], row[-1]))[0].levels.tolist() == row
 
 
 @pytest.mark.parametrize(
@@ -368,7 +395,8 @@ def test_a_form_that_cannot_be_recognised_is_asked_for(tmp_path, row):
     ],
 )
 def test_impossible_lists_are_refused(tmp_path, row, form, path, message):
-    file = written(tmp_path, [[5.0, 1.0], row] if form == "levels" else [[0.5, 0.1], row], "schedule.json")
+    possible = {VE: [80.0, 1.0], VPDiscrete: [999.0, 1.0], VPLinear: [1.0, 0.1], FlowMatching: [0.99, 0.1]}
+    file = written(tmp_path, [possible[type(path)], row], "schedule.json")
     with pytest.raises(S4SError, match=rf"schedule\.json: list 2: .*{message}"):
         read_schedule(file, form, path)
 

@@ -90,6 +90,10 @@ class Model(Strict):
             raise ValueError(f"no published figures of this data set; known: {', '.join(datasets()) or 'none'}")
         return dataset
 
+    def range_is_set(self) -> str:
+        """Where a user sets the range of noise levels, in words; nowhere, "", where it belongs to the weights."""
+        return "s_max and s_min in its YAML file" if "s_max" in type(self).model_fields else ""
+
     def all_files(self) -> list[WeightFile]:
         """Every file that the model and its scores need."""
         return [*self.own_files(), *(self.features.own_files() if self.features else []), *filter(None, [self.perceptual])]
@@ -264,6 +268,10 @@ class PythonModel(Model):
     function: str = Field(pattern=r"^[\w.]+:\w+$", description="module:function, called with name, device, files and options")
     options: dict[str, Any] = Field({}, description="for the function")
     files: dict[str, WeightFile] = Field({}, description="files that the function reads")
+
+    def range_is_set(self) -> str:
+        """On what its function returns."""
+        return f"s_max and s_min of the Denoiser that {self.function} returns"
 
     def own_files(self) -> list[WeightFile]:
         """The files that the denoiser itself needs."""

@@ -26,13 +26,17 @@ CONFIGURATION = 1 << 20  # bytes that a file of configuration has at most
 
 
 class Outline(NamedTuple):
-    """What schedules and solvers need to know of a model; had without its weights (EDM's pickles: no parametrisation)."""
+    """What schedules and solvers need to know of a model; had without its weights (EDM's pickles: no parametrisation).
+
+    `range_is_set` says in words where a user sets s_min and s_max.
+    """
 
     name: str
     s_min: float
     s_max: float
     path: Any
     parametrisation: dict[str, Any] = {}  # noqa: RUF012
+    range_is_set: str = ""
 
 
 def load_model(name_or_path: str | Path, device: str | torch.device = "cpu", embeddings: str | Path | None = None) -> Denoiser:
@@ -58,7 +62,7 @@ def load_outline(name_or_path: str | Path) -> Outline:
     """A model's name, range of noise levels and path, in no time where its file or its folder's configuration says them."""
     model = read_model_file(name_or_path)
     _check_folders(model, CONFIGURATION)
-    return Outline(model.name, *_adapter(model.kind).outline(model))
+    return Outline(model.name, *_adapter(model.kind).outline(model))._replace(range_is_set=model.range_is_set())
 
 
 def text_encoder(model: AnyModel, device: torch.device) -> Encode:

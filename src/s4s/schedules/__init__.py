@@ -152,10 +152,12 @@ def levels(kind: str, nfe: int, denoiser: Denoiser, to_zero: bool = False, **opt
         to_zero: nfe - 1 steps over the model's range, then a final one to the level 0.
         options: those of the schedule (`edm` takes rho).
     Raises:
-        S4SError: if the kind, the number or an option is not allowed, or the levels do not decrease within the model's range.
+        S4SError: if the kind, the number or an option is not allowed, or the levels do not decrease from the model's full
+            noise on within its range.
     """
     import torch
 
+    from s4s.models.provenance import is_full_noise
     from s4s.tableau import check_levels
 
     schedule, what = schedule_of(kind), f"schedule {kind!r}"
@@ -179,6 +181,11 @@ def levels(kind: str, nfe: int, denoiser: Denoiser, to_zero: bool = False, **opt
         raise S4SError(f"{what} at nfe {nfe}: {error}") from error
     if result[0] > span.s_max:
         raise S4SError(f"{what} starts at {result[0]:.6g}, above the model's highest level, {span.s_max:.6g}")
+    if schedule.from_the_top and not is_full_noise(float(result[0]), span.s_max):
+        raise S4SError(
+            f"{what} starts at {result[0]:.6g}, but full noise is level {span.s_max:.6g} of this model; are these levels of "
+            "another model, or times? levels are sigma/alpha"
+        )
     lowest = result[result > 0][-1]
     if lowest < span.s_min:
         raise S4SError(f"{what} ends at {lowest:.6g}, below the model's lowest level, {span.s_min:.6g}")

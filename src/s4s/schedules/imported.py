@@ -29,38 +29,53 @@ from torch import Tensor
 from s4s.errors import S4SError, one_line, shortened
 from s4s.models.paths import VE, VPDiscrete
 from s4s.models.paths import Path as GaussianPath
+from s4s.models.provenance import is_full_noise
 from s4s.models.torch_checkpoint import refusal
 from s4s.tableau import check_levels
 
 FORMS = ("ld3", "levels", "times")
+NAMED = "write a name on the line before each"
 LIMIT = 2**20  # bytes; published schedules have a few thousand
 
 
 class Imported(NamedTuple):
-    """Noise levels s_0 > ... > s_N >= 0, [N + 1]; the conditioning levels, [N], where others; the list's name."""
+    """Noise levels s_0 > ... > s_N >= 0, [N + 1], and what else is known of them.
+
+    Attributes:
+        conditioning: the conditioning levels, [N], where others.
+        name: the list's.
+        form: ld3, levels or times.
+        timed: the file holds times of the model's path, not noise levels.
+        guess: how it was read, in words, where nobody said it.
+    """
 
     levels: Tensor
     conditioning: Tensor | None = None
     name: str = ""
+    form: str = "levels"
+    timed: bool = False
+    guess: str = ""
 
 
-def read_schedule(file: str | Path, form: str | None, path: GaussianPath) -> list[Imported]:
-    """The schedules in a file, float64, in the file's order. Whether they suit a model's range is not looked at.
+def read_schedule(file: str | Path, model: Any, form: str | None = None, pick: str | None = None) -> list[Imported]:
+    """The schedules of a file for a model, float64, in the file's order.
 
     Text is JSON (a list, a list of lists, an object of named lists), or lists in brackets as programs print them, or one list
-    a line; other text before a list is its name. A list of discrete times that does not end at 0 gets the time 0 as its last:
-    the final step leads there, as in the authors' own levels (14.615 ... 0.152, 0.029), and the model knows none lower.
-    diffusers steps on to level 0 unless final_sigmas_type is sigma_min. Where a list prints the ends of a discrete path with
-    fewer digits (14.615), those of the path are taken.
+    a line; other text before a list is its name. A list of discrete times that ends above the time of the model's lowest level
+    gets that as its last: the final step leads there, as in the authors' own levels (14.615 ... 0.152, 0.029). diffusers steps
+    on to level 0 unless final_sigmas_type is sigma_min. Where a list prints the model's ends with fewer digits (14.615), those
+    of the model are taken.
 
     Args:
+        model: a denoiser or its outline: its name, path and range s_max to s_min.
         form: ld3, levels or times (the path's own), or None: a file of torch is LD3's; a list on the path VE holds levels; on
             a discrete path whole numbers from above its highest level are times, and numbers that are not whole from within
             its levels, or named sigmas, are levels; on another path a list from 1 or below holds times.
-        path: the model's Gaussian path, by which times become levels.
+        pick: of several named lists only the one with this name.
     Raises:
-        S4SError: if the form is unknown or cannot be recognised, the file cannot be read or is no schedule, a number is not
-            finite, a time is beyond the path, or levels do not decrease.
+        S4SError: if the form is unknown or cannot be recognised, the file cannot be read or is no schedule, no list has the
+            name, a number is not finite, a time is beyond the path, or levels do not decrease from the model's full noise on
+            within its range.
     """
     if form is not None and form not in FORMS:
         raise S4SError(f"unknown form of a schedule {form!r}; known: {', '.join(FORMS)}")
@@ -75,18 +90,23 @@ def read_schedule(file: str | Path, form: str | None, path: GaussianPath) -> lis
     if form == "ld3" and not of_torch:
         raise S4SError(f"{file}: not a file of torch, as LD3's are; leave out the form")
     if form == "ld3" or (form is None and of_torch):
-        return [_from_ld3(content, path, str(file))]
+        if pick is not None:
+            raise S4SError(f"{file}: no list named {pick!r}; LD3's files hold one schedule, without a name")
+        return [_from_ld3(content, model, str(file))]
     try:
         rows = list(_rows(content.decode("utf-8-sig"), str(file)))
     except UnicodeDecodeError as error:
         raise S4SError(f"{file}: not text; LD3's files of torch have the form ld3, others are not known") from error
     if not rows:
         raise S4SError(f"{file}: no list of numbers in it; write one list of noise levels or times a line")
-    where = [f"{file}: list {n} {name}".strip() for n, (name, _) in enumerate(rows, start=1)]
-    return [_from_list(name, row, form, path, place) for place, (name, row) in zip(where, rows, strict=True)]
+    chosen = [(n, name, row) for n, (name, row) in enumerate(rows, start=1) if pick in (None, name)]
+    if not chosen:
+        there = ", ".join(name for name, _ in rows if name) or f"only lists without a name ({NAMED})"
+        raise S4SError(f"{file}: no list named {pick!r}; there are {there}")
+    return [_from_list(name, row, form, model, f"{file}: list {n} {name}".strip()) for n, name, row in chosen]
 
 
-def _from_ld3(content: bytes, path: GaussianPath, where: str) -> Imported:
+def _from_ld3(content: bytes, model: Any, where: str) -> Imported:
     try:
         snapshot = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes can raise anything
@@ -94,43 +114,58 @@ def _from_ld3(content: bytes, path: GaussianPath, where: str) -> Imported:
     times = snapshot.get("best_t_steps") if isinstance(snapshot, dict) else snapshot
     if not isinstance(times, Tensor) or times.ndim != 1 or len(times) < 4 or len(times) % 2 or not times.is_floating_point():
         raise S4SError(f"{where}: not a schedule of LD3: needs best_t_steps, twice N + 1 times; give best_v1.pt or best_v2.pt")
-    times = times.detach().double()
+    times, path = times.detach().double(), model.path
+    timed = bool(times[0] <= 1 + 1e-5) and not isinstance(path, VE)  # else the levels of EDM's networks
     levels = times
-    if times[0] <= 1 + 1e-5:  # else those of EDM's networks, which here may count in another path's time
+    if timed:
         levels = _levels_at(path.times * times - 1 if isinstance(path, VPDiscrete) else times, path, where)
-    first, second = times.chunk(2)
-    return _checked(levels.chunk(2)[0], None if torch.equal(first, second) else levels.chunk(2)[1][:-1], "", where)
+    nodes, conditioning = (_at_ends(half, model) for half in levels.chunk(2))
+    what = f"shares of the time of its path {path.kind}" if timed else "noise levels, as LD3 has them for EDM's networks,"
+    read_as = f"{what} for it starts at {times[0]:.6g}"
+    same = torch.equal(nodes, conditioning)
+    return _checked(Imported(nodes, None if same else conditioning[:-1], "", "ld3", timed, read_as), model, where)
 
 
-def _from_list(name: str, row: list[float], form: str | None, path: GaussianPath, where: str) -> Imported:
+def _from_list(name: str, row: list[float], form: str | None, model: Any, where: str) -> Imported:
     if len(row) < 2:
         raise S4SError(f"{where}: a schedule has at least 2 numbers, got {len(row)}; write all of a list on one line")
-    values = torch.tensor(row, dtype=torch.float64)
+    path, values = model.path, torch.tensor(row, dtype=torch.float64)
     if row[0] < row[-1]:
         raise S4SError(f"{where}: rises from {row[0]:g} to {row[-1]:g}; a schedule goes from noise to data: turn it round")
-    if (form or _guess(name, row, path, where)) == "times":
-        if isinstance(path, VPDiscrete) and values[-1] > 0:
-            values = torch.cat([values, torch.zeros(1, dtype=torch.float64)])
+    guess, why = (form, "") if form else _guess(name, row, path, where)
+    if timed := guess == "times":
+        if isinstance(path, VPDiscrete) and values[-1] > (lowest := _time(model.s_min, path)):
+            values = torch.cat([values, torch.tensor([lowest], dtype=torch.float64)])
         values = _levels_at(values, path, where)
-    elif isinstance(path, VPDiscrete):
-        for n, end in zip((0, -1), path.log_s[[-1, 0]].exp().tolist(), strict=True):
+    else:
+        for n, end in ((0, model.s_max), (-1, model.s_min)):
             if row[n] > 0 and round(end, len(repr(row[n]).partition(".")[2])) == row[n]:
                 values[n] = end
-    return _checked(values, None, name, where)
+    what = f"times of its path {path.kind}" if timed else "noise levels"
+    found = Imported(_at_ends(values, model), None, name, guess, timed, "" if form else f"{what} {why}")
+    return _checked(found, model, where)
 
 
-def _guess(name: str, row: list[float], path: GaussianPath, where: str) -> str:
+def _guess(name: str, row: list[float], path: GaussianPath, where: str) -> tuple[str, str]:
+    """levels or times, and why."""
+    starts = f"for it starts at {row[0]:g}"
+    whole = all(value.is_integer() for value in row)
     if not isinstance(path, VPDiscrete):
-        return "times" if row[0] <= 1 else "levels"  # on the path VE the same
+        if whole and abs(row[0] - path.times) <= path.times / 100:
+            raise S4SError(
+                f"{where}: cannot tell whether these whole numbers from {row[0]:g} are noise levels or times of a table of "
+                f"{path.times}; say levels by the form, or make them times of the path {path.kind}, which go from 0 to 1"
+            )
+        return ("times" if row[0] <= 1 and not isinstance(path, VE) else "levels"), starts
     if "sigma" in name.lower():
-        return "levels"
-    highest, whole = path.log_s[-1].exp().item(), all(value.is_integer() for value in row)
+        return "levels", "for its name says sigma"
+    highest = path.log_s[-1].exp().item()
     if whole != (row[0] > 1.01 * highest):
         raise S4SError(
             f"{where}: cannot tell whether these are noise levels or times: they start at {row[0]:g} on a path with levels up "
             f"to {highest:.6g} and times up to {path.times - 1}; say which by the form levels or times"
         )
-    return "times" if whole else "levels"
+    return ("times", f"{starts}, in whole numbers") if whole else ("levels", starts)
 
 
 def _levels_at(times: Tensor, path: GaussianPath, where: str) -> Tensor:
@@ -144,20 +179,46 @@ def _levels_at(times: Tensor, path: GaussianPath, where: str) -> Tensor:
     return path.s_of_t(inside)
 
 
-def _checked(levels: Tensor, conditioning: Tensor | None, name: str, where: str) -> Imported:
-    for values in (levels, levels if conditioning is None else conditioning):
+def _time(level: float, path: GaussianPath) -> float:
+    return float(path.t_of_s(torch.tensor(level, dtype=torch.float64)))
+
+
+def _at_ends(levels: Tensor, model: Any) -> Tensor:
+    """The model's own ends where the list's are these but for rounding."""
+    levels = levels.clone()
+    for n, end in ((0, model.s_max), (-1, model.s_min)):
+        if abs(levels[n] / end - 1) < 1e-4:
+            levels[n] = end
+    return levels
+
+
+def _checked(found: Imported, model: Any, where: str) -> Imported:
+    """What was read, if the model can be at all of its levels and it starts at its full noise."""
+    given = [found.levels] if found.conditioning is None else [found.levels, found.conditioning]
+    for values in given:
         if not bool(torch.isfinite(values).all()):
             raise S4SError(
                 f"{where}: a noise level, or that of a time, is not a finite number (time 1 of rectified flow has none): "
                 f"{shortened(str(values.tolist()))}"
             )
     try:
-        check_levels(levels)
+        check_levels(found.levels)
     except S4SError as error:
         raise S4SError(f"{where}: {error}") from error
-    if conditioning is not None and not bool((conditioning > 0).all()):
-        raise S4SError(f"{where}: the conditioning levels must be > 0, got {conditioning.tolist()}")
-    return Imported(levels, conditioning, name)
+    if found.conditioning is not None and not bool((found.conditioning > 0).all()):
+        raise S4SError(f"{where}: the conditioning levels must be > 0, got {found.conditioning.tolist()}")
+    what, path, used = f"{where}, read as {found.guess}," if found.guess else where, model.path, torch.cat(given)
+    highest, lowest, slack = float(used.max()), float(used[used > 0].min()), 1 + 1e-4
+    times = "" if isinstance(path, VE) else f", times {_time(model.s_max, path):.6g} to {_time(model.s_min, path):.6g}"
+    covers = f"model {model.name} covers {model.s_max:.6g} to {model.s_min:.6g}{times}; take a schedule for it"
+    if highest > model.s_max * slack or lowest * slack < model.s_min:
+        ways = f", or set {model.range_is_set}" if getattr(model, "range_is_set", "") else ""
+        raise S4SError(f"{what} runs over noise levels {highest:.6g} to {lowest:.6g}, but {covers}{ways}")
+    if not is_full_noise(first := float(found.levels[0]), model.s_max):
+        raise S4SError(
+            f"{what} starts at noise level {first:.6g}, far from full noise, but {covers}, in its levels or its times"
+        )
+    return found
 
 
 def _rows(text: str, file: str) -> Iterator[tuple[str, list[float]]]:
