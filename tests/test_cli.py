@@ -592,7 +592,7 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
         (("show", "empty.json"), r"empty.json: cannot read .* format: Field required \(and 7 other problems\); make"),
         (
             ("convert", "far.txt", *TO),
-            "far.txt: the list starts at noise level 160, but model d.*80",
+            "far.txt: list 1, read as noise levels, for it starts at 160, runs over .* 160 to 0.6, but model digits .*80",
         ),
         (
             ("convert", "low.txt", *TO),
@@ -604,7 +604,7 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
         ),
         (
             ("convert", "both.pt", "--solver", "heun", *TO),
-            "both.pt has a second list, conditioning levels, but heun evaluates between levels too; take",
+            r"both.pt: LD3 has no sampler heun for its two lists, .*; take unipc \(its uni_pc\), dpmpp",
         ),
         (("export", "comfyui", "nan.json", "--out", "nodes"), "nan.json: .*meta.* must hold plain JSON values, all numbers"),
         (
@@ -613,7 +613,10 @@ def test_export_puts_the_node_and_files_into_comfyui(files):
         ),
         (("convert", "unnamed.txt", "--pick", "a", *TO), "no list named 'a'; there are only lists without a name"),
         (("convert", "two.txt", *TO), "several lists with 3 evaluations; --pick one of one, two"),
-        (("convert", "times.txt", *TO), r"covers 80 to 0.002 \(times of a table, if .*, are not this model's\); take a"),
+        (
+            ("convert", "times.txt", *TO),
+            "times.txt: list 1: cannot tell whether these whole numbers from 999 are noise levels or",
+        ),
         (
             ("convert", "two.txt", "--form", "ld3", *TO),
             "two.txt: not a file of torch, as LD3's are",

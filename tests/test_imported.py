@@ -306,7 +306,7 @@ def test_times_of_align_your_steps_end_where_diffusers_does_with_its_lowest_leve
 def test_diffusers_whole_table_of_align_your_steps_is_read_list_by_list(diffusers, tmp_path):
     """Those of Stable Video Diffusion are for another model than this one, whose range they leave."""
     file = written(tmp_path, dict(diffusers.schedulers.AysSchedules), "ays.json")
-    with pytest.raises(S4SError, match=r"StableDiffusionVideoSigmas, read as noise levels for its name .* 700 to 0\.034, but"):
+    with pytest.raises(S4SError, match=r"StableDiffusionVideoSigmas, read as noise levels, for its name .* 700 to 0\.034, but"):
         read_schedule(file, None, STABLE)
     for name in diffusers.schedulers.AysSchedules:
         model = model_on(STABLE, 700.0, 0.002) if name.startswith("StableDiffusionVideo") else STABLE

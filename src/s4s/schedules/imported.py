@@ -61,7 +61,7 @@ def read_schedule(file: str | Path, model: Any, form: str | None = None, pick: s
     """The schedules of a file for a model, float64, in the file's order.
 
     Text is JSON (a list, a list of lists, an object of named lists), or lists in brackets as programs print them, or one list
-    a line; other text before a list is its name. A list of discrete times that ends above the time of the model's lowest level
+    a line; other text before a list is its name. A list of discrete times that ends above the model's lowest level
     gets that as its last: the final step leads there, as in the authors' own levels (14.615 ... 0.152, 0.029). diffusers steps
     on to level 0 unless final_sigmas_type is sigma_min. Where a list prints the model's ends with fewer digits (14.615), those
     of the model are taken.
@@ -120,10 +120,10 @@ def _from_ld3(content: bytes, model: Any, where: str) -> Imported:
     if timed:
         levels = _levels_at(path.times * times - 1 if isinstance(path, VPDiscrete) else times, path, where)
     nodes, conditioning = (_at_ends(half, model) for half in levels.chunk(2))
-    what = f"shares of the time of its path {path.kind}" if timed else "noise levels, as LD3 has them for EDM's networks,"
-    read_as = f"{what} for it starts at {times[0]:.6g}"
+    what = f"shares of the time of its path {path.kind}," if timed else "noise levels, as LD3 has them for EDM's networks,"
+    guess = f"{what} for it starts at {times[0]:.6g}"
     same = torch.equal(nodes, conditioning)
-    return _checked(Imported(nodes, None if same else conditioning[:-1], "", "ld3", timed, read_as), model, where)
+    return _checked(Imported(nodes, None if same else conditioning[:-1], "", "ld3", timed, guess), model, where)
 
 
 def _from_list(name: str, row: list[float], form: str | None, model: Any, where: str) -> Imported:
@@ -134,14 +134,14 @@ def _from_list(name: str, row: list[float], form: str | None, model: Any, where:
         raise S4SError(f"{where}: rises from {row[0]:g} to {row[-1]:g}; a schedule goes from noise to data: turn it round")
     guess, why = (form, "") if form else _guess(name, row, path, where)
     if timed := guess == "times":
-        if isinstance(path, VPDiscrete) and values[-1] > (lowest := _time(model.s_min, path)):
-            values = torch.cat([values, torch.tensor([lowest], dtype=torch.float64)])
         values = _levels_at(values, path, where)
+        if isinstance(path, VPDiscrete) and values[-1] > model.s_min * (1 + 1e-4):
+            values = torch.cat([values, torch.tensor([model.s_min], dtype=torch.float64)])
     else:
         for n, end in ((0, model.s_max), (-1, model.s_min)):
             if row[n] > 0 and round(end, len(repr(row[n]).partition(".")[2])) == row[n]:
                 values[n] = end
-    what = f"times of its path {path.kind}" if timed else "noise levels"
+    what = f"times of its path {path.kind}," if timed else "noise levels,"
     found = Imported(_at_ends(values, model), None, name, guess, timed, "" if form else f"{what} {why}")
     return _checked(found, model, where)
 
