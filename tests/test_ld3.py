@@ -285,7 +285,7 @@ def test_ld3s_files_are_held_against_the_model(tmp_path, capsys, mine, times, mo
 
 def test_ld3s_times_are_no_levels_of_a_model_on_the_path_ve(tmp_path):
     torch.save(torch.tensor([1.0, 0.5, 0.1, 1.0, 0.4, 0.1]), tmp_path / "t_steps.pt")
-    with pytest.raises(S4SError, match="starts at noise level 1, far from full noise, but model mine covers 80 to 0.002; take"):
+    with pytest.raises(S4SError, match=r"starts at noise level 1, far from full noise, but model mine covers 80 to 0.002; take"):
         read_schedule(tmp_path / "t_steps.pt", Outline("mine", 0.002, 80.0, VE()))
 
 
@@ -294,7 +294,7 @@ def test_lists_from_a_table_are_no_levels_of_rectified_flow(tmp_path):
     flow = Outline("flow", 0.002, 999.0, FlowMatching())
     (tmp_path / "list.txt").write_text("999 850 736 24")
     with pytest.raises(
-        S4SError, match="cannot tell whether these whole numbers from 999 are .*path flow, which go from 0 to 1"
+        S4SError, match=r"cannot tell whether these whole numbers from 999 are .*path flow, which go from 0 to 1"
     ):
         read_schedule(tmp_path / "list.txt", flow)
     assert read_schedule(tmp_path / "list.txt", flow, "levels")[0].levels[0] == 999

@@ -24,7 +24,7 @@ def ays(nfe: int, span: Span, table: str) -> Tensor:
     For another number of steps ln s is interpolated linearly, as the authors recommend.
 
     Source: Sabour et al. 2024, arXiv 2404.14507
-    Use: for these models and their relatives; the levels must lie within the model's range
+    Use: for these models and their relatives; the levels must lie within the model's range and start at its full noise
     """
     known = np.log(ALIGN_YOUR_STEPS[table])
     at = np.linspace(0, len(known) - 1, nfe + 1)

@@ -88,7 +88,7 @@ def explicit(nfe: int, span: Span, values: Sequence[Sequence[float]]) -> Tensor:
     """Lists of levels written in the config, one for each number of evaluations.
 
     Source: the user's own, or a paper's
-    Use: to compare levels that are known as numbers
+    Use: to compare levels that are known as numbers; sigma/alpha, from the model's full noise on
     """
     for row in values:
         if len(row) == nfe + 1:

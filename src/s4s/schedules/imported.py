@@ -7,7 +7,7 @@ What is in each, by its authors' code:
   its last entry; the two differ between the ends only. t_steps.pt is that tensor alone. On EDM's networks a time is the
   noise level itself, 80 to 0.002. On a VP path times lie in (0, 1]: those of a table of T betas are t = (k + 1)/T for entry
   k. Between entries LD3 interpolates ln alpha, we ln s: on Stable Diffusion's table levels at the same k differ by less than
-  0.06 % from k = 10 on, and by 3 % between the first two.
+  0.06 % from k = 10 on, and by 3 % between the first two. Its samplers are in s4s.solvers.as_ld3.
 * GITS (Chen et al. 2024, arXiv 2405.11326; dp_record.txt, its log, --t_steps): levels, the last one included. The lists of
   indices that it prints before them, which rise from 0, are left out.
 * Align Your Steps (Sabour et al. 2024, arXiv 2404.14507; diffusers' AysSchedules): levels with a 0 at the end, which is a
