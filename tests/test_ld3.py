@@ -285,7 +285,9 @@ def test_ld3s_files_are_held_against_the_model(tmp_path, capsys, mine, times, mo
 
 def test_ld3s_times_are_no_levels_of_a_model_on_the_path_ve(tmp_path):
     torch.save(torch.tensor([1.0, 0.5, 0.1, 1.0, 0.4, 0.1]), tmp_path / "t_steps.pt")
-    with pytest.raises(S4SError, match=r"starts at noise level 1, far from full noise, but model mine covers 80 to 0.002; take"):
+    with pytest.raises(
+        S4SError, match=r"starts at noise level 1, far from full noise, but model mine covers 80 to 0.002; take"
+    ):
         read_schedule(tmp_path / "t_steps.pt", Outline("mine", 0.002, 80.0, VE()))
 
 
