@@ -196,11 +196,16 @@ def mine(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "name", "model", "note"),
     [
-        ("ve", "unipc-3-bh1", "cifar10", "LD3's uni_pc, order 3, variant bh1; "),
-        ("ve", "dpmpp-3", "cifar10", r"LD3's dpm_solver\+\+, order 3; where it learned with others, say so with --order"),
+        (
+            "ve",
+            "unipc-3-bh1",
+            "cifar10",
+            "order 3 and variant bh1, as LD3's configs have it for uni_pc; say another one with --order and --variant",
+        ),
+        ("ve", "dpmpp-3", "cifar10", r"order 3, as LD3's configs have it for dpm_solver\+\+; say another one with --order$"),
         ("ve", "ipndm-3", "cifar10", "read as noise levels, as LD3 has them for EDM's networks, for it starts at 80"),
-        ("ve", "euler", "cifar10", "LD3's euler, order 1"),
-        ("vp", "unipc-3-bh2", "stable", "LD3's uni_pc, order 3, variant bh2; "),
+        ("ve", "euler", "cifar10", "read as noise levels, as LD3 has them"),
+        ("vp", "unipc-3-bh2", "stable", "order 3 and variant bh2, as LD3's configs"),
         ("vp", "ipndm-3", "stable", "read as shares of the time of its path vp_discrete, for it starts at 1"),
     ],
 )
@@ -212,8 +217,20 @@ def test_convert_makes_ld3s_own_sampler_of_its_file_and_says_what_it_guessed(tmp
     tableau = Tableau.load(tmp_path / "out/nfe~6.json")
     assert close(end_of(kind, tableau), entry["two"][name])
     written = capsys.readouterr().err.splitlines()
-    assert len(written) == 2 and all(line.startswith(f"note: {tmp_path}/best_v2.pt: ") for line in written)
-    assert re.search(note, "\n".join(written))
+    assert len(written) == (1 if name == "euler" else 2) and all(
+        line.startswith(f"note: {tmp_path}/best_v2.pt: ") for line in written
+    )
+    assert re.search(note, "\n".join(written), re.MULTILINE)
+
+
+def test_nothing_is_said_of_what_was_not_guessed(tmp_path, capsys):
+    times = torch.tensor([80.0, 9.0, 1.5, 0.4, 0.002])
+    torch.save({"best_t_steps": torch.cat([times, times])}, tmp_path / "best_v1.pt")
+    convert(tmp_path / "best_v1.pt", "cifar10", tmp_path / "out", "unipc", 2, "bh2")
+    assert Tableau.load(tmp_path / "out/nfe~4.json").meta["options"] == {
+        "order": 2, "lower_order_final": True, "variant": "bh2"
+    }  # fmt: skip
+    assert "order" not in capsys.readouterr().err
 
 
 def converted(folder, text, model, solver="ddim", **options):

@@ -11,15 +11,15 @@ import typer
 from s4s.cli.checks import check_folder
 from s4s.errors import S4SError
 
+LD3_GUESSES = {"unipc": ("order", "variant"), "dpmpp": ("order",), "ipndm": ("order",), "ddim": ()}  # its files do not say
+
 
 def convert(
     schedule: Annotated[Path, typer.Argument(help="LD3's .pt file, or a text or JSON file with lists of levels or times.")],
     model: Annotated[str, typer.Option(help="The model: a name in config/models, or a path of its YAML file.")],
     out: Annotated[Path, typer.Option(help="Folder for the tableaux, nfe~N.json each.")],
     solver: Annotated[str, typer.Option(help="Classical solver to run on the levels; docs/solvers.md has them.")] = "dpmpp",
-    order: Annotated[
-        int | None, typer.Option(help="Its order, where it has one; by default the solver's own or LD3's.")
-    ] = None,
+    order: Annotated[int | None, typer.Option(help="Its order, where it has one; by default its own or LD3's.")] = None,
     variant: Annotated[str | None, typer.Option(help="Its variant, such as bh1 or bh2; by default its own or LD3's.")] = None,
     form: Annotated[str | None, typer.Option(help="ld3, levels or times; by default what the file looks like.")] = None,
     pick: Annotated[str | None, typer.Option(help="Of several named lists, the one with this name.")] = None,
@@ -50,15 +50,15 @@ def convert(
     notes = []
     for entry in found:
         if entry.form == "ld3" and (solver in AS_LD3 or entry.conditioning is not None):
-            path = outline.path if entry.timed else None
             try:
-                tableau = as_ld3(solver, entry.levels, entry.conditioning, path, order, variant)
+                times = outline.path if entry.timed else None
+                tableau = as_ld3(solver, entry.levels, entry.conditioning, times, order, variant)
             except S4SError as error:
                 raise S4SError(f"{schedule}: {error}") from error
-            used = ", ".join(
-                f"{name} {value}" for name, value in tableau.meta["options"].items() if name in ("order", "variant")
-            )
-            notes.append(f"LD3's {AS_LD3[solver]}, {used}; where it learned with others, say so with --order and --variant")
+            guessed = {name: tableau.meta["options"].get(name) for name in LD3_GUESSES[solver] if name not in options}
+            if guessed:
+                which, ways = (" and ".join(pattern.format(*pair) for pair in guessed.items()) for pattern in ("{} {}", "--{}"))
+                notes.append(f"{which}, as LD3's configs have it for {AS_LD3[solver]}; say another one with {ways}")
         else:
             tableau = make(solver, entry.levels, path=outline.path, **options)
         if entry.guess:
