@@ -8,14 +8,29 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from s4s.errors import S4SError
+from s4s.files.path_names import as_argument, check_places
 from s4s.metrics.measures import COMPARED
 from s4s.models.adapters import ADAPTERS
+from s4s.models.model_files import may_be_fetched, weights_folders
 from s4s.study import code, content, plan, targets
 from s4s.study.questions import QUESTIONS
 from s4s.study.study import MAIN, Study, folder_of
 
 try:
     STUDY = Study.read(config)
+    WEIGHTS = weights_folders(STUDY.config.downloads)
+    check_places(
+        workflow.basedir,
+        sys.executable,
+        os.getcwd(),
+        [
+            *workflow.overwrite_configfiles,
+            *STUDY.files.values(),
+            *(file.path for own in STUDY.models.values() for file in own.all_files()),
+        ],
+        submits=workflow.non_local_exec
+        or bool(workflow.deployment_settings.deployment_method),
+    )
 except S4SError as error:
     raise WorkflowError(str(error)) from None
 
@@ -99,15 +114,17 @@ def model(*parts):
 def outside(*paths):
     """Files of the repository and of the user. They lie where they are, also with --default-storage-provider, and count by
     the digests in params: their times and places do not matter."""
-    return [ancient(local(os.path.relpath(path))) for path in paths]
+    return [ancient(local(as_argument(path))) for path in paths]
 
 
 def fetched(file):
     """The path of a model's file, which is there or has a rule that fetches it."""
-    if not file.url and not file.path.exists():
-        raise S4SError(
-            f"{os.path.relpath(file.path)}: no such file; put it there, or change its path in the model's YAML file"
-        )
+    if not file.path.exists():
+        if not file.url:
+            raise S4SError(
+                f"{os.path.relpath(file.path)}: no such file; put it there, or change its path in the model's YAML file"
+            )
+        may_be_fetched(file, WEIGHTS)
     return file.path
 
 

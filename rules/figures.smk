@@ -38,7 +38,7 @@ rule figure:
             FIGURES[wildcards.name], input.files
         ),
     shell:
-        "python -m s4s.jobs.fork_server figure {wildcards.name} {params.named:q} --scores {input.scores:q} "
+        "python -m s4s.jobs.fork_server figure {wildcards.name:q} {params.named:q} --scores {input.scores:q} "
         "--model {input.model:q} --out {output.pdf:q} {output.png:q} 2> {log:q}"
 
 

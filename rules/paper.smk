@@ -8,7 +8,7 @@ rule paper_table:
     """Our scores beside published figures, published figures alone, or what fits cost."""
     input:
         scores="results/tables/scores.csv",
-        published=outside(PUBLISHED),
+        published=asked(lambda **names: outside(PUBLISHED)),
     output:
         "results/paper/{name}.{ending}",
     log:
@@ -31,7 +31,7 @@ rule paper_table:
             if STUDY.models[name].published
         ],
     shell:
-        "python -m s4s.jobs.fork_server paper_table {wildcards.name} --scores {input.scores:q} --published {input.published:q} "
+        "python -m s4s.jobs.fork_server paper_table {wildcards.name:q} --scores {input.scores:q} --published {input.published:q} "
         "--dataset {params.dataset:q} --models {params.models:q} --out {output:q} 2> {log:q}"
 
 
@@ -67,8 +67,8 @@ rule paper_figure:
         ),
         width=lambda wildcards: targets.PAPER_WIDTHS[wildcards.name.partition("-")[0]],
     shell:
-        "python -m s4s.jobs.fork_server figure {wildcards.name} {params.named:q} --scores {input.scores:q} "
-        "--model {input.model:q} --width {params.width} --out {output:q} 2> {log:q}"
+        "python -m s4s.jobs.fork_server figure {wildcards.name:q} {params.named:q} --scores {input.scores:q} "
+        "--model {input.model:q} --width {params.width:q} --out {output:q} 2> {log:q}"
 
 
 rule paper_document:

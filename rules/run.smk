@@ -70,6 +70,10 @@ def begin_run():
     # conda's jobs need their own interpreter
     if not workflow.deployment_settings.deployment_method and not has_server():
         HELD.append(start_server(*PRELOADED))
+    if re.search(r'[$`"\\]', os.getcwd()):
+        # Snakemake 9.27 writes long commands to a file, whose path it gives to a shell in double quotes: here they are not
+        # written, and one that is too long for the system fails.
+        sys.modules["snakemake.shell"].MAX_ARG_LEN = sys.maxsize
     if workflow.local_exec:
         # The limit of submissions wakes Snakemake 9.27's scheduler once a second more for every job that has ended, until it
         # takes a core. On this machine nothing needs that limit, and no setting or plugin takes it away.

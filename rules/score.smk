@@ -21,8 +21,8 @@ rule reference_moments:
         code=program("reference_moments"),
         model=model("features"),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} reference_moments --model {input.model[0]:q} "
-        "--threads {threads} --out {output:q} 2> {log:q}"
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} reference_moments --model {input.model[0]:q} "
+        "--threads {threads:q} --out {output:q} 2> {log:q}"
 
 
 rule score_shard:
@@ -50,9 +50,9 @@ rule score_shard:
         code=program("score"),
         model=model("features"),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} score --model {input.model[0]:q} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} score --model {input.model[0]:q} "
         "--reference {input.reference:q} --samples {input.samples:q} --pairs {input.pairs:q} --only-statistics "
-        "--threads {threads} --out {output:q} 2> {log:q}"
+        "--threads {threads:q} --out {output:q} 2> {log:q}"
 
 
 rule score:
@@ -79,6 +79,6 @@ rule score:
         model=model("features"),
         seeds=CONFIG.seeds,
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} score --model {input.model[0]:q} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} score --model {input.model[0]:q} "
         "--reference {input.reference:q} --samples {input.samples:q} --pairs {input.pairs:q} --statistics {input.statistics:q} "
-        "--threads {threads} --out {output:q} 2> {log:q}"
+        "--threads {threads:q} --out {output:q} 2> {log:q}"

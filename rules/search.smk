@@ -26,9 +26,9 @@ rule teacher_trajectories:
         steps=own("search.steps"),
         samples=own("search.trajectories"),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} teacher_trajectories --model {input.model[0]:q} "
-        "--embeddings {input.embeddings:q} --definition {params.definition:q} --steps {params.steps} --count {params.samples} "
-        "--threads {threads} --out {output:q} 2> {log:q}"
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} teacher_trajectories --model {input.model[0]:q} "
+        "--embeddings {input.embeddings:q} --definition {params.definition:q} --steps {params.steps:q} --count {params.samples:q} "
+        "--threads {threads:q} --out {output:q} 2> {log:q}"
 
 
 rule gits_costs:
@@ -73,5 +73,5 @@ rule model_statistics:
         code=program("model_statistics"),
         model=model(),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} model_statistics --model {input.model[0]:q} "
-        "--embeddings {input.embeddings:q} --trajectories {input.trajectories:q} --threads {threads} --out {output:q} 2> {log:q}"
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} model_statistics --model {input.model[0]:q} "
+        "--embeddings {input.embeddings:q} --trajectories {input.trajectories:q} --threads {threads:q} --out {output:q} 2> {log:q}"

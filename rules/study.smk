@@ -62,7 +62,7 @@ rule study_figure:
     params:
         code=program("figure"),
     shell:
-        "python -m s4s.jobs.fork_server figure {wildcards.name} --scores {input.scores:q} --metrics {input.metrics:q} "
+        "python -m s4s.jobs.fork_server figure {wildcards.name:q} --scores {input.scores:q} --metrics {input.metrics:q} "
         "--out {output.pdf:q} {output.png:q} 2> {log:q}"
 
 
@@ -96,9 +96,9 @@ rule question:
             STUDY.question_fits(**wildcards), input.fits
         ),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} question {wildcards.question} --model {input.model[0]:q} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} question {wildcards.question:q} --model {input.model[0]:q} "
         "--reference {input.reference:q} --embeddings {input.embeddings:q} --cells {params.cells:q} --fits {params.fits:q} "
-        "--pairs {input.pairs:q} --threads {threads} --out {output:q} 2> {log:q}"
+        "--pairs {input.pairs:q} --threads {threads:q} --out {output:q} 2> {log:q}"
 
 
 rule answer:
@@ -138,7 +138,7 @@ rule answer:
         ),
         models=asked(lambda **names: targets.question_rows(STUDY, **names)),
     shell:
-        "python -m s4s.jobs.fork_server answer {wildcards.question} --rows {input.rows:q} --scores {input.scores:q} "
+        "python -m s4s.jobs.fork_server answer {wildcards.question:q} --rows {input.rows:q} --scores {input.scores:q} "
         "--metrics {input.metrics:q} --groups {params.groups:q} --out {output.csv:q} {output.table:q} {output.pdf:q} {output.png:q} 2> {log:q}"
 
 

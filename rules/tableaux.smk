@@ -24,5 +24,5 @@ rule tableau:
         definition=definition(),
         own=own_code(),
     shell:
-        "python -m s4s.jobs.fork_server tableau --model {input.model[0]:q} --token {wildcards.solver} --nfe {wildcards.nfe} "
+        "python -m s4s.jobs.fork_server tableau --model {input.model[0]:q} --token {wildcards.solver:q} --nfe {wildcards.nfe:q} "
         "--definition {params.definition:q} --costs {input.costs:q} --statistics {input.statistics:q} --out {output:q} 2> {log:q}"

@@ -34,7 +34,7 @@ rule scores_csv:
         cells=asked(lambda tables: STUDY.cells(tables)),
         descriptions=asked(lambda tables: targets.describe(STUDY, tables)),
     shell:
-        "python -m s4s.jobs.fork_server scores_csv --config results/config.json --of {wildcards.tables} "
+        "python -m s4s.jobs.fork_server scores_csv --config results/config.json --of {wildcards.tables:q} "
         "--first {input.scores[0]:q} --scores {output.scores:q} --metrics {output.metrics:q} 2> {log:q}"
 
 
@@ -62,5 +62,5 @@ rule comparison_table:
     params:
         code=program("comparison_table"),
     shell:
-        "python -m s4s.jobs.fork_server comparison_table --scores {input.scores:q} --metric {wildcards.metric} "
+        "python -m s4s.jobs.fork_server comparison_table --scores {input.scores:q} --metric {wildcards.metric:q} "
         "--out {output:q} 2> {log:q}"

@@ -25,9 +25,9 @@ rule text_embeddings:
         val=own("teacher.val"),
         search=own("search.trajectories"),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} text_embeddings --model {input.model[0]:q} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} text_embeddings --model {input.model[0]:q} "
         "--test {params.samples:q} --train {params.train:q} --val {params.val:q} --search {params.search:q} "
-        "--threads {threads} --out {output:q} 2> {log:q}"
+        "--threads {threads:q} --out {output:q} 2> {log:q}"
 
 
 rule teacher_shard:
@@ -59,10 +59,10 @@ rule teacher_shard:
         batch_size=own("batch_size"),
         trajectory=own("teacher.trajectory"),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} teacher_shard --model {input.model[0]:q} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} teacher_shard --model {input.model[0]:q} "
         "--embeddings {input.embeddings:q} --teacher {input.teacher:q} --split {params.split:q} --count {params.samples:q} "
         "--shard {params.shard:q} --shard-size {params.shard_size:q} --batch-size {params.batch_size:q} --trajectory {params.trajectory:q} "
-        "--code {params.code} --threads {threads} --out {output:q} 2> {log:q}"
+        "--code {params.code:q} --threads {threads:q} --out {output:q} 2> {log:q}"
 
 
 rule teacher_pairs:
@@ -113,6 +113,6 @@ rule teacher_convergence:
         steps=own("teacher.steps"),
         samples=asked(lambda model: plan.convergence_samples(STUDY, model)),
     shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu} teacher_convergence --model {input.model[0]:q} "
+        "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} teacher_convergence --model {input.model[0]:q} "
         "--embeddings {input.embeddings:q} --definition {params.definition:q} --steps {params.steps:q} --count {params.samples:q} "
-        "--threads {threads} --out {output:q} 2> {log:q}"
+        "--threads {threads:q} --out {output:q} 2> {log:q}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from s4s.errors import one_line
 from s4s.files.json_file import Strict
 from s4s.models.published import datasets
 
@@ -23,17 +25,32 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 def _beside_the_yaml(path: Path, info: ValidationInfo) -> Path:
     """A relative path counts from the YAML's own folder."""
     folder: Path = (info.context or {}).get("folder", Path())
-    return (folder / path.expanduser()).resolve()
+    try:
+        absolute = (folder / path.expanduser()).resolve()
+        absolute.exists()
+    except (OSError, RuntimeError) as error:  # too long, a circle of links, no such user, no permission
+        raise ValueError(f"not a path that can be used: {one_line(error)}") from error
+    return absolute
+
+
+def _address(url: str) -> str:
+    """Where a file is published, in a form that no program takes for anything else."""
+    if not re.fullmatch(rf"https?://[^\s\x00-\x1f\x7f]+|hf://{REPOSITORY}(@\w[\w.-]*(/\w[\w.-]*)*)?", url, re.ASCII):
+        raise ValueError("must be http://..., https://..., hf://owner/name or hf://owner/name@revision, without spaces")
+    return url
 
 
 LocalPath = Annotated[Path, AfterValidator(_beside_the_yaml)]
+REPOSITORY = "[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*"  # owner/name on huggingface.co
 
 
 class WeightFile(Strict):
     """A file of weights on this machine, and where to get it from; a relative path counts from the YAML's own folder."""
 
     path: LocalPath
-    url: str | None = Field(None, pattern="^(https?|hf)://", description="where it is published; hf://owner/name for a folder")
+    url: Annotated[str, AfterValidator(_address)] | None = Field(
+        None, description="where it is published; hf://owner/name for a folder"
+    )
     member: str | None = Field(None, description="name of the file inside the zip that the url is")
     sha256: Sha256 | None = None
 
@@ -236,7 +253,7 @@ class PipelineModel(Guided):
 
     kind: Literal["diffusers"]
     path: LocalPath
-    repository: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$", description="on huggingface.co, to get the folder from")
+    repository: str | None = Field(None, pattern=f"^{REPOSITORY}$", description="on huggingface.co, to get the folder from")
     scheduler: LocalPath | None = Field(None, description="folder of the scheduler, if not in the pipeline's")
     prediction: Literal["epsilon", "v_prediction", "sample", "flow"] | None = Field(
         None, description="what the network predicts, if not what its scheduler says"

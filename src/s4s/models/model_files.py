@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -15,6 +17,7 @@ from s4s.files.stray_files import is_stray
 from s4s.models.description import AnyModel, PythonModel, WeightFile
 
 SHIPPED = shipped("config/models")
+WEIGHTS = "resources/weights"  # where files are fetched to
 
 _ADAPTER: TypeAdapter[AnyModel] = TypeAdapter(AnyModel)
 
@@ -84,6 +87,37 @@ def where_from(weights: WeightFile) -> str:
     if weights.url is None:
         return ""
     return f"get {weights.url}" + (f", take {weights.member} out of it" if weights.member else "") + " and "
+
+
+def weights_folders(named: str | None = None) -> list[Path]:
+    """The folders that files may be fetched to: resources/weights, of this package and of the working directory, and one that
+    the user named.
+
+    A link takes the first and the last elsewhere as their owner says. That of the working directory, which may have come from
+    anyone, is left out where it leads out of there.
+    """
+    own = Path(WEIGHTS).resolve()
+    there = [own] if own.is_relative_to(Path.cwd().resolve()) else []
+    try:
+        given = [Path(named).expanduser().resolve()] if named else []
+    except RuntimeError as error:  # no such user
+        raise S4SError(f"config: downloads: {named}: {one_line(error)}") from error
+    return [*dict.fromkeys([shipped(WEIGHTS).resolve(), *there, *given])]
+
+
+def may_be_fetched(file: WeightFile, below: Sequence[str | Path]) -> None:
+    """Raise S4SError if the path of a file with a url is not below one of these folders, all links followed."""
+    path, folders = file.path.resolve(), [Path(folder).resolve() for folder in below]
+    if not any(folder in path.parents for folder in folders):
+        raise S4SError(
+            f"{file.path}: not fetched, for downloads go below {' or '.join(map(str, folders))} alone; change its path in the "
+            f"model's YAML file, name its folder in the config (downloads: {path.parent}), or put {file.url} there yourself"
+        )
+
+
+def fetch_name(path: str | Path) -> str:
+    """A name, of letters that any program takes, for the job that fetches a file: part of the file's own, and a digest."""
+    return f"{re.sub('[^A-Za-z0-9_.-]', '_', Path(path).name)[:80]}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def checked_bytes(weights: WeightFile) -> bytes:

@@ -106,6 +106,7 @@ class Config(Strict):
     batch_size: int = Field(128, ge=1, description="samples in memory at a time")
     shard: int = Field(10000, ge=1, description="samples of one job; more are cut into several")
     keep_samples: bool = Field(True, description="false: samples are deleted when scores and figures no longer need them")
+    downloads: str | None = Field(None, description="folder that files may be fetched to, besides resources/weights")
     teacher: Teacher = Teacher()
     search: Search = Search()
     fit: FitSettings = FitSettings()

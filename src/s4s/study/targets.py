@@ -217,7 +217,9 @@ def report_settings(study: Study, folder: str) -> dict[str, Any]:
     """What a report says of the config: its own models, NFE and solvers, and the definitions that these use."""
     config = study.config if folder == MAIN else study.config.comparison(folder.removeprefix("study/"))
     used = {*config.solvers} | {_base(study, token) for token in config.solvers}
-    settings = config.model_dump(mode="json", exclude={"definitions", "comparisons"}) | {"per_model": study.config.per_model}
+    settings = config.model_dump(mode="json", exclude={"definitions", "comparisons", "downloads"}) | {
+        "per_model": study.config.per_model
+    }
     definitions = {token: study.definition(token) for token in config.definitions if token in used}
     return settings | {
         "definitions": {token: own.model_dump(mode="json", exclude_none=True) for token, own in definitions.items()}
