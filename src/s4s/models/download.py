@@ -167,7 +167,7 @@ def _check_size(size: int, limit: int, url: str, part: Path) -> None:
     if size > limit:
         part.unlink(missing_ok=True)
         raise S4SError(
-            f"{url}: has more than {limit / 1e9:.3g} GB, the most that is fetched, or that fits where its server does not say how "
+            f"{url}: has more than {limit / 1e9:.3g} GB, the most that is fetched, or that fits where nobody says how "
             f"much comes; if it should have that many, get it yourself and put it at {part.with_suffix('')}"
         )
 
