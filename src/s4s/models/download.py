@@ -27,7 +27,7 @@ ATTEMPTS = 5
 BLOCK = 1 << 16  # what a broken connection loses at most
 LARGEST = 100 << 30  # bytes of a file; published networks that s4s reads have up to some 20 GB
 RESERVE = 1 << 30  # bytes of the disk that a download whose size nobody says leaves free
-EXPANSION = 100  # a member of a zip to the zip; weights take as much in as outside, captions a tenth
+SMALL, EXPANSION = 1 << 30, 100  # a member of a zip has at most so many bytes, or so many times those of the zip
 HOPELESS = (
     requests.exceptions.InvalidSchema,
     requests.exceptions.InvalidURL,
@@ -116,7 +116,10 @@ class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         target = super().get_redirect_target(resp)
         if target is not None:
-            schemes = urlsplit(resp.url).scheme, urlsplit(urljoin(resp.url, target)).scheme
+            try:
+                schemes = urlsplit(resp.url).scheme, urlsplit(urljoin(resp.url, target)).scheme
+            except ValueError as error:
+                raise requests.exceptions.InvalidURL(f"{target}: {error}") from error
             if schemes not in (("http", "http"), ("http", "https"), ("https", "https")):
                 raise S4SError(
                     f"{resp.url}: leads from {schemes[0]} to {one_line(ValueError(target), 100)}, which is not followed"
@@ -188,7 +191,7 @@ def _member(file: WeightFile, archive: Path) -> Path:
 def _take_out(member: str, archive: Path, part: Path) -> None:
     """Whatever a member is called, it becomes `part`; zipfile sees to it that it is not larger than the zip's list says."""
     with zipfile.ZipFile(archive) as source, source.open(member) as content:
-        size, limit = source.getinfo(member).file_size, min(LARGEST, EXPANSION * archive.stat().st_size)
+        size, limit = source.getinfo(member).file_size, min(LARGEST, max(SMALL, EXPANSION * archive.stat().st_size))
         if size > limit:
             raise zipfile.BadZipFile(f"it would have {size / 1e9:.3g} GB, a zip of this size at most {limit / 1e9:.3g} GB")
         if source.getinfo(member).is_dir():
