@@ -102,14 +102,17 @@ def test_the_papers_plan_is_built_without_any_weights(tmp_path):
 
 @pytest.mark.slow
 def test_absent_files_are_fetched_and_those_without_a_url_named(tmp_path):
-    description = {"name": "mine", "kind": "edm", "path": "weights/a.pkl", "url": "https://example.org/a.pkl"}
+    description = {"name": "mine", "kind": "edm", "path": "mine/a.pkl", "url": "https://example.org/a.pkl"}
     shown = {"kind": "torchscript", "name": "x", "path": "f.pt", "statistics": {"path": "s.npz"}}
     (tmp_path / "mine.yaml").write_text(json.dumps({**description, "features": shown}))
     (tmp_path / "f.pt").touch()
     arguments = ("results/tables/scores.csv", "--config", "models=[mine.yaml]", "solvers=[ddim-logsnr]")
-    assert "s.npz: no such file; put it there" in dry_run(tmp_path, *arguments, ok=False)
+    assert "s.npz: no such file; put it there" in dry_run(tmp_path, *arguments, "downloads=mine", ok=False)
     (tmp_path / "s.npz").touch()
-    assert "rule fetch_a.pkl:" in dry_run(tmp_path, *arguments)
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights/a.pkl").touch()
+    said = dry_run(tmp_path, *arguments, ok=False)
+    assert f"not fetched, for downloads go below {ROOT}/resources/weights or {tmp_path}/resources/weights alone" in said
+    assert "Traceback" not in said
+    assert "rule fetch_a.pkl-" in dry_run(tmp_path, *arguments, "downloads=mine")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/a.pkl").touch()
     assert "fetch_a.pkl" not in dry_run(tmp_path, *arguments)
