@@ -8,7 +8,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from s4s.errors import S4SError
-from s4s.files.path_names import as_argument, check_places
+from s4s.files.path_names import as_argument, check_places, check_submitted
 from s4s.metrics.measures import COMPARED
 from s4s.models.adapters import ADAPTERS
 from s4s.models.model_files import may_be_fetched, weights_folders
@@ -19,18 +19,18 @@ from s4s.study.study import MAIN, Study, folder_of
 try:
     STUDY = Study.read(config)
     WEIGHTS = weights_folders(STUDY.config.downloads)
-    check_places(
+    PLACES = (
         workflow.basedir,
         sys.executable,
-        os.getcwd(),
         [
             *workflow.overwrite_configfiles,
             *STUDY.files.values(),
             *(file.path for own in STUDY.models.values() for file in own.all_files()),
         ],
-        submits=workflow.non_local_exec
-        or bool(workflow.deployment_settings.deployment_method),
     )
+    check_places(*PLACES)
+    if workflow.deployment_settings.deployment_method:
+        check_submitted(*PLACES)
 except S4SError as error:
     raise WorkflowError(str(error)) from None
 

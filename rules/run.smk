@@ -55,6 +55,8 @@ def begin_run():
     That process ends with this one; without it jobs import torch themselves. One that is there (S4S_WARM) is used.
     """
     try:
+        if workflow.non_local_exec:  # known when all rules are
+            check_submitted(*PLACES)
         HELD.append(lock_folder("."))
     except S4SError as error:
         raise WorkflowError(str(error)) from None

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from s4s import S4SError
-from s4s.files.path_names import as_argument, check_places
+from s4s.files.path_names import as_argument, check_places, check_submitted
 from s4s.models.model_files import fetch_name
 from tests import shell_lint
 from tests.builders import studies
@@ -116,12 +116,13 @@ def test_a_program_that_starts_a_shell_is_refused(tmp_path, text):
     assert found(tmp_path / "b.py", "import subprocess\nsubprocess.run(command, shell=False)") == []
 
 
+EVIL = "a $(touch PWNED); b"
 GOOD = ["a b", "it's", "ünï", "50% x", "#1", "a;b", "a?b*[c]", "-dash", "~", "a,b=c@d", "&", "(x)"]
 
 
 @pytest.mark.parametrize("name", GOOD)
 def test_a_checkout_may_lie_in_a_folder_of_this_name(name):
-    check_places(f"/home/{name}", f"/home/{name}/.venv/bin/python", "/a $(x); b", [f"/a $(x); b/{name}.yaml"], submits=False)
+    check_places(f"/home/{name}", f"/home/{name}/.venv/bin/python", [f"/a $(x); b/{name}.yaml"])
 
 
 @pytest.mark.parametrize(
@@ -130,18 +131,33 @@ def test_a_checkout_may_lie_in_a_folder_of_this_name(name):
 def test_a_checkout_or_a_python_elsewhere_is_refused_in_one_line(name):
     for places in [(f"/home/{name}", "/python"), ("/home", f"/{name}/python")]:
         with pytest.raises(S4SError, match=r"cannot be in its path: .*; rename or move it") as error:
-            check_places(*places, "/", [], submits=False)
+            check_places(*places, [])
         assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", "$(x)", "`x`", "a;b", "a&b", "(x)", "*"])
-def test_where_jobs_are_submitted_any_such_path_is_refused(name):
-    check_places("/home/ünï", "/home/ünï/python", "/scratch/a-b", ["/scratch/a-b/m_1.yaml"], submits=True)
-    places = ["/home", "/python", "/scratch", "/scratch/mine.yaml"]
-    for changed in range(4):
-        checkout, python, folder, file = (f"{place}{name}" if i == changed else place for i, place in enumerate(places))
-        with pytest.raises(S4SError, match="cannot be in its path"):
-            check_places(checkout, python, folder, [file], submits=True)
+def test_where_jobs_are_submitted_any_such_path_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_submitted("/home/ünï", "/home/ünï/python", ["/scratch/a-b/m_1.yaml"])
+    for changed in range(3):
+        checkout, python, file = (
+            f"{place}{name}" if i == changed else place for i, place in enumerate(["/home", "/python", "/x.yaml"])
+        )
+        with pytest.raises(S4SError, match="batch systems and conda read paths without quotes"):
+            check_submitted(checkout, python, [file])
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(S4SError, match="the working directory"):
+        check_submitted("/home", "/python", [])
+
+
+@pytest.mark.suite
+@pytest.mark.parametrize("arguments", [["--workflow-profile", str(ROOT / "profiles/pbs")], ["--sdm", "conda"]])
+def test_nothing_is_submitted_from_such_a_folder(tmp_path, arguments):
+    (tmp_path / EVIL).mkdir()
+    said = studies.snakemake(tmp_path / EVIL, "results/search/digits/costs.json", *arguments, ok=False)
+    assert "the working directory" in said and "batch systems and conda read paths without quotes" in said
+    assert "Traceback" not in said and not [*tmp_path.rglob("PWNED")] and not [*tmp_path.rglob("results/*/*")]
 
 
 @pytest.mark.parametrize("name", ["{model}.yaml", "a{b,[0-9]+}.pkl", "line\nbreak.pt"])
@@ -150,7 +166,7 @@ def test_a_file_that_snakemake_would_read_as_a_pattern_is_refused(name, tmp_path
     with pytest.raises(S4SError, match="Snakemake takes braces for wildcards"):
         as_argument(tmp_path / name)
     with pytest.raises(S4SError, match="Snakemake takes braces for wildcards"):
-        check_places("/home", "/python", tmp_path, [tmp_path / name], submits=False)
+        check_places("/home", "/python", [tmp_path / name])
 
 
 def test_a_file_is_never_read_as_an_option(tmp_path, monkeypatch):
@@ -167,18 +183,15 @@ def test_names_of_fetches_are_plain_and_tell_files_apart():
     assert not any(set(name) & set("$() {}'\n/;") for name in names)
 
 
-EVIL = "a $(touch PWNED); b"
-
-
-def model_file(folder: Path, name: str, **changes) -> Path:
+def model_file(path: Path, **changes) -> Path:
     """digits, described elsewhere."""
     described = yaml.safe_load((ROOT / "config/models/digits.yaml").read_text()) | changes
     for part in (described, described["features"], described["perceptual"]):
         if not Path(part["path"]).is_absolute():
             part["path"] = str((ROOT / "config/models" / part["path"]).resolve())
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(yaml.safe_dump(described))
-    return folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(described))
+    return path
 
 
 class Nobody(BaseHTTPRequestHandler):
@@ -225,7 +238,7 @@ def test_the_whole_run_passes_in_folders_of_such_names(tmp_path):
     here = sysconfig.get_paths(vars={"base": str(checkout / ".venv")}, scheme="venv")["purelib"]
     packages = sysconfig.get_paths()["purelib"]
     (Path(here) / "others.pth").write_text(f"import site; site.addsitedir({packages!r})\n")
-    models = [str(model_file(study / EVIL, f"{name}'s {EVIL}.yaml", name=name)) for name in ("digits", "second")]
+    models = [str(model_file(study / EVIL / f"{name}'s {EVIL}.yaml", name=name)) for name in ("digits", "second")]
     own = yaml.safe_load(studies.TINY.read_text()) | {"models": models, "comparisons": {}}
     (study / "it's $HOME.yaml").write_text(yaml.safe_dump(own))
     command = [python, "-m", "snakemake", "-s", checkout / "Snakefile", "--directory", study, "--cores", "2"]

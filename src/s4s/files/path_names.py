@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ ANYWHERE = Refused(
 )
 INSTALLED = Refused(
     rf"{ANYWHERE.characters}|[$`\"\\{os.pathsep}]",
-    f"PATH and PYTHONPATH are cut at {os.pathsep!r}, and the scripts in .venv/bin hold their own path in double quotes",
+    f"{ANYWHERE.why}; PATH and PYTHONPATH are cut at {os.pathsep!r}; scripts in .venv/bin hold their own path in double quotes",
 )
 SUBMITTED = Refused(
     r"[^\w@%+=:,./-]", "batch systems and conda read paths without quotes; only letters, digits and _@%+=:,./- can be used"
@@ -51,25 +52,24 @@ def as_argument(path: str | Path) -> str:
     return os.path.abspath(path) if relative.startswith("-") else relative
 
 
-def check_places(checkout: str | Path, python: str | Path, folder: str | Path, files: list[str | Path], submits: bool) -> None:
-    """Raise S4SError in one line where a run cannot work with a path.
+def check_places(checkout: str | Path, python: str | Path, files: Iterable[str | Path]) -> None:
+    """Raise S4SError in one line where Snakemake, or a shell that it or `.venv` starts, would read a path otherwise than meant.
 
     Args:
         checkout: folder of the Snakefile.
         python: the interpreter.
-        folder: the working directory.
-        files: of the config and the models.
-        submits: whether jobs are submitted to a batch system, or their software is installed by conda or in a container.
+        files: of the config and the models, which count from the working directory.
     """
     check_path(checkout, "this checkout", INSTALLED)
     check_path(python, "the Python that runs Snakemake", INSTALLED)
     for file in files:
-        check_path(os.path.relpath(file, folder), "file")
-    if submits:
-        for what, path in (
-            ("this checkout", checkout),
-            ("the Python that runs Snakemake", python),
-            ("the working directory", folder),
-            *(("file", os.path.relpath(file, folder)) for file in files),
-        ):
-            check_path(path, what, SUBMITTED)
+        check_path(os.path.relpath(file), "file")
+
+
+def check_submitted(checkout: str | Path, python: str | Path, files: Iterable[str | Path]) -> None:
+    """The same where jobs are submitted to a batch system, or their software is installed by conda or in a container."""
+    check_path(checkout, "this checkout", SUBMITTED)
+    check_path(python, "the Python that runs Snakemake", SUBMITTED)
+    check_path(os.getcwd(), "the working directory", SUBMITTED)
+    for file in files:
+        check_path(os.path.relpath(file), "file", SUBMITTED)
