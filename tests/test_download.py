@@ -10,6 +10,7 @@ import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -131,6 +132,7 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     Handler.breaks, Handler.asked = 0, []
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.handle_error = lambda *_: None  # clients that have seen enough
     threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{http.server_port}"
     http.shutdown()
@@ -203,14 +205,44 @@ def test_a_folder_that_cannot_be_had_says_which_command_gets_it(tmp_path, monkey
         fetch(WeightFile(path=tmp_path / "folder", url="hf://owner/name"))
 
 
-def test_a_folder_takes_its_place_when_it_is_whole(tmp_path, monkeypatch):
-    def download(name, revision, local_dir, ignore_patterns):
-        local_dir.mkdir()
-        (local_dir / "model_index.json").write_text(f"{name} {revision}")
+def hub(monkeypatch, planned, make):
+    """huggingface.co with a folder of files and their sizes, which `make` brings."""
+
+    def download(name, revision, local_dir, ignore_patterns, dry_run):
+        if dry_run:
+            return [SimpleNamespace(filename=file, file_size=size) for file, size in planned.items()]
+        local_dir.mkdir(exist_ok=True)
+        return make(local_dir, f"{name} {revision}")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+
+
+def test_a_folder_takes_its_place_when_it_is_whole(tmp_path, monkeypatch):
+    hub(monkeypatch, {"model_index.json": None}, lambda folder, text: (folder / "model_index.json").write_text(text))
     found = fetch(WeightFile(path=tmp_path / "folder", url="hf://owner/name@main"))
     assert (found / "model_index.json").read_text() == "owner/name main" and not (tmp_path / "folder.part").exists()
+
+
+@pytest.mark.parametrize("there", [{}, {"a.json": 10}, {"a.json": 10, "unet/b.safetensors": 99}])
+def test_a_part_of_a_folder_is_not_taken_for_the_whole(tmp_path, monkeypatch, there):
+    """As the client does where the network fails after an interruption."""
+    for name, size in there.items():
+        (tmp_path / "folder.part" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder.part" / name).write_bytes(bytes(size))
+    hub(monkeypatch, {"a.json": 10, "unet/b.safetensors": 100}, lambda folder, _: None)
+    with pytest.raises(S4SError, match="did not come whole; run the same command again"):
+        fetch(WeightFile(path=tmp_path / "folder", url="hf://owner/name"))
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_folder_that_is_too_large_is_not_begun(tmp_path, monkeypatch):
+    hub(monkeypatch, {"a": download.LARGEST, "b": 1}, lambda *_: pytest.fail("begun"))
+    with pytest.raises(S4SError, match="hf://owner/name: has 107 GB; at most 107 GB are fetched"):
+        fetch(WeightFile(path=tmp_path / "folder", url="hf://owner/name"))
+    hub(monkeypatch, {"a": 10**6}, lambda *_: pytest.fail("begun"))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=10**12, free=10**6 - 1))
+    with pytest.raises(OSError, match="No space left"):
+        fetch(WeightFile(path=tmp_path / "folder", url="hf://owner/name"))
 
 
 @pytest.mark.slow
@@ -375,7 +407,7 @@ def test_a_download_that_says_that_it_is_too_large_is_not_begun(server, tmp_path
 @pytest.mark.parametrize(("url", "member"), [("/model.pkl", None), ("/endless", None), ("/model.zip", "inner/model.ckpt")])
 def test_a_download_leaves_room_on_the_disk(server, tmp_path, monkeypatch, url, member):
     free = {"/model.pkl": len(CONTENT) - 1, "/endless": 10**6 + download.RESERVE, "/model.zip": len(CONTENT) - 1}[url]
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Disk", (), {"total": 10**12, "free": free})())
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=10**12, free=free))
     with pytest.raises((S4SError, OSError), match=r"the most that is fetched|No space left") as error:
         fetch(WeightFile(path=tmp_path / "m", url=server + url, member=member))
     assert isinstance(error.value, S4SError) or error.value.errno == errno.ENOSPC
@@ -461,11 +493,7 @@ def test_names_in_a_published_folder_that_lead_out_are_not_taken():
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_published_folder_holds_no_links(tmp_path, monkeypatch, inside):
-    def linked(name, local_dir, **_):
-        local_dir.mkdir(exist_ok=True)
-        (local_dir / "weights").symlink_to(tmp_path)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", linked)
+    hub(monkeypatch, {}, lambda folder, _: (folder / "weights").symlink_to(tmp_path))
     (tmp_path / "elsewhere").mkdir()
     if not inside:
         (tmp_path / "folder.part").symlink_to(tmp_path / "elsewhere")

@@ -194,11 +194,17 @@ def model_file(path: Path, **changes) -> Path:
     return path
 
 
-class Nobody(BaseHTTPRequestHandler):
-    """Has nothing."""
+class OneFile(BaseHTTPRequestHandler):
+    """Has one file."""
 
     def do_GET(self):
-        self.send_error(404)
+        if self.path != "/there":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"here")
 
     def log_message(self, *_):
         pass
@@ -206,12 +212,13 @@ class Nobody(BaseHTTPRequestHandler):
 
 @pytest.mark.slow
 def test_a_models_paths_and_addresses_run_nothing(tmp_path):
-    """Nobody has these files, so every fetch fails, in words, after a shell has read its command."""
-    nobody = ThreadingHTTPServer(("127.0.0.1", 0), Nobody)
-    threading.Thread(target=nobody.serve_forever, args=(0.01,), daemon=True).start()
-    address = f"http://127.0.0.1:{nobody.server_port}/x'$(touch${{IFS}}PWNED)"
+    """One file comes; nobody has the others, so these fetches fail, in words, after a shell has read the command."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), OneFile)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/x'$(touch${{IFS}}PWNED)"
     names = [f"w{EVIL}.pkl", "it's.pkl", "`touch PWNED`.pkl", "& touch PWNED &.pkl", "-x.pkl", "a/same.pkl", "b/same.pkl"]
     files = {f"file{i}": {"path": f"resources/weights/{name}", "url": address} for i, name in enumerate(names)}
+    files["there"] = {"path": f"resources/weights/{EVIL}/it's.pkl", "url": f"http://127.0.0.1:{server.server_port}/there"}
     file = tmp_path / f"{EVIL}.yaml"
     file.write_text(yaml.safe_dump({"name": "mine", "kind": "python", "function": "mine:make", "files": files}))
     arguments = [
@@ -221,8 +228,9 @@ def test_a_models_paths_and_addresses_run_nothing(tmp_path):
         f"models={json.dumps([str(file)])}",
     ]
     said = studies.snakemake(tmp_path, *arguments, ok=False)
-    nobody.shutdown()
+    server.shutdown()
     assert {*re.findall(r"error: (.*): cannot fetch http", said)} == {Path(name).name for name in names}
+    assert (tmp_path / files["there"]["path"]).read_text() == "here"
     assert "Traceback" not in said and not [*tmp_path.rglob("PWNED")]
 
 
@@ -238,15 +246,15 @@ def test_the_whole_run_passes_in_folders_of_such_names(tmp_path):
     here = sysconfig.get_paths(vars={"base": str(checkout / ".venv")}, scheme="venv")["purelib"]
     packages = sysconfig.get_paths()["purelib"]
     (Path(here) / "others.pth").write_text(f"import site; site.addsitedir({packages!r})\n")
-    models = [str(model_file(study / EVIL / f"{name}'s {EVIL}.yaml", name=name)) for name in ("digits", "second")]
-    own = yaml.safe_load(studies.TINY.read_text()) | {"models": models, "comparisons": {}}
+    model = model_file(study / EVIL / f"it's {EVIL}.yaml", name="mine")
+    own = yaml.safe_load(studies.TINY.read_text()) | {"models": [str(model)], "comparisons": {}}
     (study / "it's $HOME.yaml").write_text(yaml.safe_dump(own))
     command = [python, "-m", "snakemake", "-s", checkout / "Snakefile", "--directory", study, "--cores", "2"]
     command += ["--resources", "gpu=4", "--configfile", study / "it's $HOME.yaml"]
     done = subprocess.run(command, cwd=checkout, env=studies.environment(checkout), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     scores = pd.read_csv(study / "results/tables/scores.csv")
-    assert {*scores.model} == {"digits", "second"} and scores.fid_mean.notna().all()
+    assert {*scores.model} == {"mine"} and scores.fid_mean.notna().all()
     assert (study / "results/report.html").stat().st_size > 0
     assert not [*tmp_path.rglob("PWNED")] and not (ROOT / "PWNED").exists()
     assert (

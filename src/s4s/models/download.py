@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -202,20 +203,33 @@ def _take_out(member: str, archive: Path, part: Path) -> None:
 
 
 def _fetch_folder(file: WeightFile, part: Path) -> Path:
+    if part.is_symlink():
+        raise S4SError(f"{part}: is a link, and a download would be written there; remove it")
+    planned = {each.filename: each.file_size or 0 for each in _from_hub(file, part, dry_run=True)}
+    if (size := sum(planned.values())) > LARGEST:
+        raise S4SError(f"{file.url}: has {size / 1e9:.3g} GB; at most {LARGEST / 1e9:.3g} GB are fetched")
+    have = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
+    require_space(part, max(0, size - have))
+    _from_hub(file, part, dry_run=False)
+    for name, size in planned.items():  # without a network it takes what is there for the whole
+        if not (part / name).is_file() or (size and (part / name).stat().st_size != size):
+            raise S4SError(f"{file.url}: {name} did not come whole; run the same command again")
+    if links := [path for path in part.rglob("*") if path.is_symlink()]:
+        raise S4SError(f"{links[0]}: is a link, and a published folder holds none; remove {part}")
+    part.replace(file.path)
+    return file.path
+
+
+def _from_hub(file: WeightFile, part: Path, dry_run: bool) -> Any:
+    """huggingface.co's own client, which goes on where it stopped; of a dry run the files that it would fetch."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    if part.is_symlink():
-        raise S4SError(f"{part}: is a link, and a download would be written there; remove it")
     name, _, revision = str(file.url).removeprefix("hf://").partition("@")
     try:
-        snapshot_download(name, revision=revision or None, local_dir=part, ignore_patterns=NOT_TAKEN)
+        return snapshot_download(name, revision=revision or None, local_dir=part, ignore_patterns=NOT_TAKEN, dry_run=dry_run)
     except (HfHubHTTPError, LocalEntryNotFoundError, requests.RequestException, OSError, ValueError) as error:
         raise S4SError(
             f"{file.path.name}: cannot fetch {name} from huggingface.co ({one_line(error)}); on a machine with internet, "
             f"run: hf download {name} --local-dir {file.path}"
         ) from error
-    if links := [path for path in part.rglob("*") if path.is_symlink()]:
-        raise S4SError(f"{links[0]}: is a link, and a published folder holds none; remove {part}")
-    part.replace(file.path)
-    return file.path
