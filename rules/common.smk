@@ -11,7 +11,7 @@ from s4s.errors import S4SError
 from s4s.files.path_names import as_argument, check_places, check_submitted
 from s4s.metrics.measures import COMPARED
 from s4s.models.adapters import ADAPTERS
-from s4s.models.model_files import may_be_fetched, weights_folders
+from s4s.models.model_files import check_fetchable, weights_folders
 from s4s.study import code, content, plan, targets
 from s4s.study.questions import QUESTIONS
 from s4s.study.study import MAIN, Study, folder_of
@@ -124,7 +124,7 @@ def fetched(file):
             raise S4SError(
                 f"{os.path.relpath(file.path)}: no such file; put it there, or change its path in the model's YAML file"
             )
-        may_be_fetched(file, WEIGHTS)
+        check_fetchable(file, WEIGHTS)
     return file.path
 
 

@@ -21,7 +21,7 @@ from s4s import S4SError
 from s4s.models import download
 from s4s.models.description import EDMModel, PipelineModel, WeightFile
 from s4s.models.download import NOT_TAKEN
-from s4s.models.model_files import may_be_fetched, weights_folders
+from s4s.models.model_files import check_fetchable, weights_folders
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -311,9 +311,9 @@ def test_the_working_directorys_folder_counts_only_where_it_lies_there(place):
     (place / "work/resources/weights").rmdir()
     (place / "work/resources/weights").symlink_to(place / "home")
     with pytest.raises(S4SError, match="not fetched"):
-        may_be_fetched(WeightFile(path="resources/weights/.profile", url="https://a.b/c"), weights_folders())
+        check_fetchable(WeightFile(path="resources/weights/.profile", url="https://a.b/c"), weights_folders())
     (place / "link").symlink_to(place / "named")
-    may_be_fetched(WeightFile(path=place / "link/m.pkl", url="https://a.b/c"), weights_folders(str(place / "link")))
+    check_fetchable(WeightFile(path=place / "link/m.pkl", url="https://a.b/c"), weights_folders(str(place / "link")))
     with pytest.raises(S4SError, match="downloads: ~nobody-of-that-name"):
         weights_folders("~nobody-of-that-name/x")
 

@@ -212,25 +212,24 @@ class OneFile(BaseHTTPRequestHandler):
 
 @pytest.mark.slow
 def test_a_models_paths_and_addresses_run_nothing(tmp_path):
-    """One file comes; nobody has the others, so these fetches fail, in words, after a shell has read the command."""
+    """One file comes, the others fail, in words, after a shell has read the command; a long one would be written to a file."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), OneFile)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}/x'$(touch${{IFS}}PWNED)"
+    here, folder = f"http://127.0.0.1:{server.server_port}", tmp_path / EVIL
     names = [f"w{EVIL}.pkl", "it's.pkl", "`touch PWNED`.pkl", "& touch PWNED &.pkl", "-x.pkl", "a/same.pkl", "b/same.pkl"]
-    files = {f"file{i}": {"path": f"resources/weights/{name}", "url": address} for i, name in enumerate(names)}
-    files["there"] = {"path": f"resources/weights/{EVIL}/it's.pkl", "url": f"http://127.0.0.1:{server.server_port}/there"}
-    file = tmp_path / f"{EVIL}.yaml"
-    file.write_text(yaml.safe_dump({"name": "mine", "kind": "python", "function": "mine:make", "files": files}))
-    arguments = [
-        "results/tableaux/mine/ddim-logsnr/nfe~3.json",
-        "--keep-going",
-        "--config",
-        f"models={json.dumps([str(file)])}",
-    ]
-    said = studies.snakemake(tmp_path, *arguments, ok=False)
+    files = {name: {"path": f"resources/weights/{name}", "url": f"{here}/x'$(touch${{IFS}}PWNED)"} for name in names}
+    files["there"] = {"path": f"resources/weights/{EVIL}/there.pkl", "url": f"{here}/there"}
+    files["long"] = {"path": "resources/weights/long.pkl", "url": f"{here}/there", "member": "m" * 70_000}
+    folder.mkdir()
+    (folder / f"{EVIL}.yaml").write_text(
+        yaml.safe_dump({"name": "mine", "kind": "python", "function": "mine:make", "files": files})
+    )
+    arguments = ["results/tableaux/mine/ddim-logsnr/nfe~3.json", "--keep-going"]
+    said = studies.snakemake(folder, *arguments, "--config", f"models={json.dumps([str(folder / f'{EVIL}.yaml')])}", ok=False)
     server.shutdown()
     assert {*re.findall(r"error: (.*): cannot fetch http", said)} == {Path(name).name for name in names}
-    assert (tmp_path / files["there"]["path"]).read_text() == "here"
+    assert f"{here}/there: no zip with a member mmm" in said
+    assert (folder / files["there"]["path"]).read_text() == "here"
     assert "Traceback" not in said and not [*tmp_path.rglob("PWNED")]
 
 

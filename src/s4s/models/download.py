@@ -22,7 +22,7 @@ from s4s.errors import S4SError, one_line
 from s4s.files.disk_errors import require_space
 from s4s.jobs.progress_bar import progress
 from s4s.models.description import WeightFile
-from s4s.models.model_files import may_be_fetched
+from s4s.models.model_files import check_fetchable
 
 ATTEMPTS = 5
 BLOCK = 1 << 16  # what a broken connection loses at most
@@ -50,7 +50,7 @@ def fetch(file: WeightFile, below: Sequence[str | Path], pause: float = 2.0) -> 
     """
     if file.url is None:
         raise S4SError(f"{file.path}: no url to fetch it from")
-    may_be_fetched(file, below)
+    check_fetchable(file, below)
     file.path.parent.mkdir(parents=True, exist_ok=True)
     part = file.path.with_name(file.path.name + ".part")
     if file.url.startswith("hf://"):

@@ -105,7 +105,7 @@ def weights_folders(named: str | None = None) -> list[Path]:
     return [*dict.fromkeys([shipped(WEIGHTS).resolve(), *there, *given])]
 
 
-def may_be_fetched(file: WeightFile, below: Sequence[str | Path]) -> None:
+def check_fetchable(file: WeightFile, below: Sequence[str | Path]) -> None:
     """Raise S4SError if the path of a file with a url is not below one of these folders, all links followed."""
     path, folders = file.path.resolve(), [Path(folder).resolve() for folder in below]
     if not any(folder in path.parents for folder in folders):
