@@ -161,6 +161,11 @@ def own_code(token=None):
     )
 
 
+def checksums(*tables):
+    """The files beside tables with their checksums."""
+    return [f"{path}.sha256" for path in tables if path.endswith(".csv")]
+
+
 def memory(stage):
     """Memory of a job in MB. Grows with each retry."""
     return lambda wildcards, attempt: round(
@@ -204,6 +209,15 @@ def decoder(name):
 def of_page(wildcards):
     """The folder of the tables that a report is of."""
     return wildcards.page.rstrip("/") or MAIN
+
+
+def speed_ups_of_page(wildcards):
+    """The table of evaluations that are saved, where a report shows it."""
+    return [
+        path.replace(".md", ".csv")
+        for path in files_of_page(wildcards)
+        if path.endswith("evaluations_saved.md")
+    ]
 
 
 def files_of_page(wildcards):

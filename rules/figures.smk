@@ -3,15 +3,20 @@
 FIGURES = targets.figures(STUDY)
 
 
+def scores_of_figure(wildcards):
+    """The table of scores, for a figure that shows them."""
+    others = "-" in wildcards.name or wildcards.name == "fit_curves"
+    return [] if others else ["results/tables/scores.csv"]
+
+
 rule figure:
     """One figure, as PDF for print and PNG for the screen."""
     input:
-        scores=lambda wildcards: (
-            []
-            if "-" in wildcards.name or wildcards.name == "fit_curves"
-            else "results/tables/scores.csv"
-        ),
+        scores=scores_of_figure,
         files=lambda wildcards: list(FIGURES[wildcards.name].values()),
+        checksums=lambda wildcards: checksums(
+            *scores_of_figure(wildcards), *FIGURES[wildcards.name].values()
+        ),
         shards=asked(lambda name: targets.figure_shards(STUDY, name)),
         model=asked(decoder),
     output:
@@ -46,14 +51,13 @@ rule html_report:
     """One page on a comparison: what was run, tables, figures, where every number comes from."""
     input:
         scores=lambda wildcards: f"results/{of_page(wildcards)}/scores.csv",
+        checksums=lambda wildcards: checksums(
+            f"results/{of_page(wildcards)}/scores.csv", *speed_ups_of_page(wildcards)
+        ),
         figures=lambda wildcards: [
             path for path in files_of_page(wildcards) if path.endswith(".png")
         ],
-        saved=lambda wildcards: [
-            path.replace(".md", ".csv")
-            for path in files_of_page(wildcards)
-            if path.endswith("evaluations_saved.md")
-        ],
+        saved=speed_ups_of_page,
     output:
         "results/{page}report.html",
     log:

@@ -8,6 +8,7 @@ rule paper_table:
     """Our scores beside published figures, published figures alone, or what fits cost."""
     input:
         scores="results/tables/scores.csv",
+        checksums=checksums("results/tables/scores.csv"),
         published=asked(lambda **names: outside(PUBLISHED)),
     output:
         "results/paper/{name}.{ending}",
@@ -35,14 +36,17 @@ rule paper_table:
         "--dataset {params.dataset:q} --models {params.models:q} --out {output:q} 2> {log:q}"
 
 
+def scores_of_paper_figure(wildcards):
+    """The table of scores, for a figure that shows no other files."""
+    others = targets.paper_figure_files(STUDY, wildcards.name)
+    return [] if others else ["results/tables/scores.csv"]
+
+
 rule paper_figure:
     """One figure of one model, as PDF at the width of a column or of the page."""
     input:
-        scores=lambda wildcards: (
-            []
-            if targets.paper_figure_files(STUDY, wildcards.name)
-            else "results/tables/scores.csv"
-        ),
+        scores=scores_of_paper_figure,
+        checksums=lambda wildcards: checksums(*scores_of_paper_figure(wildcards)),
         files=lambda wildcards: list(
             targets.paper_figure_files(STUDY, wildcards.name).values()
         ),

@@ -35,7 +35,9 @@ if workflow.is_main_process:
     except S4SError as error:
         raise WorkflowError(str(error)) from None
     for damaged in damaged_results.move_aside():
-        logger.info(f"{damaged} is damaged; it is {damaged}.damaged now, and made again")
+        logger.info(
+            f"{damaged} is damaged; it is {damaged}.damaged now, and made again"
+        )
     workflow_progress.plan = plan_of_run
 elif not has_server():
     # jobs on another machine have a server of their own, which groups within theirs share

@@ -6,12 +6,19 @@ rule analysis:
     input:
         scores="results/study/{comparison}/scores.csv",
         metrics="results/study/{comparison}/metrics.csv",
+        checksums=checksums(
+            "results/study/{comparison}/scores.csv",
+            "results/study/{comparison}/metrics.csv",
+        ),
     output:
         multiext(
             "results/study/{comparison}/",
             "evaluations_saved.csv",
             "ranks.csv",
             "paired_tests.csv",
+            "evaluations_saved.csv.sha256",
+            "ranks.csv.sha256",
+            "paired_tests.csv.sha256",
             "measures.md",
         ),
         report(
@@ -42,6 +49,10 @@ rule study_figure:
     input:
         scores="results/study/{comparison}/scores.csv",
         metrics="results/study/{comparison}/metrics.csv",
+        checksums=checksums(
+            "results/study/{comparison}/scores.csv",
+            "results/study/{comparison}/metrics.csv",
+        ),
     output:
         pdf="results/study/{comparison}/{name}.pdf",
         png=report(
@@ -72,7 +83,8 @@ rule question:
         unpack(inputs("question")),
         model=described("weights", "features"),
     output:
-        "results/study/{comparison}/{question}/{model}.csv",
+        rows="results/study/{comparison}/{question}/{model}.csv",
+        checksums=checksums("results/study/{comparison}/{question}/{model}.csv"),
     log:
         "results/logs/study/{comparison}/{question}/{model}.log",
     benchmark:
@@ -98,17 +110,23 @@ rule question:
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} question {wildcards.question:q} --model {input.model[0]:q} "
         "--reference {input.reference:q} --embeddings {input.embeddings:q} --cells {params.cells:q} --fits {params.fits:q} "
-        "--pairs {input.pairs:q} --threads {threads:q} --out {output:q} 2> {log:q}"
+        "--pairs {input.pairs:q} --threads {threads:q} --out {output.rows:q} 2> {log:q}"
 
 
 rule answer:
     """A question's rows of all models, as a table and a figure; that of an ablation is drawn from the scores."""
     input:
         rows=asked(lambda **names: targets.question_rows(STUDY, **names)),
+        of_rows=asked(lambda **names: checksums(*targets.question_rows(STUDY, **names))),
         scores="results/study/{comparison}/scores.csv",
         metrics="results/study/{comparison}/metrics.csv",
+        checksums=checksums(
+            "results/study/{comparison}/scores.csv",
+            "results/study/{comparison}/metrics.csv",
+        ),
     output:
         csv="results/study/{comparison}/{question}.csv",
+        checksums=checksums("results/study/{comparison}/{question}.csv"),
         table=report(
             "results/study/{comparison}/{question}.md",
             category="Tables",

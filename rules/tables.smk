@@ -22,6 +22,9 @@ rule scores_csv:
             },
             caption="../workflow/report/metrics.rst",
         ),
+        checksums=checksums(
+            "results/{tables}/scores.csv", "results/{tables}/metrics.csv"
+        ),
     log:
         "results/logs/{tables}/scores.log",
     benchmark:
@@ -42,6 +45,7 @@ rule comparison_table:
     """Solvers x NFE, best in bold."""
     input:
         scores="results/{tables}/scores.csv",
+        checksums=checksums("results/{tables}/scores.csv"),
     output:
         report(
             "results/{tables}/{metric}.{ending}",

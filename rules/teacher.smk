@@ -94,7 +94,8 @@ rule teacher_convergence:
         unpack(inputs("convergence")),
         model=described("weights"),
     output:
-        "results/teacher/{model}/convergence.csv",
+        rows="results/teacher/{model}/convergence.csv",
+        checksums=checksums("results/teacher/{model}/convergence.csv"),
     log:
         "results/logs/teacher/{model}/convergence.log",
     benchmark:
@@ -115,4 +116,4 @@ rule teacher_convergence:
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} teacher_convergence --model {input.model[0]:q} "
         "--embeddings {input.embeddings:q} --definition {params.definition:q} --steps {params.steps:q} --count {params.samples:q} "
-        "--threads {threads:q} --out {output:q} 2> {log:q}"
+        "--threads {threads:q} --out {output.rows:q} 2> {log:q}"

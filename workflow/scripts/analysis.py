@@ -10,7 +10,7 @@ def main(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from s4s.files.atomic import write_text
-    from s4s.files.checksum import write_with_checksum
+    from s4s.files.checksum import ENDING, write_with_checksum
     from s4s.reporting import comparisons
     from s4s.reporting.tables import measures_markdown, saved_markdown
 
@@ -24,7 +24,7 @@ def main(args: argparse.Namespace) -> None:
         "ranks.csv": ranked.to_csv(index=False),
         "paired_tests.csv": comparisons.paired_tests(table).to_csv(index=False),
     }
-    for path in args.out:
+    for path in (path for path in args.out if not path.endswith(ENDING)):
         write = write_with_checksum if path.endswith(".csv") else write_text
         write(path, texts[Path(path).name])
 
