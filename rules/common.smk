@@ -224,3 +224,15 @@ def files_of_page(wildcards):
     """The files of a report's comparison."""
     name = wildcards.page.removeprefix("study/").rstrip("/")
     return targets.comparison_files(STUDY, name) if name else targets.drawn(STUDY)
+
+
+def scores_of_figure(wildcards):
+    """The table of scores, for a figure that shows them."""
+    others = "-" in wildcards.name or wildcards.name == "fit_curves"
+    return [] if others else ["results/tables/scores.csv"]
+
+
+def scores_of_paper_figure(wildcards):
+    """The table of scores, for a figure that shows no other files."""
+    others = targets.paper_figure_files(STUDY, wildcards.name)
+    return [] if others else ["results/tables/scores.csv"]

@@ -3,12 +3,6 @@
 FIGURES = targets.figures(STUDY)
 
 
-def scores_of_figure(wildcards):
-    """The table of scores, for a figure that shows them."""
-    others = "-" in wildcards.name or wildcards.name == "fit_curves"
-    return [] if others else ["results/tables/scores.csv"]
-
-
 rule figure:
     """One figure, as PDF for print and PNG for the screen."""
     input:

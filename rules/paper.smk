@@ -36,12 +36,6 @@ rule paper_table:
         "--dataset {params.dataset:q} --models {params.models:q} --out {output:q} 2> {log:q}"
 
 
-def scores_of_paper_figure(wildcards):
-    """The table of scores, for a figure that shows no other files."""
-    others = targets.paper_figure_files(STUDY, wildcards.name)
-    return [] if others else ["results/tables/scores.csv"]
-
-
 rule paper_figure:
     """One figure of one model, as PDF at the width of a column or of the page."""
     input:
