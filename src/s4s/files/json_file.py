@@ -47,9 +47,6 @@ def parse_object(text: str | bytes, where: str | Path, what: str) -> dict[str, A
     return found
 
 
-BOM = b"\xef\xbb\xbf"  # before the text of some editors
-
-
 class Strict(BaseModel):
     """No unknown keys, no changes."""
 
@@ -63,7 +60,10 @@ class JsonFile(Strict):
     keys: ClassVar[str] = "those of files that s4s has written"
     always_signed: ClassVar[bool] = False  # nobody but s4s writes such files
     checksum: str | None = Field(
-        None, pattern="^sha256:[0-9a-f]{64}$", description="of all other entries; s4s.files.checksum says how it is made"
+        None,
+        exclude=True,
+        pattern="^sha256:[0-9a-f]{64}$",
+        description="of all other entries; s4s.files.checksum says how it is made",
     )
 
     def save(self, path: str | Path) -> None:
@@ -79,19 +79,21 @@ class JsonFile(Strict):
         """
         found = cls.read(path)
         found.check_signed(path)
-        return found
+        return found.model_copy(update={"checksum": None})  # equal to what was saved
 
     def check_signed(self, where: str | Path) -> None:
         """Raise DamagedFile if the checksum is of other entries; if there is none, too, or warn."""
         if self.checksum is None and self.always_signed:
             raise DamagedFile(where, f"{self.what} have no checksum; make them again")
-        is_signed(self.model_dump(), where, self.what)
+        is_signed({**self.model_dump(), KEY: self.checksum}, where, self.what)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
         """As `load`, but whether it was changed is not looked at."""
         try:
-            return cls.model_validate_json(read_bytes(path, cls.what).removeprefix(BOM))
+            return cls.model_validate_json(read_bytes(path, cls.what).decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise DamagedFile(path, f"cannot read {cls.what}: the file is not text; make it again or restore it") from error
         except ValidationError as error:
             first, *others = explain(error, f"cannot read {cls.what}", cls.keys).splitlines()
             more = f" (and {len(others)} other problems)" if others else ""
