@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, wraps
 from typing import Any, NamedTuple
@@ -446,7 +447,7 @@ def test_a_scheduler_can_be_sent_to_another_process(case, attached):
         assert ran_twice(case, scheduler, again)
 
 
-@pytest.mark.parametrize("theirs", ["LCM", "TCD", "HeunDiscrete", "KDPM2Discrete", "UnCLIP", "PNDM"])
+@pytest.mark.parametrize("theirs", ["HeunDiscrete", "KDPM2Discrete", "UnCLIP", "PNDM"])
 def test_what_a_scheduler_leaves_to_its_defaults_is_taken_over(theirs):
     own = getattr(diffusers, f"{theirs}Scheduler")()
     for config in (own.config, {"_class_name": type(own).__name__}):
@@ -577,6 +578,75 @@ def test_a_run_needs_set_timesteps_and_has_an_end(case):
         scheduler.step(x, scheduler.timesteps[-1], x)
     with pytest.raises(S4SError, match=r"holds no solver; make it with S4SScheduler\.from_tableau"):
         S4SScheduler().set_timesteps(5)
+
+
+def test_a_solver_may_come_as_its_json_form(case):
+    case, tableau = case("stable_diffusion"), made("unipc", case("stable_diffusion").model)
+    expected = S4SScheduler.from_tableau(tableau, case.own)
+    for form in (tableau.as_json(), json.loads(json.dumps(tableau.as_json())), [tableau.as_json()], {NFE: tableau}):
+        assert S4SScheduler.from_tableau(form, case.own).config.tableaux == expected.config.tableaux
+    for wrong in (5, None, '{"nfe": 5}', {"nfe": 5}, [None]):
+        with pytest.raises(S4SError, match=r"^no tableau given|^tableau: "):
+            S4SScheduler.from_tableau(wrong, case.own)
+    for wrong in (None, 5, "file", [5], {"nfe": 5}):
+        with pytest.raises(S4SError, match=r"^tableaux must be a list of solvers in their JSON form"):
+            S4SScheduler(tableaux=wrong)
+
+
+def in_thread(function, *arguments):
+    """What a function gives or raises in a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def steps_of(scheduler, x, times):
+    for t in times:
+        x = scheduler.step(x, t, x).prev_sample
+    return x
+
+
+SECOND = {"at its first step": 0, "in its middle": 2, "before its last": NFE - 1}
+
+
+@pytest.mark.parametrize("begun", SECOND.values(), ids=SECOND)
+def test_of_two_threads_with_one_scheduler_the_first_is_refused(case, begun):
+    """It would go on with the other's states."""
+    case = case("stable_diffusion")
+    scheduler, x = scheduler_for(case, made("unipc", case.model)), unit_noise(case.model)
+    scheduler.set_timesteps(NFE)
+    expected = steps_of(scheduler, x, scheduler.timesteps)
+    with ThreadPoolExecutor(1) as other:
+        other.submit(scheduler.set_timesteps, NFE).result()
+        other.submit(steps_of, scheduler, x, scheduler.timesteps[:begun]).result()
+        scheduler.set_timesteps(NFE)
+        for refused in (
+            other.submit(scheduler.step, x, scheduler.timesteps[begun], x),
+            other.submit(scheduler.set_begin_index, 1),
+        ):
+            with pytest.raises(S4SError, match=r"^another thread has begun a run with this scheduler; give each thread"):
+                refused.result()
+        assert torch.equal(steps_of(scheduler, x, scheduler.timesteps), expected)
+        other.submit(scheduler.set_timesteps, NFE).result()  # one after another is right
+        assert torch.equal(other.submit(steps_of, scheduler, x, scheduler.timesteps).result(), expected)
+
+
+def test_threads_that_take_turns_at_one_run_or_have_their_own_are_not_refused(case):
+    case = case("stable_diffusion")
+    scheduler, x = scheduler_for(case, made("unipc", case.model)), unit_noise(case.model)
+    scheduler.set_timesteps(NFE)
+    expected = steps_of(scheduler, x, scheduler.timesteps)
+    in_thread(scheduler.set_timesteps, NFE)
+    turns = x
+    for n, t in enumerate(scheduler.timesteps):
+        turns = (in_thread(scheduler.step, turns, t, turns) if n % 2 else scheduler.step(turns, t, turns)).prev_sample
+    assert torch.equal(turns, expected)
+    own = copy.deepcopy(scheduler)
+    scheduler.set_timesteps(NFE)
+    steps_of(scheduler, x, scheduler.timesteps[:2])
+    in_thread(own.set_timesteps, NFE)
+    assert torch.equal(in_thread(steps_of, own, x, own.timesteps), expected)
+    scheduler.set_timesteps(NFE)  # an abandoned run is no obstacle
+    assert torch.equal(steps_of(scheduler, x, scheduler.timesteps), expected)
 
 
 class Smooth(nn.Module):
@@ -1047,6 +1117,24 @@ def test_a_solver_of_another_network_is_refused(case, name):
         assert f"(model {case(kind).model.name})" in str(error.value)
 
 
+@pytest.mark.parametrize("theirs", ["LCM", "TCD", "CMStochasticIterative", "FlowMatchLCM", "SCM", "FlowMapEulerDiscrete"])
+def test_schedulers_of_distilled_networks_are_refused(theirs):
+    """Such a network jumps to the data: it is no denoiser whose ODE a solver could follow."""
+    own = getattr(diffusers, f"{theirs}Scheduler")()
+    tableau = s4s.solver("ddim", torch.tensor([2.0, 1.0]))
+    named = {**own.config, "_class_name": f"{theirs}Scheduler"}
+    for like in (own, named, *([own.config] if theirs in ("LCM", "TCD") else [])):
+        with pytest.raises(S4SError, match=r"is not supported: its network was distilled .*; take the model that it was dist"):
+            S4SScheduler.from_tableau(tableau, like)
+
+
+@pytest.mark.parametrize("like", ["stable-diffusion", 5, "pipeline", torch.zeros(2)], ids=["name", "number", "pipeline", "tensor"])
+def test_like_takes_a_scheduler(case, like):
+    like = case("stable_diffusion").pipe if like == "pipeline" else like
+    with pytest.raises(S4SError, match=r"^like must be the pipeline's own scheduler, pipe\.scheduler, or its config, not "):
+        S4SScheduler.from_tableau(s4s.solver("ddim", torch.tensor([2.0, 1.0])), like)
+
+
 def test_a_wrong_prediction_for_flow_matching_is_refused(case):
     tableau = made("dpmpp", case("stable_diffusion_3").model)
     with pytest.raises(S4SError, match="on the path flow predicts flow_prediction or sample, not epsilon"):
@@ -1111,6 +1199,59 @@ def test_levels_may_be_given_where_they_are_the_solvers_own(case, kind):
         assert ", ".join(f"{value:.6g}" for value in shown.tolist()) in str(error.value)
     with pytest.raises(S4SError, match="no solver for 2 steps"):
         scheduler.set_timesteps(timesteps=times[:2].tolist())
+
+
+@pytest.mark.parametrize(
+    "given", [list, tuple, Tensor.numpy, Tensor.double, Tensor.bfloat16, Tensor.half, lambda values: [*values]],
+    ids=["list", "tuple", "numpy", "float64", "bfloat16", "float16", "list of tensors"],
+)  # fmt: skip
+@pytest.mark.parametrize("what", ["timesteps", "sigmas"])
+def test_levels_may_be_any_list(case, what, given):
+    case = case("stable_diffusion")
+    scheduler = scheduler_for(case, made("unipc", case.model))
+    scheduler.set_timesteps(NFE)
+    own = {"timesteps": scheduler.timesteps.clone(), "sigmas": scheduler.sigmas[:-1].clone()}
+    values = given(own[what].tolist()) if given in (list, tuple) else given(own[what])
+    scheduler.set_timesteps(NFE, **{what: values})
+    assert torch.equal(scheduler.timesteps, own["timesteps"])
+
+
+STEPS = [torch.tensor(NFE), torch.tensor([NFE]), torch.tensor(float(NFE)), np.int64(NFE), np.array(NFE), np.float32(NFE), 5.0]
+
+
+@pytest.mark.parametrize("steps", STEPS, ids=repr)
+def test_a_number_of_steps_may_come_from_anywhere(case, steps):
+    scheduler = scheduler_for(case("stable_diffusion"), made("unipc", case("stable_diffusion").model))
+    scheduler.set_timesteps(steps)
+    assert scheduler.num_inference_steps == NFE and type(scheduler.num_inference_steps) is int
+    assert len(scheduler.timesteps) == NFE
+
+
+WRONG_STEPS: list[tuple[dict[str, Any], str]] = [
+    *(
+        ({"num_inference_steps": wrong}, r"^num_inference_steps must be a whole number, got ")
+        for wrong in ("5", True, 5.5, torch.tensor(True), torch.tensor([5, 5]), float("nan"), np.array([3, 5]), [5])
+    ),
+    ({"num_inference_steps": -5}, r"^no solver for -5 steps; there are solvers for 5"),
+    ({"sigmas": "0.1"}, r"^sigmas must be a list of numbers, got '0.1'"),
+    ({"sigmas": 5}, r"^sigmas must be a list of numbers, got 5"),
+    ({"timesteps": torch.tensor(5)}, r"^timesteps must be a list of numbers, got tensor"),
+    ({"timesteps": torch.zeros(1, 5)}, r"^timesteps must be a list of numbers, got tensor"),
+    ({"timesteps": {999: 1}}, r"^timesteps must be a list of numbers, got \{999"),
+    ({"sigmas": [float("inf")] * 5}, r"^sigmas must be finite numbers, got "),
+    ({"sigmas": []}, r"^no solver for 0 steps; there are solvers for 5"),
+    ({"num_inference_steps": 3, "sigmas": [1.0] * 5}, r"^different numbers of steps: sigmas 5, num_inference_steps 3"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), WRONG_STEPS, ids=[repr(wrong) for wrong, _ in WRONG_STEPS])
+def test_what_is_no_number_of_steps_is_said_in_one_line(case, wrong, message):
+    scheduler = scheduler_for(case("stable_diffusion"), made("unipc", case("stable_diffusion").model))
+    scheduler.set_timesteps(NFE)
+    before = scheduler.timesteps
+    with pytest.raises(S4SError, match=message) as error:
+        scheduler.set_timesteps(**wrong)
+    assert len(str(error.value).splitlines()) == 1 and scheduler.timesteps is before
 
 
 def test_times_of_flow_matching_count_as_the_pipelines_scheduler_does(case):

@@ -7,7 +7,7 @@ import torch
 
 import s4s
 from s4s import S4SError
-from s4s.export import sample_s4s, sigmas_of
+from s4s.export import read_tableaux, sample_s4s, sigmas_of
 from s4s.export.collection import restarted
 from s4s.models.embedded.mixture import MixtureDenoiser
 
@@ -106,6 +106,70 @@ def test_the_last_sigmas_begin_in_the_middle(flow):
     assert torch.allclose(found, expected * factors[-1], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("flow", [False, True])
+@pytest.mark.parametrize("make", [TABLEAUX["dpmpp"], TABLEAUX["other conditioning"]], ids=["dpmpp", "other conditioning"])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_first_sigmas_make_the_first_steps(make, steps, flow):
+    """The high half of split sigmas: the state between two steps, which the low half goes on from."""
+    tableau, states = make(LEVELS), []
+    y, factors = start(tableau), 1 / (1 + LEVELS) if flow else torch.ones_like(LEVELS)
+    s4s.sampling.run(lambda y, s, _: MODEL(y, s), y, tableau, None, lambda n, y, _: states.append(y.clone()))
+    sigmas = sigmas_of(tableau, flow)[: steps + 1]
+    found = sample_s4s(wrapped(flow), y * factors[0], sigmas, {"shift": 0.0}, tableau=tableau, flow=flow, disable=True)
+    assert torch.allclose(found, states[steps] * factors[steps], rtol=1e-9, atol=1e-12)
+
+
+def test_sigmas_from_the_middle_may_stop_before_the_end(caplog):
+    """As a start_at_step and an end_at_step do; a warning says what runs, as in diffusers."""
+    tableau, y, states = TABLEAUX["other conditioning"](LEVELS), start(TABLEAUX["dpmpp"](LEVELS)) / 10, []
+    found = sample_s4s(wrapped(False), y, sigmas_of(tableau)[1:3], {"shift": 0.0}, tableau=tableau, disable=True)
+    s4s.sampling.run(lambda y, s, _: MODEL(y, s), y, restarted(LEVELS[1:]), None, lambda n, y, _: states.append(y.clone()))
+    assert torch.allclose(found, states[1], rtol=1e-9, atol=1e-12)
+    assert [record.getMessage()[:33] for record in caplog.records] == ["The run begins at step 2 of 4. A "]
+
+
+def test_a_run_stops_only_where_there_is_a_state():
+    """Heun's method has one at every other level; between them is a stage."""
+    levels = torch.tensor([20.0, 6.0, 2.0, 0.7, 0.05], dtype=torch.float64)
+    tableau, x = s4s.solver("heun", levels), torch.zeros(1, 2)
+    half = sample_s4s(wrapped(False), x + levels[0], sigmas_of(tableau)[:3], {"shift": 0.0}, tableau=tableau, disable=True)
+    assert half.isfinite().all()
+    for steps in (1, 3):
+        with pytest.raises(S4SError, match=f"^no run can stop after {steps} of the 4 steps of this solver, .*; stop after 2, or"):
+            sample_s4s(wrapped(False), x, sigmas_of(tableau)[: steps + 1], tableau=tableau)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [list, tuple, torch.Tensor.numpy, torch.Tensor.double, torch.Tensor.bfloat16, torch.Tensor.half, lambda s: [*s]],
+    ids=["list", "tuple", "numpy", "float64", "bfloat16", "float16", "list of tensors"],
+)
+def test_sigmas_may_be_any_list(given):
+    tableau = TABLEAUX["dpmpp"](LEVELS)
+    noise, own = start(tableau) / LEVELS[0], sigmas_of(tableau)
+    sigmas = given(own.tolist()) if given in (list, tuple) else given(own)
+    found = sample_s4s(wrapped(False), noise * float(sigmas[0]), sigmas, {"shift": 0.0}, tableau=tableau, disable=True)
+    assert torch.allclose(found, s4s.sample(MODEL, noise * LEVELS[0], tableau), rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["as_json", "list", "found", "file"])
+def test_a_solver_may_come_in_any_form(form, tmp_path):
+    tableau = TABLEAUX["dpmpp"](LEVELS)
+    tableau.save(tmp_path / "nfe.json")
+    forms = {"as_json": tableau.as_json(), "list": [tableau.as_json()], "file": tmp_path / "nfe.json"}
+    given = read_tableaux(tableau) if form == "found" else forms[form]
+    arguments = {"extra_args": {"shift": 0.0}, "disable": True}
+    found = sample_s4s(wrapped(False), start(tableau), sigmas_of(given), tableau=given, **arguments)
+    assert torch.equal(found, sample_s4s(wrapped(False), start(tableau), sigmas_of(tableau), tableau=tableau, **arguments))
+
+
+@pytest.mark.parametrize("given", [5, None, b"nfe.json", object(), torch.zeros(3), [5], '{"format": "s4s-tableau/1"}', {}, {5: 3}])
+def test_what_is_no_solver_is_said_in_one_line(given):
+    with pytest.raises(S4SError, match=r"no tableau given|^tableau: ") as error:
+        read_tableaux(given)
+    assert "Traceback" not in str(error.value) and len(str(error.value).splitlines()[0]) < 250
+
+
 def test_sigmas_may_be_rounded():
     """The noise is then brought to the solver's own level."""
     tableau = TABLEAUX["other conditioning"](LEVELS)
@@ -131,6 +195,11 @@ def test_a_solver_of_another_path_is_refused():
             "no solver for 8 steps; there are solvers for 4: take sigmas from",
         ),
         (TABLEAUX["dpmpp"](LEVELS), LEVELS[:1], "at least 2 levels"),
+        (TABLEAUX["dpmpp"](LEVELS), "20, 6", "sigmas must be a list of numbers, got '20, 6'"),
+        (TABLEAUX["dpmpp"](LEVELS), None, "sigmas must be a list of numbers, got None"),
+        (TABLEAUX["dpmpp"](LEVELS), LEVELS[None], "sigmas must be a list of numbers, got tensor"),
+        (TABLEAUX["dpmpp"](LEVELS), [20.0, float("nan")], "sigmas must be finite numbers, got"),
+        ([TABLEAUX["dpmpp"](LEVELS), 7], LEVELS, "no tableau given but 7; give a tableau, its JSON form, its file, a folder"),
     ],
 )
 def test_wrong_input_is_refused(given, sigmas, message):

@@ -235,6 +235,7 @@ def edit(path, **changes):
 
 DPM_OF_FLOW = {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}
 OWN_OF_FLOW = {"_class_name": "S4SScheduler", "path_type": "flow", "prediction_type": "flow_prediction"}
+SD_BETAS = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 SD_PATH = VPDiscrete.scaled_linear().description()
 
 
@@ -244,7 +245,7 @@ SD_PATH = VPDiscrete.scaled_linear().description()
         ("stable_diffusion_3", {**DPM_OF_FLOW, "prediction_type": "flow_prediction"}, {"path": "flow", "prediction": "flow"}),
         ("stable_diffusion_3", {**DPM_OF_FLOW, "prediction_type": "sample"}, {"path": "flow", "prediction": "sample"}),
         ("stable_diffusion_3", OWN_OF_FLOW, {"path": "flow", "prediction": "flow"}),
-        ("stable_diffusion", {"_class_name": "LCMScheduler"}, {**SD_PATH, "prediction": "epsilon"}),
+        ("stable_diffusion", SD_BETAS, {**SD_PATH, "prediction": "epsilon"}),
     ],
 )
 def test_a_scheduler_says_what_its_class_has_by_default(tmp_path, kind, config, parametrisation):
@@ -268,6 +269,7 @@ def test_a_scheduler_of_flow_matching_must_say_what_is_predicted(tmp_path):
         ("model_index.json", {"text_encoder_3": [None, None]}, "need the folder of its text_encoder_3 too"),
         ("model_index.json", {"_class_name": "FluxPipeline"}, "text encoders of a FluxPipeline are not supported"),
         ("scheduler/scheduler_config.json", {"_class_name": "KarrasVeScheduler"}, "noise schedule of a KarrasVe.* no betas"),
+        ("scheduler/scheduler_config.json", {"_class_name": "LCMScheduler"}, "a LCMScheduler is not supported: .* distilled"),
         ("transformer/config.json", {"out_channels": 7}, "takes more than a noisy state"),
         ("vae/config.json", {"latents_mean": [0, 0, 0, 0], "latents_std": [1, 1, 1, 1]}, "with latents_mean is not supported"),
     ],

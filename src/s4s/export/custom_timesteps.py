@@ -1,29 +1,71 @@
-"""Custom timesteps and sigmas that a diffusers pipeline gives its scheduler; a learned solver has its own."""
+"""Numbers of steps, timesteps and sigmas that a pipeline or a user gives a sampler; a learned solver has its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, shortened
+
+
+def whole_number(what: str, given: Any) -> int:
+    """A number of steps, also as a tensor, of NumPy, or as a float without a fraction.
+
+    Raises:
+        S4SError: if it is something else.
+    """
+    one = isinstance(given, torch.Tensor | np.ndarray | np.generic) and math.prod(given.shape) == 1
+    value = given.item() if one else given
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
+        raise S4SError(f"{what} must be a whole number, got {shortened(repr(given))}")
+    return int(value)
+
+
+def numbers(what: str, given: Any) -> tuple[list[float], float]:
+    """Timesteps or sigmas as plain numbers, and how exact they are, relative: a list, an array, or a tensor wherever it lies.
+
+    Raises:
+        S4SError: if they are something else.
+    """
+    try:
+        if isinstance(given, str | bytes | Mapping):
+            raise TypeError
+        plain = given.tolist() if isinstance(given, torch.Tensor | np.ndarray) else given
+        values = [float(value) for value in plain]
+    except (TypeError, ValueError, RuntimeError):
+        raise S4SError(f"{what} must be a list of numbers, got {shortened(repr(given))}") from None
+    if not all(map(math.isfinite, values)):
+        raise S4SError(f"{what} must be finite numbers, got {shortened(str(values))}")
+    half = isinstance(given, torch.Tensor) and given.is_floating_point()
+    return values, max(1e-3, torch.finfo(given.dtype).eps / 2 if half else 0.0)
 
 
 def check_custom(
-    what: str, given: Sequence[float], own: Sequence[float], rounding: float, first: float | None, last: float
+    what: str,
+    given: Sequence[float],
+    exact: float,
+    own: Sequence[float],
+    rounding: float,
+    first: float | None,
+    last: float,
 ) -> None:
     """Raise S4SError where levels are neither the solver's own nor what pipelines give unasked.
 
     Args:
         what: their name in set_timesteps, timesteps or sigmas.
-        own: the solver's.
+        given, exact: what `numbers` gives.
+        own: the solver's, as many.
         rounding: of pipelines that cut them to whole numbers.
         first, last: ends of the even ones that pipelines give unasked; first is None where none do.
     """
-    values = np.asarray(given, dtype=np.float64)
-    if first is not None and np.allclose(values, np.linspace(first, last, len(values)), atol=max(rounding, 1e-8)):
+    even = None if first is None else np.linspace(first, last, len(given))
+    if even is not None and np.allclose(given, even, rtol=exact, atol=max(rounding, 1e-8)):
         return
-    if not np.allclose(values, own, rtol=1e-3, atol=rounding):
+    if not np.allclose(given, own, rtol=exact, atol=rounding):
         shown = ", ".join(f"{value:.6g}" for value in own)
         raise S4SError(
             f"{what} must be the solver's own, {shown}, for it is fitted to them; leave out {what}, or, if the pipeline gives "

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.export.collection import Source, pick, read_tableaux, restarted
+from s4s.export.collection import Source, from_the_middle, listed, pick, read_tableaux, stopped
 from s4s.export.coordinates import Coordinates, on_table, preconditioned
+from s4s.export.custom_timesteps import numbers
 from s4s.jobs.progress_bar import progress
 from s4s.models.paths import FlowMatching
 from s4s.models.provenance import check, part
@@ -21,16 +22,23 @@ FLOW = FlowMatching()
 OF_TABLES = {"DiscreteEpsDDPMDenoiser": "epsilon", "DiscreteVDDPMDenoiser": "v_prediction"}  # k-diffusion's classes
 
 
-def sigmas_of(tableau: Tableau, flow: bool = False) -> Tensor:
-    """What to pass as sigmas, float32 [N + 1]: the solver's levels s, or their times t = s/(1 + s) for flow matching."""
-    return (FLOW.t_of_s(tableau.levels) if flow else tableau.levels).float()
+def sigmas_of(tableau: Source, flow: bool = False) -> Tensor:
+    """What to pass as sigmas, float32 [N + 1]: the solver's levels s, or their times t = s/(1 + s) for flow matching.
+
+    Raises:
+        S4SError: if that is no tableau, or several of them.
+    """
+    one, *others = read_tableaux(tableau).values()
+    if others:
+        raise S4SError(f"sigmas_of takes one solver, but there are solvers for {listed(read_tableaux(tableau))} steps; give one")
+    return (FLOW.t_of_s(one.levels) if flow else one.levels).float()
 
 
 @torch.no_grad()
 def sample_s4s(
     model: Callable[..., Tensor],
     x: Tensor,
-    sigmas: Tensor,
+    sigmas: Sequence[float] | Tensor,
     extra_args: Mapping[str, Any] | None = None,
     callback: Callable[[dict[str, Any]], Any] | None = None,
     disable: bool | None = None,
@@ -42,24 +50,26 @@ def sample_s4s(
     Args:
         model: model(x, sigma [B], **extra_args) returns the denoised state, as k-diffusion's wrappers do.
         x: the start, sigmas[0] times unit noise, [B, *shape].
-        sigmas: the solver's own levels, as `sigmas_of` gives them, to 1e-3, [N + 1]. The last n + 1 of them alone begin in
-            the middle: DPM-Solver++ then runs on them, for a learned solver's weights are for whole runs.
+        sigmas: the solver's own levels, as `sigmas_of` gives them, to 1e-3, [N + 1]. The first n + 1 of them alone make its
+            first n steps. The last n + 1 begin in the middle: DPM-Solver++ then runs on them, for a learned solver's weights are
+            for whole runs; a warning says so.
         extra_args: passed to the model.
         callback: called after each evaluation with x, i, sigma, sigma_hat and denoised, as k-diffusion's samplers do.
         disable: true hides the progress bar.
-        tableau: a tableau, its file, a folder of files for several numbers of steps, or several of these.
+        tableau: a tableau, its JSON form, its file, a folder of files for several numbers of steps, or several of these.
         flow: the model's states are (1 - t) x_0 + t noise and its sigmas are t, as ComfyUI has them for rectified flow.
     Returns:
         The state at sigmas[-1], [B, *shape].
     Raises:
-        S4SError: if no tableau is given, sigmas are not those of one of them, or it was made for a network of another kind,
-            as far as k-diffusion's own wrappers say of what kind theirs is.
+        S4SError: if no tableau is given, sigmas are not those of one of them, they stop where it has no state, or it was made
+            for a network of another kind, as far as k-diffusion's own wrappers say of what kind theirs is.
     """
     if tableau is None:
         raise S4SError("sample_s4s needs a solver: pass tableau=, a tableau or its file")
-    whole, begin = _matching(read_tableaux(tableau), sigmas.cpu().double(), flow)
+    given, exact = numbers("sigmas", sigmas)
+    whole, begin = _matching(read_tableaux(tableau), given, exact, flow)
     _check(whole, model, flow)
-    solver = restarted(whole.levels[begin:]) if begin else whole
+    solver = stopped(from_the_middle(whole.levels[begin:], whole.nfe) if begin else whole, len(given) - 1)
     extra = dict(extra_args or {})
 
     def alpha(s: Any) -> Any:  # x = alpha y; k-diffusion's own models have alpha = 1
@@ -74,7 +84,7 @@ def sample_s4s(
         return denoised.to(torch.promote_types(denoised.dtype, y.dtype))
 
     if not begin:  # noise of the solver's own level, of which sigmas may be a rounding
-        x = x * (float(sigmas_of(whole, flow)[0]) / float(sigmas[0]))
+        x = x * (float(sigmas_of(whole, flow)[0]) / given[0])
     with progress(total=solver.nfe, desc="sample", unit="evaluation", disable=bool(disable)) as bar:
 
         def step(i: int, y: Tensor, denoised: Tensor) -> None:
@@ -108,18 +118,20 @@ def coordinates_of(model: Any) -> Coordinates | None:
     return None
 
 
-def _matching(tableaux: Mapping[int, Tableau], sigmas: Tensor, flow: bool) -> tuple[Tableau, int]:
-    """The tableau whose last levels are `sigmas`, and how many of its steps come before them."""
-    whole = len(sigmas) - 1
-    if sigmas.ndim != 1 or whole < 1:
-        raise S4SError(f"sigmas must be a list of at least 2 levels, got shape {list(sigmas.shape)}")
-    for tableau in sorted(tableaux.values(), key=lambda tableau: tableau.nfe != whole):
-        begin = tableau.nfe - whole
-        if begin >= 0 and torch.allclose(sigmas_of(tableau, flow)[begin:].double(), sigmas, rtol=1e-3, atol=1e-6):
-            return tableau, begin
-    tableau = pick(tableaux, whole, "take sigmas from sigmas_of(tableau)")
+def _matching(tableaux: Mapping[int, Tableau], sigmas: list[float], exact: float, flow: bool) -> tuple[Tableau, int]:
+    """The tableau that has `sigmas` among its levels, one after another, and how many of its steps come before them."""
+    steps = len(sigmas) - 1
+    if steps < 1:
+        raise S4SError(f"sigmas must be a list of at least 2 levels, got {len(sigmas)}")
+    wanted = torch.tensor(sigmas, dtype=torch.float64)
+    for tableau in sorted(tableaux.values(), key=lambda tableau: tableau.nfe != steps):
+        own = sigmas_of(tableau, flow).double()
+        for begin in range(tableau.nfe - steps, -1, -1):
+            if torch.allclose(own[begin : begin + steps + 1], wanted, rtol=exact, atol=1e-6):
+                return tableau, begin
+    tableau = pick(tableaux, steps, "take sigmas from sigmas_of(tableau)")
     shown = ", ".join(f"{level:.6g}" for level in sigmas_of(tableau, flow).tolist())
     raise S4SError(
-        f"sigmas are {', '.join(f'{level:.6g}' for level in sigmas.tolist())}, but the solver is fitted to {shown}; "
+        f"sigmas are {', '.join(f'{level:.6g}' for level in sigmas)}, but the solver is fitted to {shown}; "
         "take them from sigmas_of(tableau)"
     )

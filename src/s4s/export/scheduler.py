@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import itertools
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from diffusers import SchedulerMixin
@@ -13,10 +15,10 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerOutput
 from torch import Tensor, nn
 
-from s4s.errors import S4SError
-from s4s.export.collection import Source, pick, read_tableaux, restarted
+from s4s.errors import S4SError, shortened
+from s4s.export.collection import Source, from_the_middle, pick, read_tableaux
 from s4s.export.coordinates import on_path, preconditioned
-from s4s.export.custom_timesteps import check_custom
+from s4s.export.custom_timesteps import check_custom, numbers, whole_number
 from s4s.export.foreign_config import config_of_tableau, path_of_betas, translated
 from s4s.export.initial_noise_scale import Attachment, InitialNoiseScale
 from s4s.export.network_run import NetworkRun
@@ -25,10 +27,18 @@ from s4s.models.pipelines.scheduler_config import known_kind
 from s4s.models.provenance import check
 from s4s.tableau import Tableau
 
-log = logging.getLogger(__name__)
-
 Method = TypeVar("Method", bound=Callable[..., None])
 registered: Callable[[Method], Method] = register_to_config  # which has no types
+
+
+class _Threads(threading.local):
+    """The number of the run that this thread began last and has not ended, by scheduler."""
+
+    def __init__(self) -> None:
+        self.runs: WeakKeyDictionary[S4SScheduler, int] = WeakKeyDictionary()
+
+
+MINE, COUNT = _Threads(), itertools.count(1)
 
 
 class S4SScheduler(SchedulerMixin, ConfigMixin):
@@ -37,6 +47,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
     Between steps a sample is what the network is fed next, on a Gaussian path x = alpha(s~) y. The last step returns the
     solver's clean estimate y_N, so that images are those of `s4s.sample`. The corrector of a predictor-corrector is part of the
     next row of its tableau, and so of the next step: it adds no evaluation.
+
+    A scheduler makes one run at a time. Where another thread begins a run, the one before is refused its next step.
 
     Args:
         tableaux: solvers in their JSON form, one for each number of steps; `from_tableau` reads files.
@@ -79,7 +91,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             path = path_of_betas(num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas)
             self.coordinates = on_path(path, prediction_type)
         self.path_type, self.num_train_timesteps = path_type, num_train_timesteps
-        if isinstance(tableaux, Mapping) or not all(isinstance(values, Mapping) for values in tableaux):
+        if not isinstance(tableaux, list | tuple) or not all(isinstance(values, Mapping) for values in tableaux):
             raise S4SError("tableaux must be a list of solvers in their JSON form; from_tableau takes files and Tableaux")
         given = [Tableau.from_json(dict(values)) for values in tableaux]
         self.tableaux = read_tableaux(given) if given else {}
@@ -88,6 +100,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         self.num_inference_steps: int | None = None
         self.timesteps = self.sigmas = torch.zeros(0)
         self._run: NetworkRun | None = None
+        self._number = 0  # of the run, which no other has
         self._begin_index: int | None = None
         self._step_index: int | None = None
         self._noise = InitialNoiseScale()
@@ -97,7 +110,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         """A scheduler with one or several solvers.
 
         Args:
-            path_or_tableau: a tableau, its file, a folder of files for several numbers of steps, or several of these.
+            path_or_tableau: a tableau, its JSON form, its file, a folder of files for several numbers of steps, or several of
+                these.
             like: the scheduler that the pipeline has, or its config: its noise schedule and prediction type are taken over.
                 Without it they are those of the network that the tableau says it was made for.
             config: settings that differ, as in the constructor.
@@ -105,6 +119,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             S4SError: as the constructor, or if neither `like` nor the tableau nor `config` say what the network is.
         """
         tableaux = read_tableaux(path_or_tableau)
+        if not (like is None or isinstance(like, Mapping | SchedulerMixin)):
+            raise S4SError(f"like must be the pipeline's own scheduler, pipe.scheduler, or its config, not {shortened(repr(like))}")
         if like is None:
             base = {"_class_name": cls.__name__, **config_of_tableau(next(iter(tableaux.values())), config)}
         else:
@@ -156,32 +172,39 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         self,
         num_inference_steps: int | None = None,
         device: str | torch.device | None = None,
-        timesteps: Sequence[float] | None = None,
-        sigmas: Sequence[float] | None = None,
+        timesteps: Sequence[float] | Tensor | None = None,
+        sigmas: Sequence[float] | Tensor | None = None,
         mu: float | None = None,
     ) -> None:
         """Take the solver with this many steps; its levels are part of it.
 
-        `timesteps` and `sigmas` may be given where they are the solver's own, and for flow matching what its pipelines give
-        unasked: evenly spaced ones, sigmas from 1 to 1/N or timesteps down to 1. `mu`, a pipeline's shift, changes nothing.
+        `timesteps` and `sigmas`, of any kind of list, may be given where they are the solver's own, and for flow matching what
+        its pipelines give unasked: evenly spaced ones, sigmas from 1 to 1/N or timesteps down to 1. `mu`, a pipeline's shift, changes nothing.
 
         Raises:
             S4SError: if there is no such solver, or the levels are others than its own.
         """
-        given = timesteps if timesteps is not None else sigmas
-        steps = num_inference_steps if given is None else len(given)
-        tableau = self._solver(steps or 0)
+        given = {"timesteps": timesteps, "sigmas": sigmas}
+        levels_given = {what: numbers(what, values) for what, values in given.items() if values is not None}
+        counts = {what: len(values) for what, (values, _) in levels_given.items()}
+        if num_inference_steps is not None:
+            counts["num_inference_steps"] = whole_number("num_inference_steps", num_inference_steps)
+        if len({*counts.values()}) > 1:
+            raise S4SError(f"different numbers of steps: {', '.join(f'{what} {count}' for what, count in counts.items())}")
+        steps = next(iter(counts.values()), 0)
+        tableau = self._solver(steps)
         run, flow = NetworkRun(tableau, self.coordinates), self.path_type == "flow"
         levels = torch.cat([tableau.eval_levels, tableau.levels[-1:]])
         own_sigmas = (FlowMatching().t_of_s(levels) if flow else levels).float()
         own_times = torch.tensor(run.times, dtype=torch.float32)
-        if timesteps is not None:  # pipelines may cut them to whole numbers
+        if "timesteps" in levels_given:  # pipelines may cut them to whole numbers
             rounding = 1e-3 * self.num_train_timesteps if flow else 1.0 if self.path_type == "vp" else 0.0
             first = float(self.num_train_timesteps) if flow else None
-            check_custom("timesteps", timesteps, own_times.tolist(), rounding, first, 1.0)
-        elif sigmas is not None:
-            check_custom("sigmas", sigmas, own_sigmas[:-1].tolist(), 0.0, 1.0 if flow else None, 1 / len(sigmas))
-        self._run = run
+            check_custom("timesteps", *levels_given["timesteps"], own_times.tolist(), rounding, first, 1.0)
+        if "sigmas" in levels_given:
+            check_custom("sigmas", *levels_given["sigmas"], own_sigmas[:-1].tolist(), 0.0, 1.0 if flow else None, 1 / steps)
+        self._run, self._number = run, next(COUNT)
+        MINE.runs[self] = self._number
         self._noise.begin()
         self._begin_index = self._step_index = None
         self.num_inference_steps, self.sigmas, self.timesteps = steps, own_sigmas, own_times.to(device)
@@ -195,6 +218,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             S4SError: if there is no such step, or the conditioning levels do not decrease from there on.
         """
+        self._check_thread()
         if begin_index != self._skipped:
             self._run = NetworkRun(self._solver_from(begin_index), self.coordinates)
         self._begin_index = begin_index
@@ -213,11 +237,15 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
                 f"no run can begin at step {begin_index + 1} of this solver, whose conditioning levels do not decrease from "
                 "there on; use another strength or solver"
             )
-        log.warning(
-            "The run begins at step %d of %d. A learned solver's weights are for whole runs: DPM-Solver++ runs on its levels.",
-            begin_index + 1, full.nfe,
-        )  # fmt: skip
-        return restarted(levels)
+        return from_the_middle(levels, full.nfe)
+
+    def _check_thread(self) -> None:
+        """Raise S4SError where this thread began a run and another thread one after it."""
+        if MINE.runs.get(self, self._number) != self._number:
+            raise S4SError(
+                "another thread has begun a run with this scheduler; give each thread a pipeline or a scheduler of its own, "
+                "copy.deepcopy(scheduler)"
+            )
 
     def index_for_timestep(self, timestep: float | Tensor) -> int:
         """The step whose entry of `timesteps` is nearest; of several, the one that comes next if it is among them."""
@@ -264,6 +292,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             asked = {"eta": eta, "use_clipped_model_output": use_clipped_model_output, **unsupported}
             names = ", ".join(name for name, value in asked.items() if value or name in unsupported)
             raise S4SError(f"this pipeline asks its scheduler's step for {names}, which a solver of fixed coefficients has not")
+        self._check_thread()
         if self._step_index is None:
             if self._begin_index is None:
                 self.set_begin_index(self.index_for_timestep(timestep) if len(self.timesteps) else 0)
@@ -275,14 +304,18 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             self._step_index = self._skipped
             if self._run is not None:
                 self._run.restart()
-        if self._run is None or self._step_index >= len(self.timesteps):
+        run = self._run
+        if run is None or self._step_index >= len(self.timesteps):
             raise S4SError("the run is over or has not begun; call set_timesteps(num_inference_steps) before each run")
         x = sample.to(torch.promote_types(sample.dtype, torch.float32))
         if self._step_index == 0:
-            x = self._noise.first_input(x, self._run.noise_scale)
+            x = self._noise.first_input(x, run.noise_scale)
         output = model_output[:, : sample.shape[1]].to(x.dtype)
-        previous = self._run.next_input(x, output).to(sample.dtype)
+        previous = run.next_input(x, output).to(sample.dtype)
+        self._check_thread()
         self._step_index += 1
+        if self._step_index == len(self.timesteps):
+            MINE.runs.pop(self, None)
         return SchedulerOutput(prev_sample=previous) if return_dict else (previous,)
 
     def attach(self, *networks: nn.Module) -> Attachment:
@@ -302,6 +335,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         return self._noise.attach(networks, self._scaled)
 
     def _scaled(self, which: int, x: Tensor) -> Tensor | None:
+        self._check_thread()
         if self._run is None or self._skipped or self._step_index:
             return None
         return self._noise.scaled(which, x, self._run.noise_scale)

@@ -11,6 +11,8 @@ import diffusers
 from s4s.errors import S4SError
 
 Kind = Literal["vp", "flow", "edm"]
+# in the names of diffusers' schedulers for networks that were distilled: consistency models and their kin
+DISTILLED = ("LCM", "TCD", "CMStochastic", "Consistency", "SCM", "FlowMap", "PiFlow", "DMD")
 
 
 def understood(config: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
@@ -24,6 +26,12 @@ def understood(config: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
     if ours(config):
         return known_kind(config.get("path_type", "vp")), dict(config)
     name = str(config.get("_class_name", ""))
+    if any(part in name for part in DISTILLED) or (not name and "original_inference_steps" in config):
+        raise S4SError(
+            f"a {name or 'scheduler with original_inference_steps'} is not supported: its network was distilled to jump to the "
+            "data (a consistency model or the like), so it follows no ODE that a solver here could take steps of; take the "
+            "model that it was distilled from"
+        )
     config = {**_defaults(name), **config}
     unsupported = [key for key in ("rescale_betas_zero_snr", "invert_sigmas") if config.get(key)]
     if config.get("snr_shift_scale", 1.0) not in (None, 1.0):
