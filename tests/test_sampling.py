@@ -21,7 +21,7 @@ def test_rows_of_noise_depend_on_their_own_seed_alone(digits):
 
 
 def test_a_number_of_samples_is_no_list_of_seeds(digits):
-    with pytest.raises(S4SError, match=r"seeds must be a list of whole numbers, .* such as range\(16\), not 16"):
+    with pytest.raises(S4SError, match=r"seeds must be a list of whole numbers of .* such as range\(16\), got 16"):
         s4s.initial_noise(digits, 16)
 
 

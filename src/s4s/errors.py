@@ -34,7 +34,16 @@ EXTRAS = {
 
 
 class S4SError(ValueError):
-    """Wrong input. The message says what is wrong, where, what is allowed and what to do."""
+    """Wrong input. The message says what is wrong, where, what is allowed and what to do; it obeys no file that it quotes."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
+
+
+def printable(text: str, lines: bool = True) -> str:
+    """Text with escapes such as \\x1b for what terminals obey: control characters, changes of direction; line breaks if asked."""
+    kept = "\n\t" if lines else ""
+    return "".join(mark if mark.isprintable() or mark in kept else mark.encode("unicode_escape").decode() for mark in text)
 
 
 class DamagedFile(S4SError):
@@ -77,6 +86,17 @@ def shortened(text: str, length: int = 80) -> str:
     return text if len(text) <= length else f"{text[: length // 2]} ... {text[-length // 2 + 5 :]}"
 
 
+def shown(value: object) -> str:
+    """Any value in a line."""
+    return shortened(" ".join(repr(value).split()))
+
+
+def must_be(what: str, value: object, fits: bool, kind: str) -> None:
+    """Raise S4SError where an argument `what` does not fit; `kind` says what it may be."""
+    if not fits:
+        raise S4SError(f"{what} must be {kind}, got {shown(value)}")
+
+
 def explain(error: ValidationError, where: str, keys: str = "the comments in config/config.yaml") -> str:
     """One line for each problem that pydantic found in `where` (a file or the name of a config); `keys` has the known keys."""
     lines = []
@@ -87,6 +107,6 @@ def explain(error: ValidationError, where: str, keys: str = "the comments in con
         else:
             message = problem["msg"].removeprefix("Value error, ")
             if not isinstance(problem["input"], dict) and problem["type"] not in ("missing", "json_invalid"):
-                message += f" (given: {shortened(repr(problem['input']))})"
+                message += f" (given: {shown(problem['input'])})"
         lines.append(f"{where}: {key}: {message}")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, NoReturn
@@ -12,9 +13,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, must_be
 from s4s.jobs.progress_bar import progress
-from s4s.models.denoiser import Denoiser
+from s4s.models.denoiser import Denoiser, must_be_model
 from s4s.tableau import Tableau
 
 Callback = Callable[[int, Tensor, Tensor], None]
@@ -30,13 +31,18 @@ def initial_noise(denoiser: Denoiser, seeds: Sequence[int] | np.ndarray, level: 
     would use the low 32 bits only, so that seeds of different splits could collide.
 
     Raises:
-        S4SError: if `seeds` is a number instead of a list.
+        S4SError: if `seeds` is no list of whole numbers.
     """
-    if np.ndim(seeds) != 1:
-        raise S4SError(f"seeds must be a list of whole numbers, one for each sample, such as range(16), not {seeds!r}")
-    noise = np.empty((len(seeds), *denoiser.shape), dtype=np.float32)
-    for row, seed in zip(noise, seeds, strict=True):
-        np.random.Generator(np.random.Philox(key=int(seed))).standard_normal(out=row, dtype=np.float32)
+    must_be_model(denoiser)
+    try:
+        keys = [operator.index(seed) for seed in seeds]
+    except TypeError:
+        keys = [-1]
+    possible = not isinstance(seeds, bytes) and min(keys, default=0) >= 0
+    must_be("seeds", seeds, possible, "a list of whole numbers of at least 0, one for each sample, such as range(16)")
+    noise = np.empty((len(keys), *denoiser.shape), dtype=np.float32)
+    for row, key in zip(noise, keys, strict=True):
+        np.random.Generator(np.random.Philox(key=key)).standard_normal(out=row, dtype=np.float32)
     return (torch.from_numpy(noise) * (denoiser.s_max if level is None else level)).to(denoiser.device, denoiser.dtype)
 
 
@@ -118,6 +124,11 @@ def sample(
     Returns:
         y_0 at level tableau.levels[-1], [B, *shape], on the denoiser's device.
     """
+    must_be_model(denoiser)
+    must_be("y_T", y_T, isinstance(y_T, Tensor), "a tensor, such as initial_noise gives")
+    must_be("tableau", tableau, isinstance(tableau, Tableau), "an s4s.Tableau, such as Tableau.load and s4s.solver give")
+    whole = batch_size is None or isinstance(batch_size, int)
+    must_be("batch_size", batch_size, whole, "a whole number, or None for all rows at once")
     if y_T.ndim != len(denoiser.shape) + 1 or tuple(y_T.shape[1:]) != tuple(denoiser.shape):
         raise S4SError(f"y_T must have shape [B, {', '.join(map(str, denoiser.shape))}], got {list(y_T.shape)}")
     if batch_size is not None and batch_size < 1:

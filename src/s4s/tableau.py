@@ -30,7 +30,7 @@ import torch
 from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 from torch import Tensor
 
-from s4s.errors import DamagedFile, S4SError, explain
+from s4s.errors import DamagedFile, S4SError, explain, must_be
 from s4s.files.atomic import write_json
 from s4s.files.checksum import signed
 from s4s.files.json_file import JsonFile
@@ -69,14 +69,15 @@ class Tableau:
     groups: Sequence[Sequence[int]] = ()
 
     def __post_init__(self) -> None:
-        if self.eval_levels is None:
-            object.__setattr__(self, "eval_levels", torch.as_tensor(self.levels)[:-1])
         tables = ("A", "B") if self.U is None else ("A", "B", "U")
         for name in ("levels", "eval_levels", *tables):
-            object.__setattr__(self, name, torch.as_tensor(getattr(self, name), dtype=torch.float64))
+            given = getattr(self, name)
+            if name == "eval_levels" and given is None and self.levels.ndim:
+                given = self.levels[:-1]
+            object.__setattr__(self, name, as_numbers(f"tableau: {name}", given))
         if not (isinstance(self.kappa, Tensor) and self.kappa.requires_grad):
-            object.__setattr__(self, "kappa", float(self.kappa))
-        n = len(self.levels) - 1
+            object.__setattr__(self, "kappa", as_number("tableau: kappa", self.kappa))
+        n = self.levels.numel() - 1
         if self.levels.ndim != 1 or n < 1:
             raise S4SError(f"tableau: levels must be a list of at least 2 numbers, got shape {tuple(self.levels.shape)}")
         for name, shape in [("eval_levels", (n,)), *((name, (n, n)) for name in tables)]:
@@ -184,6 +185,7 @@ class Tableau:
         Raises:
             S4SError: if the file is missing; a DamagedFile if it is not JSON, was changed, or its numbers do not form a solver.
         """
+        must_be("Tableau.load's argument", path, isinstance(path, str | Path), "the path of a solver's file, such as nfe~5.json")
         data = TableauFile.read(path)
         try:
             made = data.tableau()
@@ -200,6 +202,7 @@ class Tableau:
         Raises:
             S4SError: as `load`.
         """
+        must_be(where, values, isinstance(values, dict), "a dict of the values that as_json gives")
         try:
             found = TableauFile.model_validate(values)
         except ValidationError as error:
@@ -209,8 +212,33 @@ class Tableau:
         return made
 
 
+def as_numbers(what: str, values: Any) -> Tensor:
+    """A list of numbers, or of such lists, as a float64 tensor; a tensor keeps its gradient.
+
+    Raises:
+        S4SError: if it is none.
+    """
+    try:
+        return torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        must_be(what, values, False, "numbers")
+        raise
+
+
+def as_number(what: str, value: Any) -> float:
+    """One number, which may be a tensor or an array of one.
+
+    Raises:
+        S4SError: if it is none.
+    """
+    found = as_numbers(what, value)
+    must_be(what, value, found.numel() == 1, "a number")
+    return float(found)
+
+
 def check_levels(levels: Tensor) -> None:
     """Raise S4SError unless s_0 > s_1 > ... > s_N >= 0."""
+    must_be("noise levels", levels, levels.ndim == 1 and len(levels) > 0, "a list of numbers")
     if not bool((levels[:-1] > levels[1:]).all()) or not bool(levels[-1] >= 0):
         values = [float(f"{level:.6g}") for level in levels.tolist()]
         raise S4SError(f"noise levels must decrease strictly and end at or above 0, got {values}")

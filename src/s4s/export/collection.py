@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from s4s.errors import S4SError, shortened
+from s4s.errors import S4SError, shown
 from s4s.solvers import solver
 from s4s.tableau import Tableau
 
@@ -56,7 +56,7 @@ def _read(item: Any) -> list[tuple[Tableau, str]]:
     if isinstance(item, Mapping):
         return [(Tableau.from_json(dict(item)), "tableau")]
     if not isinstance(item, str | Path) or str(item).lstrip().startswith("{"):
-        raise S4SError(f"no tableau given but {shortened(repr(item))}; give {TAKES}")
+        raise S4SError(f"no tableau given but {shown(item)}; give {TAKES}")
     path = Path(item)
     if not path.is_dir():
         return [(Tableau.load(path), str(path))]

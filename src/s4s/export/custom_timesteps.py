@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from s4s.errors import S4SError, shortened
+from s4s.errors import S4SError, shown
 
 
 def whole_number(what: str, given: Any) -> int:
@@ -21,7 +21,7 @@ def whole_number(what: str, given: Any) -> int:
     one = isinstance(given, torch.Tensor | np.ndarray | np.generic) and math.prod(given.shape) == 1
     value = given.item() if one else given
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
-        raise S4SError(f"{what} must be a whole number, got {shortened(repr(given))}")
+        raise S4SError(f"{what} must be a whole number, got {shown(given)}")
     return int(value)
 
 
@@ -37,9 +37,9 @@ def numbers(what: str, given: Any) -> tuple[list[float], float]:
         plain = given.tolist() if isinstance(given, torch.Tensor | np.ndarray) else given
         values = [float(value) for value in plain]
     except (TypeError, ValueError, RuntimeError):
-        raise S4SError(f"{what} must be a list of numbers, got {shortened(repr(given))}") from None
+        raise S4SError(f"{what} must be a list of numbers, got {shown(given)}") from None
     if not all(map(math.isfinite, values)):
-        raise S4SError(f"{what} must be finite numbers, got {shortened(str(values))}")
+        raise S4SError(f"{what} must be finite numbers, got {shown(values)}")
     half = isinstance(given, torch.Tensor) and given.is_floating_point()
     return values, max(1e-3, torch.finfo(given.dtype).eps / 2 if half else 0.0)
 

@@ -15,7 +15,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerOutput
 from torch import Tensor, nn
 
-from s4s.errors import S4SError, shortened
+from s4s.errors import S4SError, shown
 from s4s.export.collection import Source, from_the_middle, pick, read_tableaux
 from s4s.export.coordinates import on_path, preconditioned
 from s4s.export.custom_timesteps import check_custom, numbers, whole_number
@@ -120,7 +120,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         """
         tableaux = read_tableaux(path_or_tableau)
         if not (like is None or isinstance(like, Mapping | SchedulerMixin)):
-            raise S4SError(f"like must be the pipeline's own scheduler, pipe.scheduler, or its config, not {shortened(repr(like))}")
+            raise S4SError(f"like must be the pipeline's own scheduler, pipe.scheduler, or its config, not {shown(like)}")
         if like is None:
             base = {"_class_name": cls.__name__, **config_of_tableau(next(iter(tableaux.values())), config)}
         else:

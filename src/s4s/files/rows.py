@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 import xxhash
 
-from s4s.errors import DamagedFile, S4SError
+from s4s.errors import DamagedFile, S4SError, must_be
 from s4s.files.atomic import atomic_path
 from s4s.files.disk_errors import require_space
 from s4s.files.hdf5_seal import BLOCK, check_seal, seal
@@ -73,7 +73,10 @@ def as_array(tensor: Any) -> np.ndarray | None:
 
 def as_list(paths: Paths) -> list[Path]:
     """One path or several as a list."""
-    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    listed = [paths] if isinstance(paths, str | Path) else paths
+    fits = isinstance(listed, Sequence) and all(isinstance(path, str | Path) for path in listed)
+    must_be("files of rows", paths, fits, "a path or a list of paths")
+    return [Path(path) for path in listed]
 
 
 def write_splits(path: str | Path, kind: str, splits: Mapping[str, Split], attributes: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from s4s import __version__
-from s4s.errors import S4SError
+from s4s.errors import S4SError, must_be
 from s4s.jobs.progress_bar import progress
 from s4s.learning.checks import check_pairs
 from s4s.learning.drivers import DRIVERS
@@ -28,7 +28,7 @@ from s4s.learning.tangents import Counter
 from s4s.learning.teacher import TeacherPairs
 from s4s.learning.teacher_path import TeacherPath
 from s4s.models.accelerated import accelerated
-from s4s.models.denoiser import Denoiser
+from s4s.models.denoiser import Denoiser, must_be_model
 from s4s.models.provenance import made_for
 from s4s.solvers import solver
 from s4s.tableau import Tableau
@@ -76,6 +76,10 @@ def fit(
         S4SError: if the settings contradict each other, the pairs do not belong to the model, the family cannot represent
             `base`, or losses are not finite again and again.
     """
+    must_be_model(denoiser)
+    must_be("fit's pairs", pairs, isinstance(pairs, TeacherPairs), "s4s.TeacherPairs, such as TeacherPairs.load gives")
+    must_be("settings", settings, isinstance(settings, FitSettings | None), "s4s.FitSettings")
+    must_be("base", base, isinstance(base, str | Tableau), "the name of a solver, or a tableau")
     settings = settings or FitSettings()
     base = solver(base, levels, path=denoiser.path) if isinstance(base, str) else base
     options = family_options or {}

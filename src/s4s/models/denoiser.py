@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s4s.errors import must_be
 from s4s.models.paths import Path, VPLinear
 
 
@@ -66,3 +67,9 @@ def as_column(s: Tensor | float, y: Tensor) -> Tensor:
     """A scalar or [B] noise level as a tensor that broadcasts against y [B, ...]: [1 or B, 1, ..., 1]."""
     s = torch.as_tensor(s, dtype=y.dtype, device=y.device)
     return s.reshape(-1, *[1] * (y.ndim - 1))
+
+
+def must_be_model(denoiser: Any) -> None:
+    """Raise S4SError where something else was given for a denoiser."""
+    known = callable(denoiser) and all(hasattr(denoiser, name) for name in ("shape", "s_max", "device", "dtype"))
+    must_be("the denoiser", denoiser, known, "a model, such as load_model gives, or an s4s.Denoiser of your own")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from s4s.errors import needed_for
+from s4s.errors import must_be, needed_for
 from s4s.files.checksum import check_unchanged
 from s4s.models.adapters import ADAPTERS
 from s4s.models.denoiser import Denoiser
@@ -50,12 +50,24 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu", emb
     Raises:
         S4SError: if the model is unknown, its file is wrong, or the weights are missing or damaged.
     """
-    model = read_model_file(name_or_path)
+    named = isinstance(name_or_path, str | Path)
+    must_be("load_model's argument", name_or_path, named, "a model's name or the path of its YAML file (docs/models.md); kind: "
+            "python there makes one of a network of your own")  # fmt: skip
+    must_be("embeddings", embeddings, isinstance(embeddings, str | Path | None), "the path of an HDF5 file")
+    model, place = read_model_file(name_or_path), _device(device)
     _check_folders(model)
     options = {} if embeddings is None else {"embeddings": Path(embeddings)}
-    denoiser: Denoiser = _adapter(model.kind).load_denoiser(model, torch.device(device), **options)
+    denoiser: Denoiser = _adapter(model.kind).load_denoiser(model, place, **options)
     denoiser.block = model.block
     return denoiser
+
+
+def _device(device: Any) -> torch.device:
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError):
+        must_be("device", device, False, "cpu, cuda or cuda:1, as torch.device takes it")
+        raise
 
 
 def load_outline(name_or_path: str | Path) -> Outline:

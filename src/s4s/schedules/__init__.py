@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, must_be, shown
 from s4s.files.named_function import function_of
 from s4s.schedules.registry import Options, call_checked, checked, is_own
 
@@ -125,8 +125,8 @@ def schedule_of(kind: str) -> Schedule:
     """
     if is_own(kind):
         return Schedule(kind, continuous=False)
-    if kind not in SCHEDULES:
-        raise S4SError(f"unknown schedule {kind!r}; known: {', '.join(sorted(SCHEDULES))}")
+    if not isinstance(kind, str) or kind not in SCHEDULES:
+        raise S4SError(f"unknown schedule {shown(kind)}; known: {', '.join(sorted(SCHEDULES))}")
     return SCHEDULES[kind]
 
 
@@ -162,7 +162,9 @@ def levels(kind: str, nfe: int, denoiser: Denoiser, to_zero: bool = False, **opt
 
     schedule, what = schedule_of(kind), f"schedule {kind!r}"
     if isinstance(nfe, bool) or not isinstance(nfe, int) or nfe < 1 + to_zero:
-        raise S4SError(f"nfe must be a whole number of at least {1 + to_zero}, got {nfe!r}")
+        raise S4SError(f"nfe must be a whole number of at least {1 + to_zero}, got {shown(nfe)}")
+    known = all(hasattr(denoiser, name) for name in Span._fields)
+    must_be(what, denoiser, known, "made for a model, such as load_model gives, with s_max, s_min and a path")
     span = Span(denoiser.s_max, denoiser.s_min, denoiser.path)
     if not is_own(kind):
         files = {name: options.pop(name) for name in schedule.files if name in options}

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
 
-from s4s.errors import S4SError, shortened
+from s4s.errors import S4SError, shown
 from s4s.files.json_file import Strict
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ def reason(options: type[Options], what: str, error: ValidationError) -> str:
         allowed = f"must be {sign} {problem['ctx'][key]:g}"
     else:
         allowed = f"{problem['msg'][:1].lower()}{problem['msg'][1:]}"
-    return f"{what}: {name} {allowed}, got {shortened(repr(problem['input']))}"
+    return f"{what}: {name} {allowed}, got {shown(problem['input'])}"
 
 
 def schema_of(owners: Mapping[str, type[Options]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, shown
 from s4s.files.named_function import function_of
 from s4s.schedules.registry import Options, call_checked, checked, is_own, takes
 
@@ -129,8 +129,8 @@ def solver_of(kind: str) -> Solver:
     """
     if is_own(kind):
         return Solver(kind, exponential=False)
-    if kind not in SOLVERS:
-        raise S4SError(f"unknown solver {kind!r}; known: {', '.join(sorted(SOLVERS))}")
+    if not isinstance(kind, str) or kind not in SOLVERS:
+        raise S4SError(f"unknown solver {shown(kind)}; known: {', '.join(sorted(SOLVERS))}")
     return SOLVERS[kind]
 
 
@@ -164,10 +164,10 @@ def solver(
     import torch
 
     from s4s.solvers.first_evaluation import scaled_start, without_first_evaluation
-    from s4s.tableau import Tableau, check_levels
+    from s4s.tableau import Tableau, as_number, as_numbers, check_levels
 
     entry, what = solver_of(kind), f"solver {kind!r}"
-    levels = torch.as_tensor(levels, dtype=torch.float64)
+    levels = as_numbers(f"{what}: levels", levels)
     check_levels(levels)
     if len(levels) < 2 or not bool(levels[-2] > 0):
         raise S4SError(f"{what} needs at least 2 levels, all above 0 but the last, got {levels.tolist()}")
@@ -186,5 +186,5 @@ def solver(
     if analytic_first_step:
         tableau, plain = without_first_evaluation(tableau), {**plain, "analytic_first_step": True}
     if start is not None:
-        tableau = scaled_start(tableau, start)
+        tableau = scaled_start(tableau, as_number(f"{what}: start", start))
     return tableau.with_meta(solver=kind, options=plain)
