@@ -57,5 +57,7 @@ def test_a_wrong_argument_is_one_line(mixture, name):
 
 def test_load_model_says_what_it_takes():
     for wrong in (object(), None, torch.nn.Linear(2, 2), 5, ["digits"]):
-        with pytest.raises(S4SError, match=r"^load_model's argument must be a model's name or the path of its YAML file.*, got "):
+        with pytest.raises(
+            S4SError, match=r"^load_model's argument must be a model's name or the path of its YAML file.*, got "
+        ):
             s4s.load_model(wrong)

@@ -260,6 +260,16 @@ def edited(**changes):
             {"definitions": {"s4s_alt": {**ALT, "driver": "schedule", "first_node": True}}},
             "first_node is learned with the coeff",
         ),
+        (
+            {
+                "definitions": {"s4s_alt": {**ALT, "base": "ddim-edm", "order": 1, "decoupled": False}},
+                "nfe": [1, 3],
+                "solvers": ["s4s_alt"],
+            },
+            "s4s_alt: at NFE 1 there is no schedule to learn; .* or set min_nfe: 2",
+        ),
+        ({"samples": 2**32}, "samples: Input should be less than 4294967296"),
+        ({"teacher": {"train": 2**32}}, "teacher.train: Input should be less than 4294967296"),
         ({"definitions": {"s4s_alt": {**ALT, "warm_start": "x/{model}.json"}}}, r"may hold \{nfe\} and no other braces"),
         (
             {"definitions": {"s4s_alt": {**ALT, "warm_start": "previous", "base": "ipndm3_afs-gits"}}},

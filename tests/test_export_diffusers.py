@@ -1128,7 +1128,9 @@ def test_schedulers_of_distilled_networks_are_refused(theirs):
             S4SScheduler.from_tableau(tableau, like)
 
 
-@pytest.mark.parametrize("like", ["stable-diffusion", 5, "pipeline", torch.zeros(2)], ids=["name", "number", "pipeline", "tensor"])
+@pytest.mark.parametrize(
+    "like", ["stable-diffusion", 5, "pipeline", torch.zeros(2)], ids=["name", "number", "pipeline", "tensor"]
+)
 def test_like_takes_a_scheduler(case, like):
     like = case("stable_diffusion").pipe if like == "pipeline" else like
     with pytest.raises(S4SError, match=r"^like must be the pipeline's own scheduler, pipe\.scheduler, or its config, not "):

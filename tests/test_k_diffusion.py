@@ -135,7 +135,9 @@ def test_a_run_stops_only_where_there_is_a_state():
     half = sample_s4s(wrapped(False), x + levels[0], sigmas_of(tableau)[:3], {"shift": 0.0}, tableau=tableau, disable=True)
     assert half.isfinite().all()
     for steps in (1, 3):
-        with pytest.raises(S4SError, match=f"^no run can stop after {steps} of the 4 steps of this solver, .*; stop after 2, or"):
+        with pytest.raises(
+            S4SError, match=f"^no run can stop after {steps} of the 4 steps of this solver, .*; stop after 2, or"
+        ):
             sample_s4s(wrapped(False), x, sigmas_of(tableau)[: steps + 1], tableau=tableau)
 
 
@@ -163,7 +165,9 @@ def test_a_solver_may_come_in_any_form(form, tmp_path):
     assert torch.equal(found, sample_s4s(wrapped(False), start(tableau), sigmas_of(tableau), tableau=tableau, **arguments))
 
 
-@pytest.mark.parametrize("given", [5, None, b"nfe.json", object(), torch.zeros(3), [5], '{"format": "s4s-tableau/1"}', {}, {5: 3}])
+@pytest.mark.parametrize(
+    "given", [5, None, b"nfe.json", object(), torch.zeros(3), [5], '{"format": "s4s-tableau/1"}', {}, {5: 3}]
+)
 def test_what_is_no_solver_is_said_in_one_line(given):
     with pytest.raises(S4SError, match=r"no tableau given|^tableau: ") as error:
         read_tableaux(given)

@@ -41,7 +41,7 @@ class S4SError(ValueError):
 
 
 def printable(text: str, lines: bool = True) -> str:
-    """Text with escapes such as \\x1b for what terminals obey: control characters, changes of direction; line breaks if asked."""
+    """Text with escapes such as \\x1b for what terminals obey: control characters, changes of direction, and line breaks."""
     kept = "\n\t" if lines else ""
     return "".join(mark if mark.isprintable() or mark in kept else mark.encode("unicode_escape").decode() for mark in text)
 

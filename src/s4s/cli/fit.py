@@ -198,7 +198,7 @@ def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts:
     if isinstance(own, dict) and isinstance(teacher := own.get("teacher") or {}, dict):
         own = {**own, "nfe": nfe, "teacher": {**teacher, **counts}}
     alone = {"models": [model], "nfe": nfe, "solvers": [solver], "comparisons": {}, "more_nfe": []}
-    study = Study.read({**values, **alone, "per_model": {described.name: own}})
+    study = Study.read({**values, **alone, "per_model": {described.name: own}}, scored=False)
     settings = study.settings[described.name]
     if missing := sorted({*nfe} - {*settings.nfe_of(solver)}):
         raise S4SError(f"--nfe {missing[0]}: the config defines {solver} for other numbers of evaluations only (min_nfe)")

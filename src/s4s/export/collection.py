@@ -113,5 +113,5 @@ def stopped(tableau: Tableau, steps: int) -> Tableau:
             f"no run can stop after {steps} of the {tableau.nfe} steps of this solver, which has no state at that noise level "
             f"there; {instead}"
         )
-    tables = {"levels": tableau.levels[: steps + 1], "eval_levels": tableau.eval_levels[:steps]}
-    return replace(tableau, **tables, A=tableau.A[:steps, :steps], B=tableau.B[:steps, :steps])
+    levels, conditioning = tableau.levels[: steps + 1], tableau.eval_levels[:steps]
+    return replace(tableau, levels=levels, eval_levels=conditioning, A=tableau.A[:steps, :steps], B=tableau.B[:steps, :steps])

@@ -30,7 +30,9 @@ def sigmas_of(tableau: Source, flow: bool = False) -> Tensor:
     """
     one, *others = read_tableaux(tableau).values()
     if others:
-        raise S4SError(f"sigmas_of takes one solver, but there are solvers for {listed(read_tableaux(tableau))} steps; give one")
+        raise S4SError(
+            f"sigmas_of takes one solver, but there are solvers for {listed(read_tableaux(tableau))} steps; give one"
+        )
     return (FLOW.t_of_s(one.levels) if flow else one.levels).float()
 
 
@@ -50,9 +52,9 @@ def sample_s4s(
     Args:
         model: model(x, sigma [B], **extra_args) returns the denoised state, as k-diffusion's wrappers do.
         x: the start, sigmas[0] times unit noise, [B, *shape].
-        sigmas: the solver's own levels, as `sigmas_of` gives them, to 1e-3, [N + 1]. The first n + 1 of them alone make its
-            first n steps. The last n + 1 begin in the middle: DPM-Solver++ then runs on them, for a learned solver's weights are
-            for whole runs; a warning says so.
+        sigmas: the solver's own levels, as `sigmas_of` gives them, to 1e-3, [N + 1]. The first n + 1 alone make its first n
+            steps. The last n + 1 begin in the middle: DPM-Solver++ then runs on them, for a learned solver's weights are for
+            whole runs; a warning says so.
         extra_args: passed to the model.
         callback: called after each evaluation with x, i, sigma, sigma_hat and denoised, as k-diffusion's samplers do.
         disable: true hides the progress bar.

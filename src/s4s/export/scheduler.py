@@ -124,8 +124,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         if like is None:
             base = {"_class_name": cls.__name__, **config_of_tableau(next(iter(tableaux.values())), config)}
         else:
-            named = {} if isinstance(like, Mapping) else {"_class_name": type(like).__name__}
-            base = {**(like if isinstance(like, Mapping) else like.config), **named}
+            own: Any = like
+            base = {**own} if isinstance(own, Mapping) else {**own.config, "_class_name": type(own).__name__}
         made: Self = cls.from_config(base, tableaux=[tableau.as_json() for tableau in tableaux.values()], **config)
         return made
 
@@ -179,7 +179,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         """Take the solver with this many steps; its levels are part of it.
 
         `timesteps` and `sigmas`, of any kind of list, may be given where they are the solver's own, and for flow matching what
-        its pipelines give unasked: evenly spaced ones, sigmas from 1 to 1/N or timesteps down to 1. `mu`, a pipeline's shift, changes nothing.
+        its pipelines give unasked: evenly spaced ones, sigmas from 1 to 1/N or timesteps down to 1. `mu`, a pipeline's shift,
+        changes nothing.
 
         Raises:
             S4SError: if there is no such solver, or the levels are others than its own.

@@ -13,6 +13,15 @@ DRIVERS: dict[str, list[frozenset[str]]] = {
 }
 
 
+def nothing_to_learn(driver: str, nfe: int, decoupled: bool, first_node: bool) -> str | None:
+    """Why a turn of a driver has nothing to learn, or a part has no turn, as far as that shows without numbers."""
+    if first_node and driver == "schedule":
+        return "first_node is learned with the coefficients; take another driver than schedule, or leave it out"
+    if nfe == 1 and SCHEDULE in DRIVERS[driver] and (first_node or not decoupled):
+        return f"at NFE 1 there is no schedule to learn; take another driver than {driver}, or set min_nfe: 2"
+    return None
+
+
 def free_at(driver: str, iteration: int, phase: int) -> frozenset[str]:
     """Names of the parameters that `iteration` may change; the driver's sets alternate, `phase` iterations each."""
     phases = DRIVERS[driver]

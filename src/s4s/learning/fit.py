@@ -15,7 +15,7 @@ from s4s import __version__
 from s4s.errors import S4SError, must_be
 from s4s.jobs.progress_bar import progress
 from s4s.learning.checks import check_pairs
-from s4s.learning.drivers import DRIVERS
+from s4s.learning.drivers import DRIVERS, nothing_to_learn
 from s4s.learning.families import make_family
 from s4s.learning.loop import Loop
 from s4s.learning.losses import Distance, LayeredNetwork, make_distance
@@ -130,6 +130,8 @@ def _parameters(
     """The parameters of the learned solver, at the initialisation; S4SError if a turn of the driver has nothing to learn."""
     if driver not in DRIVERS:
         raise S4SError(f"unknown driver {driver!r}; known: {', '.join(DRIVERS)}")
+    if problem := nothing_to_learn(driver, base.nfe, decoupled, first_node):
+        raise S4SError(f"fit: {problem}")
     if not torch.equal(torch.as_tensor(levels, dtype=torch.float64), base.levels):
         raise S4SError("fit: the base tableau is on other levels than the ones given")
     parameters = Parameters(make_family(family, base, denoiser.path, **options), base, decoupled, first_node)
@@ -139,8 +141,6 @@ def _parameters(
             raise S4SError(
                 f"fit: family {family!r} at NFE {base.nfe} has no {what} to learn; take another driver than {driver}"
             )
-    if first_node and driver == "schedule":
-        raise S4SError("fit: first_node is learned with the coefficients; take another driver than schedule, or leave it out")
     return parameters
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
+from s4s.learning.settings import lacks_network
 
 Blocks = list[Tensor]
 SMALL = 1e-8  # added to what is under a root, so that its gradient is finite at 0
@@ -108,9 +109,9 @@ def make_distance(name: str, network: LayeredNetwork | None = None) -> Distance:
     Raises:
         S4SError: if the name is unknown or its network is missing.
     """
-    if name in ("perceptual", "features"):
-        if network is None:
-            raise S4SError(f"distance {name!r} needs a perceptual network: give the model's file one, or take l2 or l1")
+    if problem := lacks_network(name, network is not None):
+        raise S4SError(problem)
+    if network is not None and name in ("perceptual", "features"):
         return perceptual(network) if name == "perceptual" else features(network)
     simple = {"l2": l2, "l1": l1}
     if name not in simple:

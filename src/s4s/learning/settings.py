@@ -40,6 +40,13 @@ def _preset(values: dict[str, Any]) -> dict[str, Any]:
     return PRESETS.get(name, {}) if isinstance(name, str) else {}
 
 
+def lacks_network(distance: str, there: bool) -> str | None:
+    """Why a distance cannot be measured without a perceptual network, where none is there."""
+    if there or distance not in ("perceptual", "features"):
+        return None
+    return f"distance {distance!r} needs a perceptual network: give the model's file one, or take l2 or l1"
+
+
 class FitSettings(Strict):
     """Settings of the optimiser and of the objective; the defaults are those of config/config.yaml."""
 

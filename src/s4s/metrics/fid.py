@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from s4s.errors import S4SError
+from s4s.metrics.measures import too_few
 
 ROUNDING = 1e-6  # of a covariance's largest entry: what float32 may cost its symmetry, and, times sqrt(d), leave below zero
 MOST_ROWS = 10_000  # feature vectors that are kept of any set, for the distances that need more than moments
@@ -109,9 +110,9 @@ class RunningMoments:
         Raises:
             S4SError: if there are too few rows for a covariance of full rank, or features are not finite.
         """
-        if self.mean is None or self.scatter is None or self.count <= len(self.mean):
-            size = 0 if self.mean is None else len(self.mean)
-            raise S4SError(f"FID needs more {what} than features: {self.count} {what}, {size} features")
+        problem = too_few(what, self.count, 0 if self.mean is None else len(self.mean))
+        if problem or self.mean is None or self.scatter is None:
+            raise S4SError(problem or f"FID: no {what}")
         if not all(np.isfinite(numbers).all() for numbers in (self.mean, self.scatter, self.rows) if numbers is not None):
             raise S4SError(f"FID: the features of the {what} are not all finite in float32")
         return Moments(self.mean, self.scatter / (self.count - 1), self.rows)

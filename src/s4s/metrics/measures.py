@@ -37,6 +37,11 @@ COMPARED = {
 }
 
 
+def too_few(what: str, count: int, features: int) -> str | None:
+    """Why the Fréchet distance of `count` rows of some features cannot be measured: a covariance of full rank needs more."""
+    return None if count > features else f"FID needs more {what} than features: {count} {what}, {features} features"
+
+
 def with_spread(mean: float, spread: float, digits: int | None = None) -> str:
     """Mean and spread as text, without what is missing (NaN).
 

@@ -26,8 +26,8 @@ class Teacher(Strict):
     order: int = Field(3, ge=1)
     levels: ScheduleName = "logsnr"
     steps: int = Field(64, ge=1, description="network evaluations of the teacher")
-    train: int = Field(512, ge=1, description="training pairs")
-    val: int = Field(128, ge=1, description="validation pairs")
+    train: int = Field(512, ge=1, lt=2**32, description="training pairs")
+    val: int = Field(128, ge=1, lt=2**32, description="validation pairs")
     ahead: int | None = Field(
         None, ge=1, description="steps beyond the NFE of a fit that its own teacher has; null: one for all"
     )
@@ -102,7 +102,7 @@ class Config(Strict):
     nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     solvers: list[Token] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0, lt=2**24)]] = Field(min_length=1, description="sampling seeds of the test")
-    samples: int = Field(256, ge=2, description="samples for each sampling seed")
+    samples: int = Field(256, ge=2, lt=2**32, description="samples for each sampling seed")
     batch_size: int = Field(128, ge=1, description="samples in memory at a time")
     shard: int = Field(10000, ge=1, description="samples of one job; more are cut into several")
     keep_samples: bool = Field(True, description="false: samples are deleted when scores and figures no longer need them")
@@ -149,6 +149,9 @@ class Config(Strict):
                 )
             if problem := definition.cannot_start(base):
                 raise ValueError(f"definitions.{token}.base: a learned solver cannot start at {definition.base!r}: {problem}")
+            for n in self.nfe_of(token):
+                if problem := definition.nothing_to_learn(n):
+                    raise ValueError(f"definitions.{token}: {problem}")
             self._check_fit(token)
         compared = self.classical(token)
         order = max(definition.order, compared.order)

@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from s4s.errors import S4SError, explain
-from s4s.learning.drivers import DRIVERS
+from s4s.learning.drivers import DRIVERS, nothing_to_learn
 from s4s.learning.families import FAMILIES, Entry, Recipe, family_of, recipe_of, recipes
 from s4s.learning.families.bases import Base, immovable
 from s4s.learning.settings import FitSettings
@@ -304,6 +304,10 @@ class Learned(Described):
             return f"warm_start makes its formula anew on other levels, which it cannot {immovable()}"
         return None
 
+    def nothing_to_learn(self, nfe: int = 2) -> str | None:
+        """Why a turn of its fit has nothing to learn at a number of evaluations, as far as it shows without the numbers."""
+        return nothing_to_learn(self.recipe.driver, nfe, self.recipe.decoupled, self.first_node)
+
     def own_modules(self) -> list[Path]:
         """The file of one's own module that makes its family, if it is one; what that imports is not among them."""
         return own_modules(self.family)
@@ -327,8 +331,8 @@ class Learned(Described):
             raise ValueError("decoupled levels belong to a learned schedule; take a driver that learns it, or leave this out")
         if self.entry.schedule_only and recipe.driver in ("coefficients", "alternate"):
             raise ValueError(f"family {self.family} has no coefficients; take driver schedule or joint")
-        if self.first_node and recipe.driver == "schedule":
-            raise ValueError("first_node is learned with the coefficients; take another driver than schedule, or leave it out")
+        if problem := self.nothing_to_learn():
+            raise ValueError(problem)
         if self.warm_start and re.search(r"[{}]", self.warm_start.replace("{nfe}", "")):
             raise ValueError(f"warm_start may hold {{nfe}} and no other braces, got {self.warm_start!r}")
         return self

@@ -18,6 +18,7 @@ from s4s.solvers import SOLVERS
 from s4s.study import paths
 from s4s.study.config import Config, read_config, resolve_models
 from s4s.study.definitions import Classical, Learned
+from s4s.study.demands import check_demands
 from s4s.study.paths import Cell
 from s4s.study.questions import QUESTIONS
 
@@ -59,9 +60,11 @@ class Study:
     wrong: Mapping[str, str]
 
     @classmethod
-    def read(cls, values: dict[str, Any]) -> Study:
+    def read(cls, values: dict[str, Any], scored: bool = True) -> Study:
         """Check a config and the models that it names.
 
+        Args:
+            scored: whether its samples will be scored, which makes demands of its models and numbers.
         Raises:
             S4SError: one line for each problem: the key, what was given, what is allowed.
         """
@@ -71,7 +74,12 @@ class Study:
         def settings(own: Config, described: Mapping[str, AnyModel]) -> dict[str, Config]:
             return {name: own.of_model(name, it.study, config.per_model.get(name, {})) for name, it in described.items()}
 
+        def check(of: Mapping[str, Config], described: Mapping[str, AnyModel], where: Mapping[str, str]) -> None:
+            for name, own in of.items() if scored else ():
+                check_demands(where[name], described[name], own)
+
         own_settings = settings(config, models)
+        check(own_settings, models, files)
         compared, wrong = {MAIN: {**own_settings}}, {}
         for name in config.comparisons:
             try:
@@ -84,6 +92,7 @@ class Study:
                 new = {model: read_model_file(path) for model, path in further.items() if model not in models}
                 of_new = settings(config, new)
                 of_all = settings(own, {model: (models | new)[model] for model in further})
+                check(of_all, models | new, further)
             except S4SError as error:
                 wrong[name] = str(error)
                 continue
@@ -230,9 +239,8 @@ class Study:
     def reference(self, model: str) -> list[str]:
         """The moments of a model's real data, where they are computed here."""
         features = self.models[model].features
-        if features is None:
-            raise S4SError(f"{self.files[model]}: features: missing; the workflow scores samples with this network")
-        return [paths.reference(model)] if features.images or features.kind == "classifier" else []
+        computed = features is not None and (features.images or features.kind == "classifier")
+        return [paths.reference(model)] if computed else []
 
     def searches(self, model: str, token: str) -> Files:
         """Option and file of what a classical solver needs that is computed from trajectories."""

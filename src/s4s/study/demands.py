@@ -1,0 +1,93 @@
+"""What scores and fits demand of the config and of the files that are there already, said before any job starts. No torch."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+from s4s.errors import S4SError
+from s4s.learning.settings import lacks_network
+from s4s.metrics.measures import too_few
+from s4s.models.description import AnyModel, FeatureNetwork
+from s4s.study.config import Config
+from s4s.study.definitions import Learned
+
+INCEPTION = 2048  # features
+
+
+def check_demands(file: str, model: AnyModel, own: Config) -> None:
+    """Raise S4SError where the jobs of a model would fail for what can be known before them.
+
+    Args:
+        file: the model's YAML file. own: the model's own settings.
+    """
+    features = model.features
+    if features is None:
+        raise S4SError(
+            f"{file}: features: missing; the workflow scores samples with this network, so name one (docs/models.md), or use "
+            "s4s fit, which needs none"
+        )
+    known = features_of(features)
+    theirs = None if features.statistics is None else _moments(features.statistics.path)
+    if None not in (known, theirs) and known != theirs:
+        raise S4SError(
+            f"{file}: features: statistics have {theirs} features, but the network gives {known}; give those of this network"
+        )
+    size = known or theirs
+    if size is not None:
+        _check_samples(file, features, own.samples, size)
+    for token in own.solvers:
+        if isinstance(own.definition(token), Learned) and (
+            problem := lacks_network(own.fit_settings(token).distance, model.perceptual is not None)
+        ):
+            raise S4SError(f"{file}: perceptual: missing, but the fit of {token} needs it: {problem}")
+
+
+def _check_samples(file: str, features: FeatureNetwork, samples: int, size: int) -> None:
+    if problem := too_few("samples", samples, size):
+        raise S4SError(
+            f"config: samples: {problem} (of the network under features in {file}); raise samples to {size + 1} or more, here, "
+            "under per_model or under study in that file"
+        )
+    if features.images is not None and features.images.is_dir():
+        files = (path for path in features.images.rglob("*") if path.is_file())  # no more images than these
+        count = sum(1 for _ in itertools.islice(files, size + 1))
+        if problem := too_few("reference images", count, size):
+            raise S4SError(
+                f"{file}: features.images: {problem} in {features.images}; put more there, or give statistics instead"
+            )
+
+
+def features_of(features: FeatureNetwork) -> int | None:
+    """The number of features of a network, where that can be said without running it."""
+    if features.kind == "inception":
+        return INCEPTION
+    if features.kind == "classifier":
+        return _hidden(features.path)
+    return _moments(features.path) if features.kind == "states" else None
+
+
+def _hidden(path: Path) -> int | None:
+    """Of the last hidden layer of an embedded classifier; what is wrong with the file is said by who loads it."""
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), 1 << 20)))
+        return int(header["hidden.bias"]["shape"][0])
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
+
+
+def _moments(path: Path) -> int | None:
+    """Of the real data's statistics; what is wrong with the file is said by who loads it."""
+    if not path.is_file():
+        return None
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return len(file["mu"])
+    except (OSError, KeyError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile):
+        return None
