@@ -5,7 +5,7 @@ import logging
 import socket
 import time
 
-from s4s.files.disk_errors import probe
+from s4s.files.disk_errors import troubles
 from s4s.files.json_file import write_signed
 from s4s.jobs import damaged_results, workflow_progress
 from s4s.jobs.folder_lock import lock_folder
@@ -46,9 +46,8 @@ elif not has_server():
 
 def explain_failure(folder=os.getcwd()):
     """The last words of a failed run, where jobs could not write their own."""
-    words = probe(folder)
-    if words:
-        print(f"error: {folder}: {words}", file=sys.stderr)
+    for place, words in troubles(folder).items():
+        print(f"error: {place}: {words}", file=sys.stderr)
 
 
 def begin_run():

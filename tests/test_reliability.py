@@ -250,6 +250,22 @@ def test_a_full_disk_is_one_clear_error_and_no_harm(whole, small, small_disk):
     assert not [path for path in (small_disk / "results").rglob("*") if kill.LEFT.fullmatch(path.name)]
 
 
+@pytest.mark.suite
+@pytest.mark.parametrize("small_disk", ["16k"], indirect=True)
+def test_a_full_disk_of_the_logs_is_named(small, small_disk, tmp_path):
+    """Where they lie on a file system of their own, jobs cannot say so themselves."""
+    folder, place = tmp_path / "study", "results/logs"
+    (folder / place).parent.mkdir(parents=True)
+    (folder / place).symlink_to(small_disk)
+    (small_disk / "filled").write_bytes(bytes(16 << 10))
+    output = run(folder, SCORES, home=small, ok=False, forked=False)
+    assert f"error: {folder / place}: the disk is full; free some space and run the same command again" in output
+    assert "Traceback" not in output
+    (small_disk / "filled").unlink()
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    run(folder, "results/tableaux/digits/ddim-logsnr/nfe~3.json", home=small)
+
+
 @pytest.mark.parametrize("small_disk", ["1m"], indirect=True)
 def test_a_read_only_folder_is_one_clear_error(small, small_disk):
     (small_disk / "results").mkdir()

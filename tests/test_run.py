@@ -5,8 +5,10 @@ import errno
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from types import SimpleNamespace
 
@@ -132,6 +134,25 @@ def test_rows_that_do_not_fit_on_the_disk_are_refused_before_any_is_written(monk
 
 def test_a_folder_is_probed_by_writing(tmp_path):
     assert storage.probe(tmp_path) is None and not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("place", ["results", "results/logs", "results/logs/score", "results/samples", ".snakemake"])
+def test_every_file_system_of_a_run_is_probed(monkeypatch, tmp_path, place):
+    """Once: a folder of the results may lie on another one, by a mount or a link."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        if os.stat(other).st_dev == tmp_path.stat().st_dev:
+            pytest.skip("one file system for all")
+        for folder in ("results/logs/fit", "results/scores"):
+            (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        if (tmp_path / place).is_dir():
+            shutil.rmtree(tmp_path / place)
+        (tmp_path / place).symlink_to(other)
+        probed = []
+        monkeypatch.setattr(storage, "probe", lambda folder: probed.append(folder) or "full")
+        assert storage.troubles(tmp_path) == {tmp_path: "full", tmp_path / place: "full"} and len(probed) == 2
+        monkeypatch.setattr(storage, "probe", lambda folder: None)
+        assert storage.troubles(tmp_path) == {}
 
 
 def test_other_errors_keep_their_traceback(monkeypatch):

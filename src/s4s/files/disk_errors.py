@@ -48,3 +48,19 @@ def probe(folder: str | Path, size: int = 1 << 20) -> str | None:
     except OSError as error:
         return remedy(error) or error.strerror
     return None
+
+
+def troubles(folder: str | Path) -> dict[Path, str]:
+    """What is wrong with the file systems that a run in a folder writes to, by the place where each begins.
+
+    They are the folder's own, and those that folders of its results, such as the logs, lie on by a mount or a link.
+    """
+    here, results = Path(folder), Path(folder) / "results"
+    places, found = {}, {}
+    try:
+        for place in (here, here / ".snakemake", results, *sorted(results.glob("*")), *sorted(results.glob("logs/*"))):
+            if place.is_dir():
+                places.setdefault(place.stat().st_dev, place)
+    except OSError as error:
+        found[here] = remedy(error) or str(error.strerror)
+    return found | {place: words for place in places.values() if (words := probe(place)) is not None}
