@@ -13,7 +13,7 @@ from s4s.cli.fit import fit
 from s4s.cli.sample import sample
 from s4s.cli.show import show
 from s4s.cli.sign import sign
-from s4s.errors import S4SError
+from s4s.errors import S4SError, printable
 from s4s.jobs.script import plain, show_warnings_plainly
 
 app = typer.Typer(
@@ -44,5 +44,5 @@ def main() -> None:
             message = f"{error.filename}: {error.strerror}"
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
         sys.exit(2)

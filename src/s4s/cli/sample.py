@@ -47,6 +47,7 @@ def sample(
 
     from s4s import sampling
     from s4s.files.atomic import atomic_path
+    from s4s.files.plain_text import in_one_line
     from s4s.models.load import load_model
     from s4s.models.model_files import identity
     from s4s.models.provenance import check, guidance
@@ -56,7 +57,7 @@ def sample(
     solver, denoiser = Tableau.load(tableau), load_model(model, device)
     check(solver, denoiser, f"model {denoiser.name}")
     if (fitted := solver.meta.get("model", denoiser.name)) != denoiser.name:
-        print(f"note: this solver was made for model {fitted}, not for {denoiser.name}", file=sys.stderr)
+        print(f"note: this solver was made for model {in_one_line(fitted)}, not for {denoiser.name}", file=sys.stderr)
     if (scale := guidance(solver)) not in (None, denoiser.guidance):
         print(f"note: this solver was fitted with guidance {scale:g}, but the model has {denoiser.guidance:g}", file=sys.stderr)
     seeds, form = sample_seeds("test", count, seed), out.suffix.lower()

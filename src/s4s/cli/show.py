@@ -56,6 +56,7 @@ def show(
 
 def facts(solver: Tableau) -> dict[str, str]:
     """What a person wants to know first."""
+    from s4s.files.plain_text import in_one_line
     from s4s.models.provenance import guidance, part, validated
 
     meta: dict[str, Any] = solver.meta
@@ -74,7 +75,7 @@ def facts(solver: Tableau) -> dict[str, str]:
         "fit": f"{meta['evaluations']:,} network evaluations" if isinstance(meta.get("evaluations"), int) else "",
         "digest": solver.digest(),
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: in_one_line(value) for key, value in found.items() if value}
 
 
 def tables(solver: Tableau, reduced: bool, width: int) -> list[Table]:

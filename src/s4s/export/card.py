@@ -9,20 +9,33 @@ from typing import Any
 
 import yaml
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, one_line
 from s4s.export.collection import listed
-from s4s.metrics.measures import COMPARED, MEAN_AND_SPREAD, with_spread
+from s4s.files.plain_text import Written, in_markdown, markdown_table, quoted
+from s4s.metrics.measures import COMPARED, MEAN_AND_SPREAD, lacking, with_spread
 from s4s.models.provenance import guidance, part, validated
 from s4s.tableau import Tableau
 
 DIFFUSERS = """```python
 from s4s.export import S4SScheduler
 
-pipe.scheduler = S4SScheduler.from_pretrained("{folder}")
+pipe.scheduler = S4SScheduler.from_pretrained({folder})
 images = pipe(..., {options}).images
 ```"""
 COMFYUI = """In ComfyUI, with the node S4S Solver, which `s4s export comfyui` puts there: choose the model and one of these
 files in the node, and connect its SAMPLER and SIGMAS to SamplerCustom or SamplerCustomAdvanced."""
+WHAT = (
+    "A solver for a pre-trained diffusion model: coefficients and noise levels with which it samples in few evaluations of its "
+    "network. It was made for {model} and belongs to no other model, whose weights are not part of it."
+)
+MEASURED = (
+    "{spread} {n_seeds} sampling seeds of {n_samples} samples. The Fréchet distance is on the features of {features}; the "
+    "global error is the root-mean-square difference from the teacher's final sample for the same initial noise. Both are "
+    "lower for better solvers."
+)
+RIGHT = "---:"  # numbers
+OF_ALL = ["model", "solver", "nfe", "n_seeds", "n_samples", "features"]
+COLUMNS = OF_ALL + [column for measure in COMPARED.values() for column in (measure.mean, measure.spread)]
 
 
 def card(tableaux: Mapping[int, Tableau], use: str, licence: str, scores: str | Path | None = None) -> str:
@@ -39,11 +52,10 @@ def card(tableaux: Mapping[int, Tableau], use: str, licence: str, scores: str | 
     model, token = (_common(tableaux, key) for key in ("model", "token"))
     head = yaml.safe_dump({"license": licence, "library_name": "s4s", "tags": ["diffusion", "solver", "s4s"]}, sort_keys=False)
     parts = [
-        f"---\n{head}---\n\n# {token}: a solver for {model} in {listed(tableaux)} steps",
-        "A solver for a pre-trained diffusion model: coefficients and noise levels with which it samples in few evaluations of "
-        f"its network. It was made for {model}{_guided(tableaux)} and belongs to no other model, whose weights are not part of "
-        "it.",
-        _table(
+        f"---\n{head}---",
+        in_markdown("# {token}: a solver for {model} in {steps} steps", token=token, model=model, steps=listed(tableaux)),
+        in_markdown(WHAT, model=f"{model}{_guided(tableaux)}"),
+        markdown_table(
             [
                 "evaluations",
                 "teacher",
@@ -53,6 +65,7 @@ def card(tableaux: Mapping[int, Tableau], use: str, licence: str, scores: str | 
                 "digest",
             ],
             [_made(tableau) for tableau in tableaux.values()],
+            RIGHT,
         ),
     ]
     if scores is not None:
@@ -66,7 +79,7 @@ def use_in_diffusers(folder: str | Path, tableaux: Mapping[int, Tableau]) -> str
     nfe, tableau = next(iter(tableaux.items()))
     scale = guidance(tableau)
     options = f"num_inference_steps={nfe}" + ("" if scale is None else f", guidance_scale={scale:g}")
-    return DIFFUSERS.format(folder=folder, options=options)
+    return DIFFUSERS.format(folder=quoted(folder), options=options)
 
 
 def _guided(tableaux: Mapping[int, Tableau]) -> str:
@@ -86,13 +99,16 @@ def _made(tableau: Tableau) -> list[Any]:
     pairs = part(tableau, "pairs")
     counts = f"{pairs['train']} and {pairs['val']}" if {"train", "val"} <= {*pairs} else "-"
     fit = f"{meta['evaluations']:,} evaluations" if isinstance(meta.get("evaluations"), int) else "-"
-    return [tableau.nfe, meta.get("teacher") or "-", counts, validated(tableau) or "-", fit, f"`{tableau.digest()}`"]
+    return [tableau.nfe, meta.get("teacher") or "-", counts, validated(tableau) or "-", fit, Written(f"`{tableau.digest()}`")]
 
 
 def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau]) -> list[str]:
     try:
-        with file.open(newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if (row.get("model"), row.get("solver")) == (model, token)]
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            if problem := lacking(reader.fieldnames or (), COLUMNS):
+                raise ValueError(problem)
+            rows = [row for row in reader if (row["model"], row["solver"]) == (model, token)]
         if any(value is None for row in rows for value in row.values()):
             raise ValueError("a row is cut off")
         rows = [row for row in rows if int(row["nfe"]) in tableaux]
@@ -103,22 +119,13 @@ def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau])
     except FileNotFoundError:
         raise S4SError(f"{file}: no such file; the workflow writes results/tables/scores.csv") from None
     except (OSError, KeyError, ValueError, csv.Error) as error:
-        raise S4SError(f"{file}: not a table of scores that the workflow wrote ({error})") from error
+        raise S4SError(f"{file}: not a table of scores that the workflow wrote: {one_line(error)}") from error
     if not rows:
         raise S4SError(f"{file}: no scores of solver {token} on model {model} for {listed(tableaux)} evaluations")
-    words = (
-        MEAN_AND_SPREAD + " {n_seeds} sampling seeds of {n_samples} samples. The Fréchet distance is on the "
-        "features of {features}; the global error is the root-mean-square difference from the teacher's final sample for the "
-        "same initial noise. Both are lower for better solvers."
-    ).format(**about[0])
-    return [words, _table(["evaluations", *(measure.name for measure in COMPARED.values())], found)]
+    words = in_markdown(MEASURED, spread=MEAN_AND_SPREAD, **about[0])
+    return [words, markdown_table(["evaluations", *(measure.name for measure in COMPARED.values())], found, RIGHT)]
 
 
 def _value(mean: str, spread: str) -> str:
     """Two fields of scores.csv as text; the spread is empty for one sampling seed."""
     return with_spread(float(mean or "nan"), float(spread or "nan")) or "-"
-
-
-def _table(head: list[str], rows: list[list[Any]]) -> str:
-    lines = [head, ["---:"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

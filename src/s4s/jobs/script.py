@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from s4s import __version__
-from s4s.errors import DamagedFile, S4SError, S4SWarning, not_installed
+from s4s.errors import DamagedFile, S4SError, S4SWarning, not_installed, printable
 from s4s.files.checksum import signed
 from s4s.files.disk_errors import remedy
 from s4s.jobs import damaged_results
@@ -103,7 +103,7 @@ def _fail(error: BaseException, out: str | Path) -> None:
         raise error
     if isinstance(error, DamagedFile) and damaged_results.note(error.path):
         message += ". This result is made again when you run the same command once more"
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 PLUS_MINUS = "±"
@@ -35,6 +36,18 @@ COMPARED = {
     "fid": Measure("Fréchet distance", "fid_mean", "fid_std", 2),
     "global_error": Measure("global error", "global_error", "global_error_std", 4),
 }
+
+
+def lacking(columns: Iterable[str | None], needed: Iterable[str]) -> str | None:
+    """Which columns a table of scores lacks, and where that is by another separator, which one."""
+    there = [*columns]
+    missing = [column for column in needed if column not in there]
+    if not missing:
+        return None
+    marks = {";": "semicolons", "\t": "tabs"}
+    kind = next((name for mark, name in marks.items() if len(there) == 1 and mark in str(there[0])), None)
+    means = f"; its columns are separated by {kind}, but must be by commas" if kind else ""
+    return f"{'column' if len(missing) == 1 else 'columns'} {', '.join(missing)} missing{means}"
 
 
 def too_few(what: str, count: int, features: int) -> str | None:

@@ -19,6 +19,7 @@ from s4s.errors import one_line
 from s4s.files.json_file import Strict
 from s4s.models.published import datasets
 
+LABEL = r"^\w[^\x00-\x1f\x7f-\x9f]*$"  # one line that begins with a letter or a digit, so that no spreadsheet calculates it
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -63,7 +64,9 @@ class FeatureNetwork(WeightFile):
         description="that of an embedded model; a state's own components, with path the .npz of mu and sigma of the real data; "
         "clean-fid's Inception-v3; or any TorchScript file from images [B, 3, H, W] in 0...255",
     )
-    name: str | None = Field(None, description="of the features, in tables; needed by kinds states and torchscript")
+    name: str | None = Field(
+        None, pattern=LABEL, description="of the features, in tables; needed by kinds states and torchscript"
+    )
     resize: Literal["clean", "legacy_tensorflow"] = Field("clean", description="of kind inception: clean-fid's mode")
     statistics: WeightFile | None = Field(None, description=".npz with mu and sigma of the real data's features")
     images: LocalPath | None = Field(None, description="folder of real images, instead of statistics")

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from s4s.files.atomic import atomic_path
 from s4s.files.csv_file import read_csv
+from s4s.files.plain_text import mathtext
 from s4s.files.rows import read_split, split_sizes
 from s4s.learning.fit_record import FitRecord
 from s4s.metrics.measures import COMPARED
@@ -99,7 +100,7 @@ def draw_curves(axis: Any, block: pd.DataFrame, metric: str, pale: bool = False)
     teacher = block[block.family == "teacher"].iloc[0]
     if metric == "fid":
         axis.axhline(teacher[mean], color="black", linestyle=":", linewidth=1, label=f"teacher (NFE {teacher.nfe})")
-    label = f"{name} ({UNIT[metric].format(features=teacher.features.split(',')[0])})"
+    label = f"{name} ({UNIT[metric].format(features=mathtext(teacher.features.split(',')[0]))})"
     axis.set(title=teacher.model, xlabel="network evaluations (NFE)", ylabel=label, yscale="log")
     axis.set_xticks(sorted(block[block.family != "teacher"].nfe.unique()))
 
@@ -190,7 +191,7 @@ def levels_and_coefficients(tableaux: dict[str, str]) -> Figure:
         xscale="log", xlabel="noise level s (bars: schedule; dots: conditioning levels)", title=f"noise schedules, NFE {nfe}"
     )
     left.invert_xaxis()
-    left.set_yticks(range(len(solvers)), [*names_of_tableaux(loaded).values()])
+    left.set_yticks(range(len(solvers)), [*map(mathtext, names_of_tableaux(loaded).values())])
     right.set(xlabel="evaluation", title="weight of each evaluation in the output")
     right.set_xticks(range(nfe))
     right.grid(False)
@@ -205,7 +206,7 @@ def coefficients(tableaux: dict[str, str], columns: int = 4) -> Figure:
         tableaux: for each solver's token its file; all of one model and one NFE.
     """
     loaded = {token: Tableau.load(path) for token, path in tableaux.items()}
-    shown = names_of_tableaux(loaded)
+    shown = {token: mathtext(name) for token, name in names_of_tableaux(loaded).items()}
     solvers = {shown[token]: tableau for token, tableau in loaded.items()}
     figure, axes = panels(len(solvers), columns, (1.9, 1.9), 0.6)
     maps = {name: _coefficients(tableau) for name, tableau in solvers.items()}
@@ -253,7 +254,7 @@ def one_solver(tableau: Tableau) -> Figure:
             right.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=5, color=colour)
     figure.colorbar(image, ax=right, label="weight ($y_0$: over $s_n/s_0$)")
     title = [str(tableau.meta.get("model", "")), name_of_tableau(tableau), f"NFE {nfe}"]
-    figure.suptitle(", ".join(filter(None, title)).replace("$", r"\$"))
+    figure.suptitle(mathtext(", ".join(filter(None, title))))
     return figure
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from s4s.files.atomic import atomic_path
+from s4s.files.plain_text import mathtext
 from s4s.reporting.figures import draw_curves
 from s4s.reporting.solver_names import names_of_tableaux
 from s4s.reporting.solver_styles import learned_style, plain_style
@@ -52,7 +53,7 @@ def schedules(tableaux: dict[str, str]) -> Figure:
     figure, axis = plt.subplots(figsize=(COLUMN, 2.6), layout="constrained")
     nfe = 1
     loaded = {token: Tableau.load(path) for token, path in tableaux.items()}
-    shown = names_of_tableaux(loaded)
+    shown = {token: mathtext(name) for token, name in names_of_tableaux(loaded).items()}
     for token, tableau in loaded.items():
         nfe, levels, conditioning = tableau.nfe, tableau.levels.numpy(), tableau.eval_levels.numpy()
         seen = levels > 0

@@ -13,10 +13,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from s4s.errors import S4SError
-from s4s.metrics.measures import COMPARED, PLUS_MINUS
+from s4s.files.plain_text import Written, markdown_table
+from s4s.files.plain_text import latex as in_latex
+from s4s.files.plain_text import markdown as in_markdown
+from s4s.metrics.measures import COMPARED
 from s4s.models.published import PublishedFID, read_published
 from s4s.reporting.solver_names import names
-from s4s.reporting.tables import NOT_LEARNED, caption, comparison
+from s4s.reporting.tables import NOT_LEARNED, caption, comparison, needed_packages
 
 # published methods with a learned counterpart here: how the name begins -> our family
 COUNTERPARTS = {"ld3": "ld3", "s4s-alt": "s4s_alt", "s4s": "s4s_lms", "gs": "gs", "dyweight": "dyweight"}
@@ -202,47 +205,41 @@ def fit_time_table(scores: pd.DataFrame) -> Table:
 def markdown(table: Table) -> str:
     """A table in Markdown: published rows in italics, the best of ours in bold."""
 
-    def cell(value: Entry, published: bool) -> str:
-        text = f"**{value.text}**" if value.bold else f"*{value.text}*" if published and value.text else value.text
-        return text + (f"<sup>{value.notes}</sup>" if value.notes else "")
+    def cell(value: Entry, published: bool) -> Written:
+        text = in_markdown(value.text)
+        text = f"**{text}**" if value.bold else f"*{text}*" if published and text else text
+        return Written(text + (f"<sup>{value.notes}</sup>" if value.notes else ""))
 
-    lines = [f"{table.caption}\n", f"| {' | '.join([table.corner, *table.columns])} |", "|:--" * (len(table.columns) + 1) + "|"]
-    for block in table.blocks:
-        for row in block:
-            lines.append(f"| {' | '.join(cell(value, row.published) for value in (row.name, *row.cells))} |")
-    lines += ["", *(f"<sup>{letter}</sup> {text}  " for letter, text in table.footnotes)]
+    rows = [[cell(value, row.published) for value in (row.name, *row.cells)] for block in table.blocks for row in block]
+    lines = [f"{in_markdown(table.caption)}\n", markdown_table([table.corner, *table.columns], rows, ":--")]
+    lines += ["", *(f"<sup>{letter}</sup> {in_markdown(text)}  " for letter, text in table.footnotes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def latex(table: Table) -> str:
-    """A table in LaTeX (booktabs, graphicx, xcolor), no wider than a line: published rows in grey italics, our best in bold."""
+    """A table in LaTeX, no wider than a line: published rows in grey italics, our best in bold."""
 
     def cell(value: Entry, published: bool) -> str:
-        text = escape(value.text).replace(r" $\pm$ ", r" {\tiny$\pm$} ")
+        text = in_latex(value.text).replace(r" $\pm$ ", r" {\tiny$\pm$} ")
         text = rf"\textbf{{{text}}}" if value.bold else text
         text = rf"\textcolor[gray]{{0.4}}{{\textit{{{text}}}}}" if published and value.text else text
         return text + (rf"\textsuperscript{{{value.notes}}}" if value.notes else "")
 
-    head = " & ".join(map(escape, [table.corner, *table.columns]))
+    head = " & ".join(map(in_latex, [table.corner, *table.columns]))
     blocks = [
         "\n".join(" & ".join(cell(value, row.published) for value in (row.name, *row.cells)) + r" \\" for row in block)
         for block in table.blocks
     ]
     body = "\n\\midrule\n".join([rf"{head} \\", *blocks])
-    notes = " ".join(rf"\textsuperscript{{{letter}}}~{escape(text)}." for letter, text in table.footnotes)
+    notes = " ".join(rf"\textsuperscript{{{letter}}}~{in_latex(text)}." for letter, text in table.footnotes)
     return "\n".join([
+        needed_packages("booktabs", "graphicx", "xcolor"),
         r"\begin{table}[tbp]", r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{escape(table.caption)}}}", rf"\label{{tab:{table.label}}}",
+        rf"\caption{{{in_latex(table.caption)}}}", rf"\label{{tab:{table.label}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'c' * len(table.columns)}}}", r"\toprule", body, r"\bottomrule", r"\end{tabular}}",
         *([rf"\par\smallskip\raggedright\scriptsize {notes}"] if notes else []), r"\end{table}", "",
     ])  # fmt: skip
-
-
-def escape(text: str) -> str:
-    """Plain text in LaTeX."""
-    marks = {"\\": r"\textbackslash{}", PLUS_MINUS: r"$\pm$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(marks.get(mark, f"\\{mark}" if mark in "_%&#${}" else mark) for mark in text)
 
 
 CAPTIONS = {
@@ -268,7 +265,7 @@ def document(tables: Sequence[str], figures: Sequence[str]) -> str:
         kind, _, model = name.removesuffix(".pdf").partition("-")
         parts.append("\n".join([
             r"\begin{figure}[tbp]", r"\centering", rf"\includegraphics{{{name}}}",
-            rf"\caption{{{escape(f'{model}. {CAPTIONS[kind]}')}}}", r"\end{figure}",
+            rf"\caption{{{in_latex(f'{model}. {CAPTIONS[kind]}')}}}", r"\end{figure}",
         ]))  # fmt: skip
         if len(parts) % 4 == 0:  # LaTeX holds few floats
             parts.append(r"\clearpage")

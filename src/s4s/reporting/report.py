@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from s4s import __version__
@@ -157,7 +158,7 @@ def _tables(scores: pd.DataFrame, saved: str | Path | None, figures: Sequence[st
     tables = []
     for model, block in scores.groupby("model", sort=False):
         for metric, measure in COMPARED.items():
-            cells, teacher = comparison(block, metric, lambda value: f"<b>{value}</b>")
+            cells, teacher = comparison(block, metric, lambda value: Markup("<b>{}</b>").format(value))
             tables.append(_grid(f"{measure.name.capitalize()}, {model}", caption(block, metric, teacher), cells))
     if saved:
         for model, block in read_csv(saved).groupby("model", sort=False):

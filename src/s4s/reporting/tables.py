@@ -10,8 +10,11 @@ import pandas as pd
 
 from s4s.errors import S4SError
 from s4s.files.csv_file import read_csv
+from s4s.files.plain_text import Written
+from s4s.files.plain_text import latex as in_latex
+from s4s.files.plain_text import markdown as in_markdown
 from s4s.learning.fit_record import FitRecord
-from s4s.metrics.measures import COMPARED, MEAN_AND_SPREAD, PLUS_MINUS, with_spread
+from s4s.metrics.measures import COMPARED, MEAN_AND_SPREAD, lacking, with_spread
 from s4s.metrics.score_file import Score
 from s4s.reporting.solver_names import names
 
@@ -69,12 +72,11 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     """Read scores.csv.
 
     Raises:
-        S4SError: if it is missing, was changed or lacks a column.
+        S4SError: if it is missing, was changed or lacks columns.
     """
     scores = read_csv(path, "the scores", dtype={"base": str, "schedule": str}, keep_default_na=True)
-    missing = [column for column in COLUMNS if column not in scores]
-    if missing:
-        raise S4SError(f"{path}: not a table of scores, column {missing[0]!r} is missing; run the workflow again")
+    if problem := lacking(scores.columns, COLUMNS):
+        raise S4SError(f"{path}: not a table of scores that the workflow wrote: {problem}; run the workflow again")
     return scores
 
 
@@ -95,6 +97,16 @@ def comparison(scores: pd.DataFrame, metric: str, bold: Any) -> tuple[pd.DataFra
     cells = cells.reindex(students.solver.drop_duplicates()).fillna("")
     teacher = scores[scores.family == "teacher"].iloc[0]
     return cells, f"{measure.text(teacher[measure.mean], teacher[measure.spread])} at NFE {teacher.nfe}"
+
+
+def written_markdown(table: pd.DataFrame, **options: Any) -> str:
+    """A table as Markdown, whatever its cells and the names of its rows and columns hold."""
+
+    def text(value: Any) -> Any:
+        return in_markdown(value) if isinstance(value, str) else value
+
+    names = {"index": table.index.rename(text(table.index.name)).map(text), "columns": table.columns.map(text)}
+    return str(pd.DataFrame(table.map(text).to_numpy(), **names).to_markdown(**options))
 
 
 def named(cells: pd.DataFrame, scores: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -120,26 +132,31 @@ def markdown(scores: pd.DataFrame, metric: str) -> str:
     """The comparison table in Markdown, one block a model."""
     blocks = []
     for model, block in scores.groupby("model", sort=False):
-        cells, teacher = comparison(block, metric, lambda value: f"**{value}**")
-        blocks.append(f"## {model}\n\n{caption(block, metric, teacher)}\n\n{named(cells, block).to_markdown()}\n")
+        cells, teacher = comparison(block, metric, lambda value: Written(f"**{in_markdown(value)}**"))
+        about, table = in_markdown(caption(block, metric, teacher)), written_markdown(named(cells, block))
+        blocks.append(f"## {in_markdown(model)}\n\n{about}\n\n{table}\n")
     return "\n".join(blocks)
 
 
 def latex(scores: pd.DataFrame, metric: str) -> str:
-    """The comparison table in LaTeX (booktabs), one table a model."""
-    blocks = []
+    """The comparison table in LaTeX, one table a model; its first line says which packages it needs."""
+    blocks = [needed_packages("booktabs", "graphicx")]
     for model, block in scores.groupby("model", sort=False):
-        cells, teacher = comparison(block, metric, lambda value: rf"\textbf{{{value}}}")
-        cells = named(cells, block)
-        cells.index = cells.index.str.replace("_", r"\_")
-        cells = cells.map(lambda value: value.replace(f" {PLUS_MINUS} ", r" {\tiny$\pm$} "))
-        text = f"{model}. {caption(block, metric, teacher)}".replace("_", r"\_").replace(PLUS_MINUS, r"$\pm$")
+        cells, teacher = comparison(block, metric, lambda value: Written(rf"\textbf{{{in_latex(value)}}}"))
+        cells = named(cells, block).map(lambda value: in_latex(value).replace(r" $\pm$ ", r" {\tiny$\pm$} "))
+        cells.index = cells.index.map(in_latex)
+        text = in_latex(f"{model}. {caption(block, metric, teacher)}")
         table = cells.rename_axis(index="solver", columns="NFE").to_latex(
             column_format="l" + "c" * len(cells.columns), caption=text, label=f"tab:{metric}-{model}", position="tbp"
         )
         blocks.append(table.replace(r"\begin{tabular}", r"\resizebox{\linewidth}{!}{\begin{tabular}").replace(
             r"\end{tabular}", r"\end{tabular}}"))  # fmt: skip
     return "\n".join(blocks)
+
+
+def needed_packages(*names: str) -> str:
+    """The first line of a file with a table in LaTeX: what the document that takes it in must load."""
+    return rf"% needs \usepackage{{{','.join(names)}}}, \usepackage[utf8]{{inputenc}} and \usepackage[T1]{{fontenc}}"
 
 
 SPEED_UP_CAPTION = (
@@ -172,7 +189,7 @@ def measures_markdown(measures: pd.DataFrame) -> str:
     for (model, nfe), block in text.groupby(["model", "nfe"], sort=False):
         cells = block.droplevel(["model", "nfe"]).unstack("metric")[columns].fillna("")
         order = found.loc[(model, nfe)]["mean"].unstack("metric").sort_values("global_error").index
-        blocks.append(f"## {model}, NFE {nfe}\n\n{named(cells.loc[order]).to_markdown()}\n")
+        blocks.append(f"## {in_markdown(model)}, NFE {nfe}\n\n{written_markdown(named(cells.loc[order]))}\n")
     caption = (
         f"{MEAN_AND_SPREAD} sampling seeds, the smallest global error first. Fréchet distance (fid), global error, "
         "kernel distance (kid) and sliced Wasserstein distance: lower is better; precision, recall and coverage: higher."
@@ -183,6 +200,6 @@ def measures_markdown(measures: pd.DataFrame) -> str:
 def saved_markdown(saved: pd.DataFrame) -> str:
     """NFE speed-up, one block a model."""
     return "\n".join(
-        f"## {model}\n\n{SPEED_UP_CAPTION}\n\n{named(speed_up_cells(block)).to_markdown()}\n"
+        f"## {in_markdown(model)}\n\n{SPEED_UP_CAPTION}\n\n{written_markdown(named(speed_up_cells(block)))}\n"
         for model, block in saved.groupby("model", sort=False)
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from s4s.files.plain_text import mathtext
 from s4s.metrics.measures import COMPARED
 from s4s.reporting.comparisons import interval
 from s4s.reporting.figures import panels
@@ -70,7 +71,7 @@ def figure(rows: pd.DataFrame, metric: str = "global_error") -> Figure:
             axis.errorbar(own.ratio, at, xerr=[own.ratio - own.low, own.high - own.ratio], fmt=nth_style(i)["marker"],
                           color=nth_style(i)["color"], markersize=3.5, linewidth=0.8, label=model)  # fmt: skip
         axis.axvline(1, color="0.4", linewidth=0.8)
-        axis.set(xscale="log", title=group)
+        axis.set(xscale="log", title=mathtext(group))
         axis.set_yticks(range(len(solvers)), [shown[solver] for solver in solvers], fontsize=6)
         axis.invert_yaxis()
         low, high = axis.get_xlim()

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from s4s.files.plain_text import in_markdown
 from s4s.reporting.solver_names import names
+from s4s.reporting.tables import written_markdown
 
 
 class Shown(NamedTuple):
@@ -27,6 +29,8 @@ def with_names(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 def markdown(tables: Iterable[Shown]) -> str:
     """All tables, each under its title."""
     return "\n".join(
-        f"## {shown.title}\n\n{shown.caption}\n\n{shown.table.to_markdown(index=False, disable_numparse=True)}\n"
+        in_markdown("## {title}\n\n{caption}\n\n", title=shown.title, caption=shown.caption)
+        + written_markdown(shown.table, index=False, disable_numparse=True)
+        + "\n"
         for shown in tables
     )
