@@ -185,7 +185,8 @@ class Tableau:
         Raises:
             S4SError: if the file is missing; a DamagedFile if it is not JSON, was changed, or its numbers do not form a solver.
         """
-        must_be("Tableau.load's argument", path, isinstance(path, str | Path), "the path of a solver's file, such as nfe~5.json")
+        named = isinstance(path, str | Path)
+        must_be("Tableau.load's argument", path, named, "the path of a solver's file, such as nfe~5.json")
         data = TableauFile.read(path)
         try:
             made = data.tableau()

@@ -114,4 +114,5 @@ def stopped(tableau: Tableau, steps: int) -> Tableau:
             f"there; {instead}"
         )
     levels, conditioning = tableau.levels[: steps + 1], tableau.eval_levels[:steps]
-    return replace(tableau, levels=levels, eval_levels=conditioning, A=tableau.A[:steps, :steps], B=tableau.B[:steps, :steps])
+    A, B, groups = tableau.A[:steps, :steps], tableau.B[:steps, :steps], [[n for n in g if n < steps] for g in tableau.groups]
+    return replace(tableau, levels=levels, eval_levels=conditioning, A=A, B=B, groups=[*filter(None, groups)])
