@@ -40,10 +40,9 @@ class S4SError(ValueError):
         super().__init__(printable(message))
 
 
-def printable(text: str, lines: bool = True) -> str:
-    """Text with escapes such as \\x1b for what terminals obey: control characters, changes of direction, and line breaks."""
-    kept = "\n\t" if lines else ""
-    return "".join(mark if mark.isprintable() or mark in kept else mark.encode("unicode_escape").decode() for mark in text)
+def printable(text: str) -> str:
+    r"""Text with escapes such as \x1b for what terminals obey: control characters, changes of direction; lines stay lines."""
+    return "".join(mark if mark.isprintable() or mark in "\n\t" else mark.encode("unicode_escape").decode() for mark in text)
 
 
 class DamagedFile(S4SError):
@@ -77,8 +76,8 @@ def needed_for(what: str) -> Iterator[None]:
 
 
 def one_line(error: Exception, length: int = 300) -> str:
-    """The beginning of another library's message, without its line breaks."""
-    return " ".join(str(error).split())[:length]
+    """The beginning of another library's message, without its line breaks and what terminals obey."""
+    return printable(" ".join(str(error).split()))[:length]
 
 
 def shortened(text: str, length: int = 80) -> str:

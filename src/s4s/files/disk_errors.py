@@ -56,7 +56,8 @@ def troubles(folder: str | Path) -> dict[Path, str]:
     They are the folder's own, and those that folders of its results, such as the logs, lie on by a mount or a link.
     """
     here, results = Path(folder), Path(folder) / "results"
-    places, found = {}, {}
+    places: dict[int, Path] = {}
+    found: dict[Path, str] = {}
     try:
         for place in (here, here / ".snakemake", results, *sorted(results.glob("*")), *sorted(results.glob("logs/*"))):
             if place.is_dir():

@@ -62,7 +62,7 @@ def show_warnings_plainly() -> None:
 
     def show(message: Warning | str, category: type[Warning], *others: Any) -> None:
         if issubclass(category, S4SWarning):
-            print(f"warning: {message}", file=sys.stderr)
+            print(f"warning: {printable(str(message))}", file=sys.stderr)
         else:
             usual(message, category, *others)
 
