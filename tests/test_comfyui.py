@@ -213,6 +213,19 @@ def test_a_run_from_the_middle_begins_from_an_image(node, tmp_path, kind):
     assert torch.allclose(found, expected, atol=1e-5) and len(seen) == 2
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_halves_of_split_sigmas_run(node, tmp_path, kind):
+    """SplitSigmas and two SamplerCustom: the high half leaves the noisy state, the low one begins from it without noise."""
+    tableau, model = written(tmp_path, kind)
+    sampler, sigmas = node.execute(model, "nfe~5.json").args
+    arguments, states = {"model_options": {"transformer_options": {}}, "seed": 7}, []
+    high = sampler.sample(guided(model, []), sigmas[:3], {**arguments}, lambda *_: None, noise(), torch.zeros(5, 2))
+    s4s.sampling.run(lambda y, s, _: MODEL(y, s), noise() * tableau.levels[0], tableau, None, lambda n, y, _: states.append(y))
+    assert torch.allclose(high, states[2], atol=1e-4 * float(tableau.levels[2]))
+    low = sampler.sample(guided(model, []), sigmas[2:], {**arguments}, lambda *_: None, torch.zeros(5, 2), high)
+    assert torch.allclose(low, s4s.sample(MODEL, high, restarted(tableau.levels[2:])), atol=1e-4)
+
+
 def test_an_interruption_passes(node, tmp_path):
     """And the next run is whole."""
     tableau, model = written(tmp_path, "noise")

@@ -379,7 +379,9 @@ def test_an_edited_module_reruns_what_uses_it(study):
 
 def test_bad_config_stops_before_any_work(tiny):
     before = sorted((tiny / "results").rglob("*"))
-    assert "smaller than the teacher's 12 steps" in snakemake(tiny, "--config", "nfe=[12]", ok=False)
+    output = snakemake(tiny, "--config", "samples=20", ok=False)
+    assert "config: samples: FID needs more samples than features: 20 samples, 32 features" in output
+    assert "Traceback" not in output
     assert sorted((tiny / "results").rglob("*")) == before
 
 
@@ -388,6 +390,7 @@ def test_bad_config_stops_before_any_work(tiny):
     [
         ({"nfe": [0]}, "greater than or equal to 1"),
         ({"nfe": [12]}, "smaller than the teacher's 12 steps"),
+        ({"samples": 32}, "samples: FID needs more samples than features: 32 samples, 32 features"),
         ({"solvers": ["dimm"]}, "unknown solver 'dimm'; defined: "),
         ({"models": ["cifar"]}, "unknown model 'cifar'; known: "),
         ({"sovlers": ["ddim-edm"]}, "sovlers: unknown key"),

@@ -269,9 +269,17 @@ class Config(Strict):
         shared = Comparison.model_fields.keys() & values.keys()
         own = {field: getattr(self.comparisons[name], field) for field in shared}
         try:
-            return Config.model_validate({**values, **own, "comparisons": {}, "per_model": {}})
+            config = Config.model_validate({**values, **own, "comparisons": {}, "per_model": {}})
         except ValidationError as error:
             raise S4SError(explain(error, f"config: comparisons.{name}")) from error
+        learned = any(isinstance(config.definition(token), Learned) for token in config.solvers)
+        for question in self.comparisons[name].questions:
+            if QUESTIONS[question].fits and not learned:
+                raise S4SError(
+                    f"config: comparisons.{name}: questions: {question} asks about fits, but no solver there is learned; add one, "
+                    "or leave the question out"
+                )
+        return config
 
     def shard_size(self, block: int) -> int:
         """Samples of a shard: `shard`, rounded up to whole blocks of the model."""
