@@ -323,7 +323,10 @@ def test_a_comparison_has_cells_of_its_own_and_more_of_solvers_without_a_fit():
         ({"more_nfe": [5]}, r"comparisons\.main: .*nfe lists an entry twice"),
         ({"more_nfe": [70]}, r"comparisons\.main: .*nfe \[70\] must be smaller"),
         ({"solvers": ["nothing"]}, r"comparisons\.main: .*unknown solver 'nothing'; defined: "),
-        ({"solvers": ["ddim-logsnr"], "questions": ["cost"]}, r"main: questions: cost asks about fits, but no solver there is l"),
+        (
+            {"solvers": ["ddim-logsnr"], "questions": ["cost"]},
+            r"main: questions: cost asks about fits, but no solver there is l",
+        ),
     ],
 )
 def test_a_wrong_comparison_is_refused_when_it_is_asked_for(changes, message):

@@ -276,8 +276,8 @@ class Config(Strict):
         for question in self.comparisons[name].questions:
             if QUESTIONS[question].fits and not learned:
                 raise S4SError(
-                    f"config: comparisons.{name}: questions: {question} asks about fits, but no solver there is learned; add one, "
-                    "or leave the question out"
+                    f"config: comparisons.{name}: questions: {question} asks about fits, but no solver there is learned; "
+                    "add one, or leave the question out"
                 )
         return config
 
