@@ -266,7 +266,7 @@ def edited(**changes):
                 "nfe": [1, 3],
                 "solvers": ["s4s_alt"],
             },
-            "s4s_alt: at NFE 1 there is no schedule to learn; .* or set min_nfe: 2",
+            "s4s_alt: at NFE 1 there are no levels to learn; .* or set min_nfe: 2",
         ),
         ({"samples": 2**32}, "samples: Input should be less than 4294967296"),
         ({"teacher": {"train": 2**32}}, "teacher.train: Input should be less than 4294967296"),

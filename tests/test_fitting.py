@@ -605,7 +605,7 @@ def test_pairs_that_do_not_belong_are_refused_before_any_work(mixture, mixture_p
         ({"driver": "both"}, "unknown driver 'both'"),
         ({"family": "ld3"}, "family 'ld3' at NFE 3 has no coefficients to learn"),
         ({"family": "ld3", "driver": "alternate"}, "'ld3' at NFE 3 has no coefficients to learn"),
-        ({"levels": torch.tensor([20.0, 0.05]), "driver": "schedule"}, "'lms' at NFE 1 has no levels to learn"),
+        ({"levels": torch.tensor([20.0, 0.05]), "driver": "schedule"}, "at NFE 1 there are no levels to learn"),
         ({"driver": "schedule", "first_node": True}, "first_node is learned with the coefficients"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"settings": {"distance": "perceptual"}}, "needs a perceptual network"),

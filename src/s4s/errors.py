@@ -100,7 +100,7 @@ def explain(error: ValidationError, where: str, keys: str = "the comments in con
     """One line for each problem that pydantic found in `where` (a file or the name of a config); `keys` has the known keys."""
     lines = []
     for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+        key = ".".join(" ".join(str(part).split()) for part in problem["loc"]) or "(top level)"
         if problem["type"] == "extra_forbidden":
             message = f"unknown key; check its spelling against {keys}"
         else:

@@ -18,7 +18,7 @@ def nothing_to_learn(driver: str, nfe: int, decoupled: bool, first_node: bool) -
     if first_node and driver == "schedule":
         return "first_node is learned with the coefficients; take another driver than schedule, or leave it out"
     if nfe == 1 and SCHEDULE in DRIVERS[driver] and (first_node or not decoupled):
-        return f"at NFE 1 there is no schedule to learn; take another driver than {driver}, or set min_nfe: 2"
+        return f"at NFE 1 there are no levels to learn; take another driver than {driver}, or set min_nfe: 2"
     return None
 
 

@@ -71,5 +71,5 @@ def as_column(s: Tensor | float, y: Tensor) -> Tensor:
 
 def must_be_model(denoiser: Any) -> None:
     """Raise S4SError where something else was given for a denoiser."""
-    known = callable(denoiser) and all(hasattr(denoiser, name) for name in ("shape", "s_max", "device", "dtype"))
+    known = callable(denoiser) and all(hasattr(denoiser, name) for name in ("shape", "device", "dtype"))
     must_be("the denoiser", denoiser, known, "a model, such as load_model gives, or an s4s.Denoiser of your own")
