@@ -10,7 +10,6 @@ import pytest
 import torch
 import yaml
 from jinja2 import Environment
-from markupsafe import Markup
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
@@ -20,7 +19,7 @@ from s4s.cli import app
 from s4s.errors import printable
 from s4s.export.card import COLUMNS as OF_CARD
 from s4s.export.card import card, use_in_diffusers
-from s4s.files.plain_text import Written, in_one_line, latex, markdown, markdown_table, mathtext, quoted
+from s4s.files.plain_text import Written, WrittenHTML, html, in_one_line, latex, markdown, markdown_table, mathtext, quoted
 from s4s.models.description import FeatureNetwork
 from s4s.reporting import paper_tables, tables
 from s4s.reporting.figures import levels_and_coefficients, score_against_nfe
@@ -146,7 +145,7 @@ class Tags(HTMLParser):
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_the_report_shows_cells_as_text(text):
     """Bold is all that a cell of its tables may be."""
-    cells, _ = tables.comparison(scores(text), "fid", lambda value: Markup("<b>{}</b>").format(value))
+    cells, _ = tables.comparison(scores(text), "fid", lambda value: WrittenHTML(f"<b>{html(value)}</b>"))
     page = (
         Environment(autoescape=True)
         .from_string("{% for v in cells %}<td>{{ v }}</td>{% endfor %}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from html import escape
 
 from s4s.errors import printable
 
@@ -27,6 +28,15 @@ class Written(str):
     __slots__ = ()
 
 
+class WrittenHTML(Written):
+    """Text that is written in HTML already; jinja2 asks for `__html__`."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return str(self)
+
+
 def in_one_line(text: object) -> str:
     """Any value as text in one line, without what terminals obey."""
     return printable(" ".join(str(text).split()))
@@ -42,6 +52,11 @@ def markdown(text: object) -> str:
     if isinstance(text, Written):
         return text
     return MARKDOWN.sub(r"\\\g<0>", "".join(HTML.get(mark, mark) for mark in in_one_line(text)))
+
+
+def html(text: object) -> str:
+    """Any value in HTML, also in an attribute; templates of jinja2 do the same by themselves."""
+    return text if isinstance(text, WrittenHTML) else escape(in_one_line(text))
 
 
 def mathtext(text: object) -> str:

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
 from s4s import __version__
@@ -25,6 +24,7 @@ from s4s.files.atomic import write_text
 from s4s.files.checksum import read_bytes
 from s4s.files.csv_file import read_csv
 from s4s.files.named_function import function_of
+from s4s.files.plain_text import WrittenHTML, html
 from s4s.jobs.costs import by_job, read_usage
 from s4s.metrics.measures import COMPARED
 from s4s.metrics.score_file import Score
@@ -158,7 +158,7 @@ def _tables(scores: pd.DataFrame, saved: str | Path | None, figures: Sequence[st
     tables = []
     for model, block in scores.groupby("model", sort=False):
         for metric, measure in COMPARED.items():
-            cells, teacher = comparison(block, metric, lambda value: Markup("<b>{}</b>").format(value))
+            cells, teacher = comparison(block, metric, lambda value: WrittenHTML(f"<b>{html(value)}</b>"))
             tables.append(_grid(f"{measure.name.capitalize()}, {model}", caption(block, metric, teacher), cells))
     if saved:
         for model, block in read_csv(saved).groupby("model", sort=False):
