@@ -167,7 +167,7 @@ def test_a_papers_tables_and_figures_are_made(study, figures):
     targets = ["paper_figures"] if figures else [f"results/paper/{name}" for name in tables]
     snakemake(study, *targets)
     text = {name: (study / "results/paper" / name).read_text() for name in tables}
-    assert all(("\n|:--" in text[name]) == name.endswith(".md") for name in tables)
+    assert all(("\n| :--" in text[name]) == name.endswith(".md") for name in tables)
     assert all("\\toprule" in text[name] for name in ("fid-digits.tex", "published-cifar10.tex"))
     assert "fid-digits.tex" in text["paper.tex"] and "S4S-Alt" in text["fid-digits.md"]
     assert all("Nothing is published of this model" in text[f"fid-digits.{ending}"] for ending in ("md", "tex"))
