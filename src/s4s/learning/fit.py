@@ -29,6 +29,7 @@ from s4s.learning.teacher import TeacherPairs
 from s4s.learning.teacher_path import TeacherPath
 from s4s.models.accelerated import accelerated
 from s4s.models.denoiser import Denoiser
+from s4s.models.denoiser_check import check_attributes, check_denoiser, check_gradients
 from s4s.models.provenance import made_for
 from s4s.solvers import solver
 from s4s.tableau import Tableau
@@ -77,10 +78,12 @@ def fit(
             `base`, or losses are not finite again and again.
     """
     settings = settings or FitSettings()
+    check_attributes(denoiser)
     base = solver(base, levels, path=denoiser.path) if isinstance(base, str) else base
     options = family_options or {}
     parameters = _parameters(denoiser, family, options, levels, base, driver, decoupled, first_node)
     check_pairs(denoiser, pairs, base, settings)
+    _check_models([denoiser, *(copy for copy, _ in replicas)], pairs, parameters, driver, settings)
     if batch_size is not None and batch_size < 1:
         raise S4SError(f"fit: batch_size must be at least 1, got {batch_size}")
     train, val = first_rows(pairs.train, settings.train_pairs), first_rows(pairs.val, settings.val_pairs)
@@ -138,6 +141,20 @@ def _parameters(
     if first_node and driver == "schedule":
         raise S4SError("fit: first_node is learned with the coefficients; take another driver than schedule, or leave it out")
     return parameters
+
+
+def _check_models(
+    denoisers: Sequence[Denoiser], pairs: TeacherPairs, parameters: Parameters, driver: str, settings: FitSettings
+) -> None:
+    """That each copy of the model is what it should be, with the derivatives that the optimiser takes in reverse mode."""
+    condition = None if pairs.train.condition is None else torch.as_tensor(pairs.train.condition)
+    first_order = settings.optimiser != "gauss_newton"
+    levels = frozenset({"xi", "first", "delta"}).intersection(frozenset().union(*DRIVERS[driver]))
+    for denoiser in denoisers:
+        own = None if condition is None else condition.to(denoiser.device)
+        check_denoiser(denoiser, own)
+        if first_order or settings.radius:
+            check_gradients(denoiser, own, by_level=first_order and len(parameters.free(levels)) > 0)
 
 
 def _replicas(copies: Sequence[tuple[Denoiser, LayeredNetwork | None]], settings: FitSettings) -> list[Replica]:
