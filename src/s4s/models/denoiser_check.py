@@ -212,19 +212,26 @@ def _check_outputs(calls: _Calls) -> None:
     at_high, at_low = calls(high, s_max), calls(low, s_min)
     other = torch.stack([high[0], calls.states(s_max, 3)[1]])
     if difference := _differ(calls(other, s_max)[0], at_high[0]):
-        if _differ(calls(high, s_max)[0], at_high[0]):
-            calls.refuse(f"its output is another for the same input, by {difference:.3g}; call network.eval(), draw no random numbers")
+        _check_repeated(calls, high, s_max, at_high)
         calls.refuse(
             f"a row of its output depends on the other rows, by {difference:.3g}; call network.eval() (batch normalisation), "
             "compute each row alone"
         )
-    mixed = calls(torch.stack([high[0], low[1]]), torch.tensor([s_max, s_min], dtype=high.dtype, device=high.device))
+    both, levels = torch.stack([high[0], low[1]]), torch.tensor([s_max, s_min], dtype=high.dtype, device=high.device)
+    mixed = calls(both, levels)
     for y, found, expected in ((high[0], mixed[0], at_high[0]), (low[1], mixed[1], at_low[1])):
         if (found - expected).square().mean() > LEVELS**2 * y.square().mean():
+            _check_repeated(calls, both, levels, mixed)
             calls.refuse(
                 "with a noise level for each row, s [B], its output is not that of each level alone; reshape s to "
                 "[B, 1, ...] (s4s.models.denoiser.as_column), and give each row its own"
             )
+
+
+def _check_repeated(calls: _Calls, y: Tensor, s: Tensor | float, output: Tensor) -> None:
+    """That the same call gives the same again; asked where something is wrong already, to say the right thing."""
+    if difference := _differ(calls(y, s), output):
+        calls.refuse(f"its output is another for the same input, by {difference:.3g}; call network.eval(), draw no random numbers")
 
 
 def _check_conditions(denoiser: Denoiser) -> None:
