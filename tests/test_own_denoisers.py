@@ -109,10 +109,16 @@ WRONG = {
     "numpy's noise": (lambda output, y, s: output + np.random.rand(), "is another for the same input"),
     "the batch": (normalised_over_the_batch, "depends on the other rows, by .*network.eval"),
     "the largest": (lambda output, y, s: output / y.abs().max(), "depends on the other rows"),
-    "the first level": (level_of_the_first_row, r"with a noise level for each row, s \[B\], its output is not that of each level"),
+    "the first level": (
+        level_of_the_first_row,
+        r"with a noise level for each row, s \[B\], its output is not that of each level",
+    ),
     "the mean level": (lambda output, y, s: y * SPREAD / (SPREAD + s.mean() ** 2), "with a noise level for each row"),
     "levels along the state": (levels_along_the_state, "with a noise level for each row"),
-    "an error": (lambda output, y, s: output @ torch.ones(3), r"called with y \[2, 4\] at noise level 40: RuntimeError: .*py:\d+"),
+    "an error": (
+        lambda output, y, s: output @ torch.ones(3),
+        r"called with y \[2, 4\] at noise level 40: RuntimeError: .*py:\d+",
+    ),
     "an error at s_min": (fails_below_one, r"at noise level 0\.02: KeyError: 'layer' .*test_own_denoisers\.py:\d+"),
     "one level only": (lambda output, y, s: output * s.item() / s.item(), "at a level for each row: RuntimeError"),
 }
@@ -173,7 +179,7 @@ def test_an_attribute_that_is_absent_is_named(name):
 
 
 def test_what_is_no_model_is_refused():
-    with pytest.raises(S4SError, match="a Linear has no attribute name; .*PredictingDenoiser makes one of a network"):
+    with pytest.raises(S4SError, match=r"a Linear has no attribute name; .*PredictingDenoiser makes one of a network"):
         sampled(nn.Linear(4, 4))
 
 
@@ -182,8 +188,8 @@ def test_what_is_no_model_is_refused():
     [
         (lambda seeds: torch.zeros(1), "must return a row for each seed"),
         (lambda seeds: torch.zeros(()), "must return a row for each seed"),
-        (lambda seeds: torch.arange(len(seeds)), "depends on this seed alone"),
-        (lambda seeds: torch.rand(len(seeds)), "depends on this seed alone"),
+        (lambda seeds: torch.arange(len(seeds)), "which depends on it alone"),
+        (lambda seeds: torch.rand(len(seeds)), "which depends on it alone"),
         (lambda seeds: [0] * len(seeds), "returns a list; it must return a tensor, or None"),
         (lambda seeds: torch.zeros(3) if len(seeds) == 3 else None, "returns a NoneType; it must"),
         (lambda seeds: seeds.sum(axis=1), r"model own: conditions\(seeds\): AxisError"),
@@ -348,5 +354,5 @@ def test_a_python_models_attributes_are_checked_when_it_is_loaded(tmp_path, opti
 
 def test_a_range_in_a_models_file_is_checked(tmp_path):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "x", "kind": "edm", "path": "x.pkl", "s_min": 90}))
-    with pytest.raises(S4SError, match="model x: s_min and s_max are 90.0 and 80.0"):
+    with pytest.raises(S4SError, match=r"model x: s_min and s_max are 90\.0 and 80\.0"):
         load_outline(tmp_path / "mine.yaml")

@@ -67,8 +67,14 @@ def run(
             output = denoiser(argument, eval_levels[n], condition)
         if output.shape != y.shape or any(output.is_set_to(kept) for kept in steps.outputs.values()):
             name = getattr(denoiser, "name", "of this function")
-            what = f"has shape {list(output.shape)} for y {list(y.shape)}" if output.shape != y.shape else "is that of an earlier call"
-            raise S4SError(f"model {name}: its output of evaluation {n + 1} {what}; return a state for each row, output.clone()")
+            what = (
+                f"has shape {list(output.shape)} for y {list(y.shape)}"
+                if output.shape != y.shape
+                else "is that of an earlier call"
+            )
+            raise S4SError(
+                f"model {name}: its output of evaluation {n + 1} {what}; return a state for each row, output.clone()"
+            )
         if callback is not None:
             callback(n, y, output)
         y = steps.next_state(y, output)

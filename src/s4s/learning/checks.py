@@ -60,8 +60,8 @@ def _check_split(denoiser: Denoiser, split: Split, name: str) -> None:
         raise S4SError(f"fit: there are no {name} pairs; make some")
     if not np.isfinite(split.y_0).all():
         raise S4SError(
-            f"fit: the {name} pairs are not finite: model {denoiser.name} gave such outputs, or its teacher steps too far; look at "
-            "the model's weights and precision, then make them again, with more steps"
+            f"fit: the {name} pairs are not finite: model {denoiser.name} gave them, or its teacher steps too far; look "
+            "at the model's weights and precision, then make them again, with more steps"
         )
     expected = initial_noise(denoiser, split.seeds[:1]).cpu().numpy()
     if not np.allclose(split.y_T[:1], expected, rtol=1e-4, atol=1e-6 * denoiser.s_max):

@@ -74,14 +74,17 @@ def check_attributes(denoiser: Denoiser) -> None:
         raise S4SError(f"{what} (s4s.models.predicting.PredictingDenoiser makes one of a network)")
     if not (isinstance(denoiser.name, str) and re.search(NAME, denoiser.name)):
         raise S4SError(
-            f"model {shortened(repr(denoiser.name))}: its name must consist of letters, digits, '_', '.' and '-' and begin with a "
-            "letter or digit, since results are filed under it"
+            f"model {shortened(repr(denoiser.name))}: its name must consist of letters, digits, '_', '.' and '-' and begin "
+            "with a letter or digit, since results are filed under it"
         )
     check_range(denoiser)
     wanted: dict[str, tuple[bool, str]] = {
         "shape": (_is_shape(denoiser.shape), "a tuple of whole numbers above 0, the shape of one state without the batch"),
         "device": (isinstance(denoiser.device, torch.device), "a torch.device"),
-        "dtype": (denoiser.dtype in (torch.float32, torch.float64), "torch.float32 or torch.float64, also for a network in less"),
+        "dtype": (
+            denoiser.dtype in (torch.float32, torch.float64),
+            "torch.float32 or torch.float64, also for a network in less",
+        ),
         "path": (isinstance(denoiser.path, Path), "one of s4s.models.paths"),
         "guidance": (_is_number(denoiser.guidance), "a finite number"),
         "passes": (_is_count(denoiser.passes), "a whole number above 0"),
@@ -135,12 +138,14 @@ def check_gradients(denoiser: Denoiser, condition: Tensor | None, by_level: bool
     found = 0.0 if by_y is None else (by_y.double() * direction).sum().item()
     if not math.isfinite(found) or abs(found - expected) > SLOPE * expected + 1e-6 * slope.numel():
         calls.refuse(
-            f"its gradient by its input is not the slope of its output ({found:.3g} for {expected:.3g} along a direction at noise "
-            f"level {middle:.3g}); {_LET_PASS}"
+            f"its gradient by its input is not the slope of its output ({found:.3g} for {expected:.3g} along a direction at "
+            f"noise level {middle:.3g}); {_LET_PASS}"
         )
     moves = level_slope.abs().max() > REPEATED * y.abs().max()
     if by_level and moves and (rest[0] is None or rest[0] == 0):
-        calls.refuse(f"its output has no gradient by the noise level s; compute with s as a tensor, without float(s); {_LET_PASS}")
+        calls.refuse(
+            f"its output has no gradient by the noise level s; compute with s as a tensor, without float(s); {_LET_PASS}"
+        )
     _differentiable[key] = denoiser
 
 
@@ -169,7 +174,11 @@ class _Calls:
 
     def __call__(self, y: Tensor, s: Tensor | float) -> Tensor:
         given = y.detach().clone(), None if self.condition is None else self.condition.clone()
-        at = "a level for each row" if isinstance(s, Tensor) and s.ndim else f"noise level {float(torch.as_tensor(s).detach()):.3g}"
+        at = (
+            "a level for each row"
+            if isinstance(s, Tensor) and s.ndim
+            else f"noise level {float(torch.as_tensor(s).detach()):.3g}"
+        )
         try:
             output = self.denoiser(y, s, self.condition)
             self._check(y, output, at)
@@ -200,7 +209,7 @@ class _Calls:
             self.refuse("its output lies in the memory of its input; return output.clone()")
         if not bool(output.isfinite().all()):
             self.refuse(
-                f"its output at {at} is not finite; look for nan in its weights, for too low a precision (float16 ends at 65504), "
+                f"its output at {at} is not finite; look for nan in its weights, for a precision that is too low (float16) "
                 f"and whether it is made for noise levels from {self.denoiser.s_min:g} to {self.denoiser.s_max:g}"
             )
 
@@ -231,7 +240,9 @@ def _check_outputs(calls: _Calls) -> None:
 def _check_repeated(calls: _Calls, y: Tensor, s: Tensor | float, output: Tensor) -> None:
     """That the same call gives the same again; asked where something is wrong already, to say the right thing."""
     if difference := _differ(calls(y, s), output):
-        calls.refuse(f"its output is another for the same input, by {difference:.3g}; call network.eval(), draw no random numbers")
+        calls.refuse(
+            f"its output is another for the same input, by {difference:.3g}; call network.eval(), draw no random numbers"
+        )
 
 
 def _check_conditions(denoiser: Denoiser) -> None:
@@ -251,13 +262,13 @@ def _check_conditions(denoiser: Denoiser) -> None:
         raise S4SError(f"model {denoiser.name}: conditions(seeds) returns a {kind}; it must return a tensor, or None")
     if found.ndim < 1 or fewer.ndim < 1 or (len(found), len(fewer)) != (3, 2) or not torch.equal(found[1:], fewer):
         raise S4SError(
-            f"model {denoiser.name}: conditions(seeds) must return a row for each seed, [n, ...], that depends on this seed alone"
+            f"model {denoiser.name}: conditions(seeds) must return a row for each seed, [n, ...], which depends on it alone"
         )
 
 
 @contextmanager
 def _as_it_was(denoiser: Denoiser) -> Iterator[None]:
-    """The states of torch's generators are kept; a compiled network runs as it is written, for it is compiled for larger batches."""
+    """The states of torch's generators are kept; a compiled network runs as it is written: it is compiled for other sizes."""
     devices = [denoiser.device] if denoiser.device.type == "cuda" else []
     stance = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else None
     with torch.random.fork_rng(devices):
