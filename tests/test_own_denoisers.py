@@ -242,6 +242,22 @@ def test_networks_in_training_are_found_whatever_is_around_them():
         check_denoiser(model)
 
 
+def test_a_compiled_network_is_not_compiled_for_the_check():
+    """It would be for two rows, and later for the rows of samples once more, in another way."""
+    compiled, options = [], dict(name="own", shape=(4,), s_min=0.03, s_max=14.0, device=CPU)
+
+    def backend(graph, inputs):
+        compiled.append(inputs)
+        return graph.forward
+
+    network = torch.compile(lambda x, t: torch.tanh(x) * t[:, None] / 1000, backend=backend)
+    model = PredictingDenoiser(network, VPDiscrete.scaled_linear(), "epsilon", **options)
+    check_denoiser(model)
+    assert not compiled
+    model(torch.ones(3, 4), 1.0)
+    assert len(compiled) == 1
+
+
 @dataclasses.dataclass
 class Plain(Own):
     """A model that compares by value has no hash."""

@@ -129,12 +129,12 @@ def test_what_is_not_known_is_not_guessed(tmp_path):
 
 NAMES = {
     "SDXL": (["conditioner.embedders.0.transformer.text_model.x", "model.diffusion_model.out.2.bias"],
-             "Stable Diffusion XL in a single file; make a folder of it, diffusers.StableDiffusionXLPipeline.from_single_file"),
+             "Stable Diffusion XL in a single file; make a folder of it, diffusers.StableDiffusionXLPipe"),
     "SD2": (["cond_stage_model.model.ln_final.weight", "model.diffusion_model.out.2.bias"], "Stable Diffusion v2 in a single"),
-    "SD3": (["model.diffusion_model.joint_blocks.0.x_block.attn.proj.bias"], "Stable Diffusion 3 in a single file; make a folder"),
+    "SD3": (["model.diffusion_model.joint_blocks.0.x_block.attn.proj.bias"], "Stable Diffusion 3 in a single file; make"),
     "Flux": (["double_blocks.0.img_attn.norm.key_norm.scale"], "Flux, or a network like it; it is not supported"),
     "Flux in ComfyUI": (["model.diffusion_model.double_blocks.0.img_mod.lin.bias"], "Flux, or a network like it"),
-    "kohya": (["lora_unet_down_blocks_0.lora_down.weight", "lora_te_text_model.alpha"], "a LoRA alone, no network; load it into"),
+    "kohya": (["lora_unet_down_blocks_0.lora_down.weight", "lora_te_text_model.alpha"], "a LoRA alone, no network; load"),
     "PEFT": (["unet.mid_block.to_q.lora_A.weight", "unet.mid_block.to_q.lora_B.weight"], "a LoRA alone, no network"),
     "LyCORIS": (["lycoris_x.hada_w1_a", "lycoris_x.hada_w1_b"], "a LoRA alone"),
     "ControlNet": (["control_model.zero_convs.0.0.bias", "model.diffusion_model.out.2.bias"], "a ControlNet, which steers"),

@@ -131,16 +131,20 @@ def instead_of(path: Path, *read: Format) -> str:
 
 
 def by_names(names: Iterable[str], *read: Format) -> str:
-    """The same, by the names of its tensors: LoRA first, then what network it is."""
+    """The same, by the names of its tensors: a LoRA first, then what network it is."""
     names = list(names)
-    if lora := [name for name in names if re.search(LORA, name)]:
-        if len(lora) == len(names):
-            return f"; it is a LoRA alone, no network; load it into its pipeline, pipe.load_lora_weights(file), then {FUSE}"
-        return f"; a LoRA was left in it ({lora[0]}); fuse it into the weights and save them again: {FUSE}"
-    for pattern, found in NAMES:
-        if any(re.search(pattern, name) for name in names):
-            return "" if found in read else f"; {found}"
-    return ""
+    if lora := with_lora(names):
+        return lora
+    found = next((found for pattern, found in NAMES if any(re.search(pattern, name) for name in names)), None)
+    return "" if found is None or found in read else f"; {found}"
+
+
+def with_lora(names: Collection[str]) -> str:
+    """The same, of a LoRA alone."""
+    lora = [name for name in names if re.search(LORA, name)]
+    if lora and len(lora) == len(names):
+        return f"; it is a LoRA alone, no network; load it into its pipeline, pipe.load_lora_weights(file), then {FUSE}"
+    return f"; a LoRA was left in it ({lora[0]}); fuse it into the weights and save them again: {FUSE}" if lora else ""
 
 
 def names_in(path: Path) -> list[str]:
@@ -182,16 +186,15 @@ def check_folder(folder: Path, *stems: str) -> None:
 
 
 def misfit(network: str, own: Collection[str], names: Collection[str], misshapen: Collection[str] = ()) -> str | None:
-    """What a file with tensors of these names lacks of a network's own, has besides, or has in another shape; None if all fit."""
+    """What a file with these tensors lacks of a network's own, has besides, or has in another shape; None if all fit."""
     differences = ({*own} - {*names}, "missing"), ({*names} - {*own}, "unknown"), (misshapen, "of another shape")
     found = [
         f"{len(which)} {what} ({', '.join(shortened(name) for name in sorted(which)[:3])}{', ...' * (len(which) > 3)})"
         for which, what in differences
         if which
     ]
-    return (
-        f"the weights do not fit {network}: {', '.join(found)}{by_names(names) if {*names} - {*own} else ''}" if found else None
-    )
+    hint = with_lora(names) if {*own} & {*names} else by_names(names)  # a network with one wrong name is still that network
+    return f"the weights do not fit {network}: {', '.join(found)}{hint}" if found else None
 
 
 def _archive(path: Path) -> Format | None:
