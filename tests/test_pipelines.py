@@ -341,6 +341,26 @@ def pointer(part):
     return damage
 
 
+def cut(part):
+    def damage(folder):
+        path = next((folder / part).glob("*.safetensors"))
+        path.write_bytes(path.read_bytes()[:-100])
+
+    return damage
+
+
+def wrong_setting(part, **settings):
+    return lambda folder: edit(folder / part / "config.json", **settings)
+
+
+def harmful(part, stem):
+    def damage(folder):
+        next((folder / part).glob("*.safetensors")).unlink()
+        torch.save({"x": Runs()}, folder / part / f"{stem}.bin")
+
+    return damage
+
+
 def without_first(state):
     return dict(sorted(state.items())[1:])
 
@@ -357,6 +377,12 @@ def without_first(state):
         (with_lora, r"unet: .*; a LoRA was left in it \(.*\); fuse it .*pipe\.fuse_lora\(\); pipe\.unload_lora_weights\(\)"),
         (variant, r"unet: cannot be read: it has no .*, but the variant fp16; save it without one: .*variant=\"fp16\""),
         (variant_of_text, "text_encoder: cannot be read: it has no .*, but the variant fp16"),
+        (cut("unet"), "unet: cannot be read: "),
+        (cut("text_encoder"), "text_encoder: cannot be read: "),
+        (wrong_setting("unet", block_out_channels="wide"), "unet: cannot be read: "),
+        (wrong_setting("text_encoder", hidden_size="wide"), "text_encoder: cannot be read: "),
+        (harmful("unet", "diffusion_pytorch_model"), "unet: cannot be read: "),
+        (harmful("text_encoder", "pytorch_model"), "text_encoder: cannot be read: "),
         (pointer("vae"), r"model\.safetensors: cannot be read; it is a pointer of Git LFS"),
         (pointer("text_encoder"), r"model\.safetensors: cannot be read; it is a pointer of Git LFS"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,11 +30,12 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], **options: Any) -> N
     network.load_state_dict(weights, **options)
 
 
-def check_loaded(network: nn.Module, info: Mapping[str, Any]) -> None:
+def check_loaded(network: nn.Module, info: Mapping[str, Any], folder: Path) -> None:
     """What diffusers' and transformers' `from_pretrained` leaves as it was drawn at random, with a warning alone.
 
     Args:
         info: what they say with output_loading_info; buffers and tied weights that need not be there are not in it.
+        folder: where the network was read from.
     Raises:
         S4SError: as `fill`.
     """
@@ -42,4 +44,4 @@ def check_loaded(network: nn.Module, info: Mapping[str, Any]) -> None:
     misshapen = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in info.get("mismatched_keys") or ()]
     problem = misfit(type(network).__name__, own | {*info["missing_keys"]}, names, misshapen)
     if problem is not None:
-        raise S4SError(problem)
+        raise S4SError(f"{folder}: {problem}")

@@ -239,12 +239,10 @@ def _component(folder: Path, dtype: torch.dtype, check: Callable[[str], None] = 
         network, info = known.from_pretrained(
             folder, torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True, **LOCAL
         )
-        check_loaded(network, info)
-        return network
-    except S4SError as error:
-        raise S4SError(f"{folder}: {error}") from error
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever a damaged file does to diffusers
         raise S4SError(f"{folder}: cannot be read: {one_line(error)}") from error
+    check_loaded(network, info, folder)
+    return network
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

@@ -49,20 +49,21 @@ def read_part(folder: Path, kind: str, device: torch.device, dtype: torch.dtype)
         S4SError: if `kind` is no such class, or the folder cannot be read.
     """
     known = getattr(transformers, kind, None)
+    tokenizer = isinstance(known, type) and issubclass(known, transformers.PreTrainedTokenizerBase)
+    if not tokenizer and not (isinstance(known, type) and issubclass(known, transformers.PreTrainedModel)):
+        raise S4SError(f"{folder}: {kind!r} is no tokenizer or text encoder of transformers {transformers.__version__}")
+    if not tokenizer:
+        check_folder(folder, "model", "pytorch_model")
+    options: dict[str, Any] = {} if tokenizer else {"dtype": dtype, "output_loading_info": True}
     try:
-        if isinstance(known, type) and issubclass(known, transformers.PreTrainedTokenizerBase):
-            return known.from_pretrained(folder, local_files_only=True)
-        if isinstance(known, type) and issubclass(known, transformers.PreTrainedModel):
-            check_folder(folder, "model", "pytorch_model")
-            loaded: Any = known.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
-            model, info = loaded
-            check_loaded(model, info)
-            return model.to(device).eval().requires_grad_(False)  # not to the dtype: some layers stay in float32
-    except S4SError as error:
-        raise S4SError(str(error) if str(error).startswith(str(folder)) else f"{folder}: {error}") from error
-    except (OSError, ValueError, RuntimeError) as error:
+        loaded: Any = known.from_pretrained(folder, local_files_only=True, **options)
+    except Exception as error:  # whatever a damaged file does to transformers
         raise S4SError(f"{folder}: cannot be read: {one_line(error)}") from error
-    raise S4SError(f"{folder}: {kind!r} is no tokenizer or text encoder of transformers {transformers.__version__}")
+    if tokenizer:
+        return loaded
+    model, info = loaded
+    check_loaded(model, info, folder)
+    return model.to(device).eval().requires_grad_(False)  # not to the dtype: some layers stay in float32
 
 
 def check_pipeline(index: dict[str, Any]) -> None:
