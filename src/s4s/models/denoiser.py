@@ -16,6 +16,8 @@ from s4s.models.paths import Path, VPLinear
 class Denoiser(ABC):
     """A pre-trained diffusion model in the coordinates y = x/alpha, s = sigma/alpha (the EDM noise level).
 
+    Before it is first used it is checked (s4s/models/denoiser_check.py).
+
     Attributes:
         name: the name that results are filed under.
         shape: shape of one state, without the batch.
@@ -50,7 +52,8 @@ class Denoiser(ABC):
             s: noise level, a scalar or [B].
             condition: what the model is conditioned on, [B, ...], or None; `conditions` makes some.
         Returns:
-            [B, *shape]; differentiable in y and in s.
+            [B, *shape], a tensor of its own in y's type and on its device; row i depends on row i of y, s and condition alone,
+            and is the same again for the same. Differentiable in y and in s, for fits that use gradients.
         """
 
     def conditions(self, seeds: Sequence[int] | np.ndarray) -> Tensor | None:
