@@ -120,6 +120,7 @@ WRONG = {
         r"called with y \[2, 4\] at noise level 40: RuntimeError: .*py:\d+",
     ),
     "an error at s_min": (fails_below_one, r"at noise level 0\.02: KeyError: 'layer' .*test_own_denoisers\.py:\d+"),
+    "an error in torch": (lambda output, y, s: nn.Linear(3, 4)(y), r"RuntimeError: .*test_own_denoisers\.py:\d+"),
     "one level only": (lambda output, y, s: output * s.item() / s.item(), "at a level for each row: RuntimeError"),
 }
 
@@ -181,6 +182,11 @@ def test_an_attribute_that_is_absent_is_named(name):
 def test_what_is_no_model_is_refused():
     with pytest.raises(S4SError, match=r"a Linear has no attribute name; .*PredictingDenoiser makes one of a network"):
         sampled(nn.Linear(4, 4))
+    alike = SimpleNamespace(name="own", shape=(4,), s_min=0.1, s_max=9.0, device=CPU, dtype=torch.float32)
+    with pytest.raises(S4SError, match=r"a SimpleNamespace has no attribute path; a model is an s4s.Denoiser"):
+        check_denoiser(alike)
+    with pytest.raises(S4SError, match="model Linear: s_min and s_max are None and None"):
+        s4s.levels("edm", 3, nn.Linear(4, 4))
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,9 @@ REPEATED = 1e-3  # of the largest output; kernels of GPUs may round otherwise at
 LEVELS = 0.1  # of a state; a network may round otherwise where it has one level for all rows
 STEP, SLOPE = 0.1, 0.25  # of differences, against the level; how far off a gradient may be, in any precision
 
+# those of one's own, and those that `Denoiser` has already
+ATTRIBUTES = ("name", "shape", "s_min", "s_max", "device", "dtype", "path", "guidance", "passes", "block", "conditions")
+
 _checked: WeakValueDictionary[int, Denoiser] = WeakValueDictionary()
 _differentiable: WeakValueDictionary[tuple[int, bool], Denoiser] = WeakValueDictionary()
 
@@ -69,7 +72,7 @@ def check_attributes(denoiser: Denoiser) -> None:
         S4SError: which attribute, and what it must be.
     """
     kind = type(denoiser).__name__
-    if absent := [name for name in ("name", "shape", "s_min", "s_max", "device") if not hasattr(denoiser, name)]:
+    if absent := [name for name in ATTRIBUTES if not hasattr(denoiser, name)]:
         what = f"a {kind} has no attribute {absent[0]}; a model is an s4s.Denoiser with name, shape, s_min, s_max and device"
         raise S4SError(f"{what} (s4s.models.predicting.PredictingDenoiser makes one of a network)")
     if not (isinstance(denoiser.name, str) and re.search(NAME, denoiser.name)):
@@ -98,7 +101,7 @@ def check_attributes(denoiser: Denoiser) -> None:
 
 def check_range(model: Any) -> None:
     """Refuse a range of noise levels, s_min and s_max of a model or its outline, that nothing can be sampled over."""
-    s_min, s_max = model.s_min, model.s_max
+    s_min, s_max = getattr(model, "s_min", None), getattr(model, "s_max", None)
     if not (_is_number(s_min) and _is_number(s_max) and LOWEST <= s_min < s_max <= HIGHEST):
         raise S4SError(
             f"model {getattr(model, 'name', type(model).__name__)}: s_min and s_max are {s_min!r} and {s_max!r}; they must be "
@@ -190,7 +193,7 @@ class _Calls:
         except (S4SError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # whatever another's code may do
-            last = traceback.extract_tb(error.__traceback__)[-1]
+            last = [frame for frame in traceback.extract_tb(error.__traceback__) if "/torch/" not in frame.filename][-1]
             where = f"{last.filename}:{last.lineno}"
             self.refuse(f"called with y {list(y.shape)} at {at}: {type(error).__name__}: {one_line(error)} ({where})", error)
         self.outputs.append((output, output.detach().clone()))
