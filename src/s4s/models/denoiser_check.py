@@ -101,7 +101,8 @@ def check_attributes(denoiser: Denoiser) -> None:
 
 def check_range(model: Any) -> None:
     """Refuse a range of noise levels, s_min and s_max of a model or its outline, that nothing can be sampled over."""
-    s_min, s_max = getattr(model, "s_min", None), getattr(model, "s_max", None)
+    s_min: Any = getattr(model, "s_min", None)
+    s_max: Any = getattr(model, "s_max", None)
     if not (_is_number(s_min) and _is_number(s_max) and LOWEST <= s_min < s_max <= HIGHEST):
         raise S4SError(
             f"model {getattr(model, 'name', type(model).__name__)}: s_min and s_max are {s_min!r} and {s_max!r}; they must be "

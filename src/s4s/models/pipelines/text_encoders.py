@@ -48,7 +48,7 @@ def read_part(folder: Path, kind: str, device: torch.device, dtype: torch.dtype)
     Raises:
         S4SError: if `kind` is no such class, or the folder cannot be read.
     """
-    known = getattr(transformers, kind, None)
+    known: Any = getattr(transformers, kind, None)
     tokenizer = isinstance(known, type) and issubclass(known, transformers.PreTrainedTokenizerBase)
     if not tokenizer and not (isinstance(known, type) and issubclass(known, transformers.PreTrainedModel)):
         raise S4SError(f"{folder}: {kind!r} is no tokenizer or text encoder of transformers {transformers.__version__}")
