@@ -108,6 +108,8 @@ WRONG = {
     "noise of its own": (lambda output, y, s: output + 0.05 * torch.randn(1), "draw no random numbers"),
     "numpy's noise": (lambda output, y, s: output + np.random.rand(), "is another for the same input"),
     "the batch": (normalised_over_the_batch, "depends on the other rows, by .*network.eval"),
+    "what row 0 gives": (lambda output, y, s: y - (y - output)[:1], "depends on the other rows"),
+    "what the last row gives": (lambda output, y, s: y - (y - output)[-1:], "depends on the other rows"),
     "the largest": (lambda output, y, s: output / y.abs().max(), "depends on the other rows"),
     "the first level": (
         level_of_the_first_row,
@@ -221,11 +223,11 @@ def test_a_condition_is_left_as_it_is():
         sampled(Conditional(), condition=torch.zeros(3))
 
 
-def test_a_right_model_is_asked_four_times_once_and_nothing_else_changes():
+def test_a_right_model_is_asked_five_times_once_and_nothing_else_changes():
     model, torch_state, numpy_state = Own(), torch.get_rng_state(), np.random.get_state()[1].copy()
     other = Own(lambda output, y, s: output + 0 * torch.rand(1))  # draws, and does nothing with it
     first, again = sampled(model), sampled(model)
-    assert model.calls == 4 + 2 * 3 and torch.equal(first, again)
+    assert model.calls == 5 + 2 * 3 and torch.equal(first, again)
     check_denoiser(other)
     assert torch.equal(torch.get_rng_state(), torch_state) and (np.random.get_state()[1] == numpy_state).all()
     tableau = s4s.solver("ddim", s4s.levels("edm", 3, model))
@@ -262,6 +264,35 @@ def test_a_compiled_network_is_not_compiled_for_the_check():
     assert not compiled
     model(torch.ones(3, 4), 1.0)
     assert len(compiled) == 1
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (lambda x, t: x[:1], r"its network returns shape \[1, 4\] for states \[2, 4\]"),
+        (lambda x, t: x.mean(1, keepdim=True), r"its network returns shape \[2, 1\] for states"),
+        (lambda x, t: x.sum(), r"its network returns shape \[\] for states"),
+        (lambda x, t: (x,), "AttributeError: 'tuple' object has no attribute 'to'"),
+        (lambda x, t: x * (t < 990)[:, None] / (t < 990)[:, None], "at noise level 14.6 is not finite"),
+    ],
+)
+def test_a_network_in_a_denoiser_of_ours_is_checked_too(network, message):
+    options = dict(name="own", shape=(4,), s_min=0.03, s_max=14.6, device=CPU)
+    with pytest.raises(S4SError, match=f"model own: .*({message})"):
+        check_denoiser(PredictingDenoiser(network, VPDiscrete.scaled_linear(), "epsilon", **options))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample", "flow"])
+def test_a_network_in_a_denoiser_of_ours_may_work_in_place(prediction):
+    """On flow and v_prediction its input is needed once more."""
+    options = dict(name="own", shape=(4,), s_min=0.03, s_max=14.6, device=CPU)
+    one, other = (
+        PredictingDenoiser(network, VPDiscrete.scaled_linear(), prediction, **options)
+        for network in (lambda x, t: x.mul_(0.5), lambda x, t: x * 0.5)
+    )
+    y = torch.randn(3, 4)
+    assert torch.equal(one(y, 2.0), other(y, 2.0))
+    check_denoiser(one)
 
 
 @dataclasses.dataclass

@@ -1,7 +1,7 @@
 """What a model must be and do, checked before it is first used: its attributes, and what it gives for two rows at two levels.
 
 A model of one's own that changes its input, keeps its output buffer, or looks at the other rows of a batch gives wrong samples
-without an error. So every model, whoever made it, is asked four times for two rows, once in a process (`check_denoiser`), and
+without an error. So every model, whoever made it, is asked five times for two rows, once in a process (`check_denoiser`), and
 before a fit that needs gradients once more (`check_gradients`). These calls belong to no result: they are not counted among its
 evaluations, and the states of torch's random generators are afterwards as they were.
 """
@@ -219,17 +219,17 @@ class _Calls:
 
 
 def _check_outputs(calls: _Calls) -> None:
-    """Four calls; row 0 is the same in the first and the third, and rows 0 and 1 of the last are known from the first two."""
+    """Five calls: at s_max, at s_min, at s_max with another row 1 and with another row 0, and with a level for each row."""
     s_max, s_min = float(calls.denoiser.s_max), float(calls.denoiser.s_min)
-    high, low = calls.states(s_max, 0), calls.states(s_min, 2)
+    high, low, others = calls.states(s_max, 0), calls.states(s_min, 2), calls.states(s_max, 3)
     at_high, at_low = calls(high, s_max), calls(low, s_min)
-    other = torch.stack([high[0], calls.states(s_max, 3)[1]])
-    if difference := _differ(calls(other, s_max)[0], at_high[0]):
-        _check_repeated(calls, high, s_max, at_high)
-        calls.refuse(
-            f"a row of its output depends on the other rows, by {difference:.3g}; call network.eval() (batch normalisation), "
-            "compute each row alone"
-        )
+    for kept, batch in ((0, torch.stack([high[0], others[1]])), (1, torch.stack([others[0], high[1]]))):
+        if difference := _differ(calls(batch, s_max)[kept], at_high[kept]):
+            _check_repeated(calls, high, s_max, at_high)
+            calls.refuse(
+                f"a row of its output depends on the other rows, by {difference:.3g}; call network.eval() (batch norm) "
+                "or compute each row alone"
+            )
     both, levels = torch.stack([high[0], low[1]]), torch.tensor([s_max, s_min], dtype=high.dtype, device=high.device)
     mixed = calls(both, levels)
     for y, found, expected in ((high[0], mixed[0], at_high[0]), (low[1], mixed[1], at_low[1])):
