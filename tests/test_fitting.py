@@ -580,7 +580,10 @@ PAIRS = {
         lambda p: TeacherPairs(p.train, p.val, None, torch.tensor([20.0, 1.0])),
         "ends at level 0.05, the teacher at 1;",
     ),
-    "not finite": (lambda p: TeacherPairs(not_finite(p.train), p.val), "the train pairs are empty or not finite"),
+    "not finite": (
+        lambda p: TeacherPairs(not_finite(p.train), p.val),
+        "the train pairs are not finite: model .* gave them",
+    ),
     "overlap": (lambda p: TeacherPairs(p.train, p.train), "64 validation pairs have the initial noise of training pairs"),
     "samples": (lambda p: TeacherPairs(dataclasses.replace(p.train, y_T=None), p.val), "lack y_T; these are samples"),
 }

@@ -302,6 +302,157 @@ def test_unsupported_networks_are_refused(tmp_path, network, options, message):
         s4s.load_model(described(tmp_path, {"name": "x", "kind": "diffusers", "path": "folder"}))
 
 
+def rewritten(change, part="unet"):
+    """The weights of a part with other names of tensors, or other tensors."""
+
+    def damage(folder):
+        path = next((folder / part).glob("*.safetensors"))
+        save_file(change(load_file(path)), path, {"format": "pt"})
+
+    return damage
+
+
+def renamed(state):
+    return {key.replace("conv_in.weight", "conv_in.wieght").replace("shared", "shard"): value for key, value in state.items()}
+
+
+def with_lora(folder):
+    """A pipeline that was saved with a LoRA that was not fused, by peft itself where it is installed; else by its names."""
+
+    def adapted(state):
+        name = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q."
+        state[f"{name}base_layer.weight"] = state.pop(f"{name}weight")
+        return {**state, f"{name}lora_A.default.weight": torch.ones(2, 64), f"{name}lora_B.default.weight": torch.ones(64, 2)}
+
+    rewritten(adapted)(folder)
+
+
+def variant(folder):
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    path.rename(path.with_name("diffusion_pytorch_model.fp16.safetensors"))
+
+
+def variant_of_text(folder):
+    (folder / "text_encoder/model.safetensors").rename(folder / "text_encoder/model.fp16.safetensors")
+
+
+def pointer(part):
+    def damage(folder):
+        next((folder / part).glob("*.safetensors")).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+
+    return damage
+
+
+def cut(part):
+    def damage(folder):
+        path = next((folder / part).glob("*.safetensors"))
+        path.write_bytes(path.read_bytes()[:-100])
+
+    return damage
+
+
+def wrong_setting(part, **settings):
+    return lambda folder: edit(folder / part / "config.json", **settings)
+
+
+def harmful(part, stem):
+    def damage(folder):
+        next((folder / part).glob("*.safetensors")).unlink()
+        torch.save({"x": Runs()}, folder / part / f"{stem}.bin")
+
+    return damage
+
+
+def without_first(state):
+    return dict(sorted(state.items())[1:])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (rewritten(renamed), r"unet: .* UNet2DConditionModel: 1 missing \(conv_in\.weight\), 1 unknown \(conv_in\.wieght\)$"),
+        (rewritten(without_first), r"unet: the weights do not fit UNet2DConditionModel: 1 missing \(conv_in\.bias\)$"),
+        (rewritten(without_first, "vae"), r"vae: the weights do not fit AutoencoderKL: 1 missing \("),
+        (rewritten(lambda state: {**state, "more": torch.ones(1)}, "vae"), r"vae: .* AutoencoderKL: 1 unknown \(more\)$"),
+        (rewritten(without_first, "text_encoder"), r"text_encoder: the weights do not fit CLIPTextModel: 1 missing \("),
+        (rewritten(lambda state: {**state, "more": torch.ones(1)}, "text_encoder"), r"CLIPTextModel: 1 unknown \(more\)$"),
+        (with_lora, r"unet: .*; a LoRA was left in it \(.*\); fuse it .*pipe\.fuse_lora\(\); pipe\.unload_lora_weights\(\)"),
+        (variant, r"unet: cannot be read: it has no .*, but the variant fp16; save it without one: .*variant=\"fp16\""),
+        (variant_of_text, "text_encoder: cannot be read: it has no .*, but the variant fp16"),
+        (cut("unet"), "unet: cannot be read: "),
+        (cut("text_encoder"), "text_encoder: cannot be read: "),
+        (wrong_setting("unet", block_out_channels="wide"), "unet: cannot be read: "),
+        (wrong_setting("text_encoder", hidden_size="wide"), "text_encoder: cannot be read: "),
+        (harmful("unet", "diffusion_pytorch_model"), "unet: cannot be read: "),
+        (harmful("text_encoder", "pytorch_model"), "text_encoder: cannot be read: "),
+        (pointer("vae"), r"model\.safetensors: cannot be read; it is a pointer of Git LFS"),
+        (pointer("text_encoder"), r"model\.safetensors: cannot be read; it is a pointer of Git LFS"),
+    ],
+)
+def test_weights_that_are_not_the_networks_own_are_refused(tmp_path, damage, message):
+    values = builder.write("stable_diffusion", tmp_path / "folder")
+    damage(tmp_path / "folder")
+    with pytest.raises(S4SError, match=message) as error:
+        states(s4s.load_model(described(tmp_path, values)), 1)[2]
+        model = read_model_file(tmp_path / "tiny.yaml")
+        diffusers_folder.text_encoder(model, torch.device("cpu"))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def tables_of_positions(folder):
+    """As files of old versions of transformers have one."""
+    rewritten(lambda state: {**state, "text_model.embeddings.position_ids": torch.arange(12)[None]}, "text_encoder")(folder)
+
+
+def old_attention(folder):
+    """As files of old versions of diffusers name an autoencoder's attention."""
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+    def change(state):
+        for new, old in names.items():
+            state = {key.replace(f"attentions.0.{new}.", f"attentions.0.{old}."): value for key, value in state.items()}
+        assert any(".proj_attn." in key for key in state)
+        return state
+
+    rewritten(change, "vae")(folder)
+
+
+@pytest.mark.parametrize("change", [tables_of_positions, old_attention])
+def test_what_may_be_there_or_absent_changes_nothing(tmp_path, written, change):
+    values = builder.write("stable_diffusion", tmp_path / "folder")
+    change(tmp_path / "folder")
+    one, other = (s4s.load_model(described(tmp_path, v)) for v in (values, written["stable_diffusion"]))
+    y, s, numbers = states(one)
+    assert torch.equal(one(y, s, numbers), other(y, s, numbers)) and torch.equal(one.decode(y), other.decode(y))
+
+
+def test_tied_weights_are_there_once_or_twice(tmp_path, written):
+    values = builder.write("pixart_sigma", tmp_path / "folder")
+    rewritten(lambda state: {**state, "encoder.embed_tokens.weight": state["shared.weight"].clone()}, "text_encoder")(
+        tmp_path / "folder"
+    )
+    one, other = (s4s.load_model(described(tmp_path, v)) for v in (values, written["pixart_sigma"]))
+    y, s, numbers = states(one)
+    assert torch.equal(one(y, s, numbers), other(y, s, numbers))
+
+
+@pytest.mark.parametrize("kind", ["FluxTransformer2DModel", "UNet1DModel", "AutoencoderKL", "PriorTransformer"])
+def test_a_class_is_checked_before_its_weights_are_read(tmp_path, written, kind, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/config.json").write_text(json.dumps({"_class_name": kind}))
+    monkeypatch.setattr(diffusers.ModelMixin, "from_pretrained", None)
+    with pytest.raises(S4SError, match=f"a {kind} is not supported"):
+        s4s.load_model(described(tmp_path, {"name": "x", "kind": "diffusers", "path": "folder"}))
+
+
+def test_stable_diffusion_3_without_t5_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    values = builder.write("stable_diffusion_3", tmp_path / "folder")
+    edit(tmp_path / "folder/model_index.json", text_encoder_3=[None, None], tokenizer_3=[None, None])
+    monkeypatch.setattr(diffusers.ModelMixin, "from_pretrained", None)
+    with pytest.raises(S4SError, match=r"needs? .*text_encoder_3.*saved without: get .*tokenizer_3 from its publisher"):
+        s4s.load_model(described(tmp_path, values))
+
+
 class Runs:
     def __reduce__(self):
         return os.system, ("touch marker",)

@@ -18,6 +18,7 @@ from s4s.reporting.questions import ablation, cost, generalisation, teacher_gap,
 from s4s.reporting.questions.job import Job, Key, carried, rms
 from s4s.reporting.questions.markdown import markdown
 from s4s.study.config import read_config
+from tests.conftest import CountingDenoiser
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,9 +59,7 @@ def job(denoiser, folder, tableaux, **others):
 def test_the_flow_by_many_steps_is_that_in_closed_form(mixture):
     y_T = s4s.initial_noise(mixture, sample_seeds("test", 16))
     exact = carried(mixture, y_T, mixture.s_max, 0.5, None)
-    denoise = mixture.__call__
-    hidden = type("Hidden", (), {"__call__": lambda self, *given: denoise(*given), "block": 16, "shape": mixture.shape,
-                                 "device": mixture.device, "dtype": mixture.dtype})()  # fmt: skip
+    hidden = CountingDenoiser(mixture)  # without its flow
     assert rms(carried(hidden, y_T, mixture.s_max, 0.5, None) - exact) < 1e-3
     assert carried(hidden, y_T, 0.5, 0.5, None) is y_T
 

@@ -10,6 +10,7 @@ import s4s
 from s4s import S4SError
 from s4s.learning.teacher import make_pairs
 from s4s.metrics.global_error import global_error
+from s4s.models.denoiser_check import take_as_checked
 from s4s.models.embedded.mixture import MixtureDenoiser
 from s4s.models.seeds import sample_seeds
 from s4s.sampling import run
@@ -143,6 +144,7 @@ def test_no_batch_is_larger_than_asked_for(mixture, few, batch_size):
             return super().__call__(y, s, condition)
 
     counting = Counting(mixture.means, mixture.weights, mixture.std)
+    take_as_checked(counting)
     model_statistics(counting, *few, batch_size=batch_size)
     assert sum(sizes) == 20 * STEPS / 5 and max(sizes) <= batch_size
 

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from s4s.errors import S4SError, must_be
 from s4s.jobs.progress_bar import progress
-from s4s.models.denoiser import Denoiser, must_be_model
+from s4s.models.denoiser import Denoiser
+from s4s.models.denoiser_check import check_attributes, check_denoiser
 from s4s.tableau import Tableau
 
 Callback = Callable[[int, Tensor, Tensor], None]
@@ -31,9 +32,9 @@ def initial_noise(denoiser: Denoiser, seeds: Sequence[int] | np.ndarray, level: 
     would use the low 32 bits only, so that seeds of different splits could collide.
 
     Raises:
-        S4SError: if `seeds` is no list of whole numbers.
+        S4SError: if `seeds` is no list of whole numbers, or the model's attributes are not what `Denoiser` says.
     """
-    must_be_model(denoiser)
+    check_attributes(denoiser)
     try:
         keys = [operator.index(seed) for seed in seeds]
     except TypeError:
@@ -69,6 +70,16 @@ def run(
             output = checkpoint(denoiser, argument, eval_levels[n], condition, use_reentrant=False)
         else:
             output = denoiser(argument, eval_levels[n], condition)
+        if output.shape != y.shape or any(output.is_set_to(kept) for kept in steps.outputs.values()):
+            name = getattr(denoiser, "name", "of this function")
+            what = (
+                f"has shape {list(output.shape)} for y {list(y.shape)}"
+                if output.shape != y.shape
+                else "is that of an earlier call"
+            )
+            raise S4SError(
+                f"model {name}: its output of evaluation {n + 1} {what}; return a state for each row, output.clone()"
+            )
         if callback is not None:
             callback(n, y, output)
         y = steps.next_state(y, output)
@@ -123,16 +134,21 @@ def sample(
             batches of the same size; so rows then do not depend on how many others there are.
     Returns:
         y_0 at level tableau.levels[-1], [B, *shape], on the denoiser's device.
+    Raises:
+        S4SError: if the model is not what it should be (`check_denoiser`), or y_T, condition or batch_size do not fit.
     """
-    must_be_model(denoiser)
+    check_attributes(denoiser)
     must_be("y_T", y_T, isinstance(y_T, Tensor), "a tensor, such as initial_noise gives")
     must_be("tableau", tableau, isinstance(tableau, Tableau), "an s4s.Tableau, such as Tableau.load and s4s.solver give")
     whole = batch_size is None or isinstance(batch_size, int)
     must_be("batch_size", batch_size, whole, "a whole number, or None for all rows at once")
+    check_denoiser(denoiser, condition)
     if y_T.ndim != len(denoiser.shape) + 1 or tuple(y_T.shape[1:]) != tuple(denoiser.shape):
         raise S4SError(f"y_T must have shape [B, {', '.join(map(str, denoiser.shape))}], got {list(y_T.shape)}")
     if batch_size is not None and batch_size < 1:
         raise S4SError(f"batch_size must be at least 1, got {batch_size}")
+    if condition is not None and len(condition) != len(y_T):
+        raise S4SError(f"condition must have a row for each of the {len(y_T)} rows of y_T, got {len(condition)}")
     y_T = y_T.to(denoiser.device, denoiser.dtype)
     size = batch_size or max(1, len(y_T))
     result = torch.empty_like(y_T)

@@ -56,8 +56,13 @@ def _check_split(denoiser: Denoiser, split: Split, name: str) -> None:
             f"fit: the {name} pairs have shape {list(split.y_T.shape[1:])}, the model's states {list(denoiser.shape)}; "
             "make pairs with this model"
         )
-    if not len(split.y_0) or not np.isfinite(split.y_0).all():
-        raise S4SError(f"fit: the {name} pairs are empty or not finite; the teacher failed: make them again with more steps")
+    if not len(split.y_0):
+        raise S4SError(f"fit: there are no {name} pairs; make some")
+    if not np.isfinite(split.y_0).all():
+        raise S4SError(
+            f"fit: the {name} pairs are not finite: model {denoiser.name} gave them, or its teacher steps too far; look "
+            "at the model's weights and precision, then make them again, with more steps"
+        )
     expected = initial_noise(denoiser, split.seeds[:1]).cpu().numpy()
     if not np.allclose(split.y_T[:1], expected, rtol=1e-4, atol=1e-6 * denoiser.s_max):
         raise S4SError(

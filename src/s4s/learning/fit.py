@@ -28,7 +28,8 @@ from s4s.learning.tangents import Counter
 from s4s.learning.teacher import TeacherPairs
 from s4s.learning.teacher_path import TeacherPath
 from s4s.models.accelerated import accelerated
-from s4s.models.denoiser import Denoiser, must_be_model
+from s4s.models.denoiser import Denoiser
+from s4s.models.denoiser_check import check_attributes, check_denoiser, check_gradients
 from s4s.models.provenance import made_for
 from s4s.solvers import solver
 from s4s.tableau import Tableau
@@ -76,7 +77,7 @@ def fit(
         S4SError: if the settings contradict each other, the pairs do not belong to the model, the family cannot represent
             `base`, or losses are not finite again and again.
     """
-    must_be_model(denoiser)
+    check_attributes(denoiser)
     must_be("fit's pairs", pairs, isinstance(pairs, TeacherPairs), "s4s.TeacherPairs, such as TeacherPairs.load gives")
     must_be("settings", settings, isinstance(settings, FitSettings | None), "s4s.FitSettings")
     must_be("base", base, isinstance(base, str | Tableau), "the name of a solver, or a tableau")
@@ -85,6 +86,7 @@ def fit(
     options = family_options or {}
     parameters = _parameters(denoiser, family, options, levels, base, driver, decoupled, first_node)
     check_pairs(denoiser, pairs, base, settings)
+    _check_models([denoiser, *(copy for copy, _ in replicas)], pairs, parameters, driver, settings)
     if batch_size is not None and batch_size < 1:
         raise S4SError(f"fit: batch_size must be at least 1, got {batch_size}")
     train, val = first_rows(pairs.train, settings.train_pairs), first_rows(pairs.val, settings.val_pairs)
@@ -142,6 +144,20 @@ def _parameters(
                 f"fit: family {family!r} at NFE {base.nfe} has no {what} to learn; take another driver than {driver}"
             )
     return parameters
+
+
+def _check_models(
+    denoisers: Sequence[Denoiser], pairs: TeacherPairs, parameters: Parameters, driver: str, settings: FitSettings
+) -> None:
+    """That each copy of the model is what it should be, with the derivatives that the optimiser takes in reverse mode."""
+    condition = None if pairs.train.condition is None else torch.as_tensor(pairs.train.condition)
+    first_order = settings.optimiser != "gauss_newton"
+    levels = frozenset({"xi", "first", "delta"}).intersection(frozenset().union(*DRIVERS[driver]))
+    for denoiser in denoisers:
+        own = None if condition is None else condition.to(denoiser.device)
+        check_denoiser(denoiser, own)
+        if first_order or settings.radius:
+            check_gradients(denoiser, own, by_level=first_order and len(parameters.free(levels)) > 0)
 
 
 def _replicas(copies: Sequence[tuple[Denoiser, LayeredNetwork | None]], settings: FitSettings) -> list[Replica]:

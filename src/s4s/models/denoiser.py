@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s4s.errors import must_be
 from s4s.models.paths import Path, VPLinear
 
 
 class Denoiser(ABC):
     """A pre-trained diffusion model in the coordinates y = x/alpha, s = sigma/alpha (the EDM noise level).
+
+    Before it is first used it is checked (s4s/models/denoiser_check.py).
 
     Attributes:
         name: the name that results are filed under.
@@ -51,7 +52,8 @@ class Denoiser(ABC):
             s: noise level, a scalar or [B].
             condition: what the model is conditioned on, [B, ...], or None; `conditions` makes some.
         Returns:
-            [B, *shape]; differentiable in y and in s.
+            [B, *shape], a tensor of its own in y's type and on its device; row i depends on row i of y, s and condition alone,
+            and is the same again for the same. Differentiable in y and in s, for fits that use gradients.
         """
 
     def conditions(self, seeds: Sequence[int] | np.ndarray) -> Tensor | None:
@@ -67,9 +69,3 @@ def as_column(s: Tensor | float, y: Tensor) -> Tensor:
     """A scalar or [B] noise level as a tensor that broadcasts against y [B, ...]: [1 or B, 1, ..., 1]."""
     s = torch.as_tensor(s, dtype=y.dtype, device=y.device)
     return s.reshape(-1, *[1] * (y.ndim - 1))
-
-
-def must_be_model(denoiser: Any) -> None:
-    """Raise S4SError where something else was given for a denoiser."""
-    known = callable(denoiser) and all(hasattr(denoiser, name) for name in ("shape", "device", "dtype"))
-    must_be("the denoiser", denoiser, known, "a model, such as load_model gives, or an s4s.Denoiser of your own")

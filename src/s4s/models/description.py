@@ -20,6 +20,7 @@ from s4s.files.json_file import Strict
 from s4s.models.published import datasets
 
 LABEL = r"^\w[^\x00-\x1f\x7f-\x9f]*$"  # one line that begins with a letter or a digit, so that no spreadsheet calculates it
+NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # of a model
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -90,7 +91,7 @@ class FeatureNetwork(WeightFile):
 class Model(Strict):
     """What the description of every model may hold."""
 
-    name: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results are filed under it")
+    name: str = Field(pattern=NAME, description="results are filed under it")
     licence: str | None = Field(None, description="of the weights, in a few words")
     published: str | None = Field(None, description="dataset in resources/published/fid.csv whose figures are of this model")
     features: FeatureNetwork | None = Field(None, description="what the Fréchet distance is measured on; the workflow needs it")

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from s4s.errors import S4SError, one_line
 from s4s.models.conditions import ClassLabels
 from s4s.models.description import FirstStage, LatentDiffusionModel, LatentUNet
+from s4s.models.network_weights import fill
 from s4s.models.paths import VPDiscrete
 from s4s.models.predicting import PredictingDenoiser
 from s4s.models.torch_checkpoint import read_checkpoint
+from s4s.models.weight_formats import LATENT_DIFFUSION, by_names
 
 UNET, AVERAGED, FIRST_STAGE, CLASSES = (
     "model.diffusion_model.",
@@ -37,9 +39,9 @@ def load_denoiser(model: LatentDiffusionModel, device: torch.device) -> Predicti
         unet = _filled(empty_unet(model.unet), unet_weights(state, model.unet))
         stage = _filled(empty_first_stage(model.first_stage), first_stage_weights(stage_state, model.first_stage))
         embedding = _class_embedding(state, model)
-    except (RuntimeError, KeyError, AttributeError) as error:
-        misfit = f"{model.path}: does not fit `unet` and `first_stage` of model {model.name}: {one_line(error)}"
-        raise S4SError(misfit) from None
+    except (S4SError, RuntimeError, KeyError, AttributeError) as error:
+        misfit = f"{model.path}: does not fit `unet` and `first_stage` of model {model.name}: {one_line(error, 600)}"
+        raise S4SError(misfit + by_names(state, LATENT_DIFFUSION)) from None
     for network in (unet, stage):
         nn.Module.to(network, device, dtype)  # diffusers' own warns
 
@@ -157,5 +159,5 @@ def _class_embedding(state: dict[str, Tensor], model: LatentDiffusionModel) -> n
 
 
 def _filled(network: Any, weights: dict[str, Tensor]) -> Any:
-    network.load_state_dict(weights)
+    fill(network, weights)
     return network.eval().requires_grad_(False)

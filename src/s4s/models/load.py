@@ -13,6 +13,7 @@ from s4s.errors import must_be, needed_for
 from s4s.files.checksum import check_unchanged
 from s4s.models.adapters import ADAPTERS
 from s4s.models.denoiser import Denoiser
+from s4s.models.denoiser_check import check_attributes, check_range
 from s4s.models.description import AnyModel
 from s4s.models.embedded.classifier import Classifier
 from s4s.models.embedded.weights import load_classifier
@@ -59,6 +60,7 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu", emb
     options = {} if embeddings is None else {"embeddings": Path(embeddings)}
     denoiser: Denoiser = _adapter(model.kind).load_denoiser(model, place, **options)
     denoiser.block = model.block
+    check_attributes(denoiser)
     return denoiser
 
 
@@ -74,7 +76,9 @@ def load_outline(name_or_path: str | Path) -> Outline:
     """A model's name, range of noise levels and path, in no time where its file or its folder's configuration says them."""
     model = read_model_file(name_or_path)
     _check_folders(model, CONFIGURATION)
-    return Outline(model.name, *_adapter(model.kind).outline(model))._replace(range_is_set=model.range_is_set())
+    outline = Outline(model.name, *_adapter(model.kind).outline(model))._replace(range_is_set=model.range_is_set())
+    check_range(outline)
+    return outline
 
 
 def text_encoder(model: AnyModel, device: torch.device) -> Encode:

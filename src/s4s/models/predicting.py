@@ -93,7 +93,9 @@ class PredictingDenoiser(Denoiser):
                 null = self._arguments(None, len(x))
                 arguments = {key: torch.cat([null[key], arguments[key]]) for key in arguments}
                 x, t = x.repeat(2, *[1] * (x.ndim - 1)), t.repeat(2)
-        output = self.network(x.to(self.weights), t, **arguments).to(x.dtype)
+        output = self.network(x.to(self.weights, copy=True), t, **arguments).to(x.dtype)
+        if output.shape != x.shape:  # it would be spread over the rows
+            raise S4SError(f"model {self.name}: its network returns shape {list(output.shape)} for states {list(x.shape)}")
         if self.passes == 1:
             return output
         null_output, own = output.chunk(2)

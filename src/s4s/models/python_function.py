@@ -10,6 +10,7 @@ import torch
 from s4s.errors import S4SError
 from s4s.files.named_function import function_of
 from s4s.models.denoiser import Denoiser
+from s4s.models.denoiser_check import check_attributes
 from s4s.models.description import PythonModel
 from s4s.models.model_files import check_file
 from s4s.models.paths import Path
@@ -21,7 +22,7 @@ def load_denoiser(model: PythonModel, device: torch.device) -> Denoiser:
     The module is looked for in the working directory first. Files are checked against their sha256 before.
 
     Raises:
-        S4SError: if the function cannot be imported, or returns no Denoiser of the model's name.
+        S4SError: if the function cannot be imported, or returns no Denoiser of the model's name or one without its attributes.
     """
     files = {name: check_file(file) for name, file in model.files.items()}
     try:
@@ -37,6 +38,8 @@ def load_denoiser(model: PythonModel, device: torch.device) -> Denoiser:
         given = f"name, device, files and the file's options {', '.join(model.options) or '(none)'}"
         raise S4SError(f"model {model.name}: {model.function} cannot be called with {given}: {error}") from error
     made = make(**arguments)
+    if isinstance(made, Denoiser):
+        check_attributes(made)
     if not isinstance(made, Denoiser) or made.name != model.name:
         raise S4SError(f"model {model.name}: {model.function} must return an s4s.Denoiser with this name, not {made!r}")
     return made

@@ -16,6 +16,7 @@ from torch import Tensor
 from s4s.errors import S4SError, one_line
 from s4s.models.description import WeightFile
 from s4s.models.model_files import check_file
+from s4s.models.weight_formats import CHECKPOINT, SAFETENSORS, instead_of
 
 
 class _Lightning:
@@ -43,6 +44,9 @@ def read_checkpoint(weights: WeightFile) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(INERT):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        wanted = SAFETENSORS if path.suffix == ".safetensors" else CHECKPOINT
+        if known := instead_of(path, wanted):
+            raise S4SError(f"{path}: not a checkpoint of torch, or damaged{known}") from None
         raise refusal(error, path, "checkpoint", "file of weights") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):

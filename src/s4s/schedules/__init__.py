@@ -157,9 +157,11 @@ def levels(kind: str, nfe: int, denoiser: Denoiser, to_zero: bool = False, **opt
     """
     import torch
 
+    from s4s.models.denoiser_check import check_range
     from s4s.models.provenance import is_full_noise
     from s4s.tableau import check_levels
 
+    check_range(denoiser)
     schedule, what = schedule_of(kind), f"schedule {kind!r}"
     if isinstance(nfe, bool) or not isinstance(nfe, int) or nfe < 1 + to_zero:
         raise S4SError(f"nfe must be a whole number of at least {1 + to_zero}, got {shown(nfe)}")

@@ -11,6 +11,7 @@ import torch
 from s4s.errors import S4SError
 from s4s.jobs.progress_bar import progress
 from s4s.models.denoiser import Denoiser
+from s4s.models.denoiser_check import check_denoiser, check_gradients
 from s4s.solvers.dpm_v3 import Statistics
 
 
@@ -33,8 +34,11 @@ def model_statistics(
         levels: of the trajectories, [T + 1].
         states: [n, T + 1, *shape]; outputs: of the denoiser at all levels but the last, [n, T, *shape].
     Raises:
-        S4SError: if the trajectories are not finite.
+        S4SError: if the trajectories are not finite, or no gradients pass through the model.
     """
+    given = None if condition is None else torch.as_tensor(condition[:2], device=denoiser.device)
+    check_denoiser(denoiser, given)
+    check_gradients(denoiser, given, by_level=False)
     signs = np.random.Generator(np.random.Philox(key=seed))
     linear = []
     bar = progress(total=outputs.shape[1], desc="statistics", unit="level", disable=not show_progress)

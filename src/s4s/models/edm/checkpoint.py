@@ -13,6 +13,7 @@ from s4s.models.description import EDMModel
 from s4s.models.edm.denoiser import EDMDenoiser, EDMPreconditioning, VEPreconditioning, VPPreconditioning
 from s4s.models.edm.networks import NETWORKS
 from s4s.models.edm.pickle_reader import read_network, state_dict
+from s4s.models.network_weights import fill
 from s4s.models.paths import Path
 
 
@@ -69,9 +70,9 @@ def load_denoiser(model: EDMModel, device: torch.device) -> EDMDenoiser:
             raw = _network(arguments)
         prefix = "model."
         weights = {key.removeprefix(prefix): value.float() for key, value in state_dict(network).items()}
-        raw.load_state_dict(weights, assign=True)
+        fill(raw, weights, assign=True)
     except (S4SError, RuntimeError) as error:
-        raise S4SError(f"{model.path}: not a network that s4s knows: {one_line(error)}") from None
+        raise S4SError(f"{model.path}: not a network that s4s knows: {one_line(error, 600)}") from None
     raw = raw.to(device).eval().requires_grad_(False)
     shape = (arguments.img_channels, arguments.img_resolution, arguments.img_resolution)
     labels = ClassLabels(arguments.label_dim) if arguments.label_dim else None
@@ -92,6 +93,8 @@ def outline(model: EDMModel) -> tuple[float, float, Path]:
 
 
 def _arguments(class_name: str, recorded: Any) -> Any:
+    if class_name == "Precond":  # of training/networks_edm2.py
+        raise S4SError("it is of EDM2 (NVlabs/edm2), whose networks are others; bring it with `kind: python`")
     if class_name not in RECORDED:
         raise S4SError(f"preconditioning {class_name!r}; known: {', '.join(RECORDED)}")
     try:

@@ -22,6 +22,7 @@ from torch import Tensor
 from s4s.errors import S4SError
 from s4s.models.description import WeightFile
 from s4s.models.model_files import checked_bytes
+from s4s.models.weight_formats import PICKLE, instead_of
 
 MOST_INSTRUCTIONS = 5_000_000  # the published files have some 100 000
 DEEPEST = 16  # modules within modules
@@ -152,13 +153,17 @@ def read_network(weights: WeightFile) -> Recorded:
             "Do not open it with other programs; get the file again from its publisher"
         ) from None
     except Exception as error:  # whatever a damaged file does to pickle and torch
+        if known := instead_of(weights.path, PICKLE):
+            raise S4SError(f"{weights.path}: not a pickle of NVlabs/edm, or damaged{known}") from None
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise S4SError(
             f"{weights.path}: not a pickle of NVlabs/edm, or damaged ({reason}); get the file again from its publisher"
         ) from None
     network = data.get("ema") if isinstance(data, dict) else None
     if not isinstance(network, Recorded):
-        raise S4SError(f"{weights.path}: not a pickle of NVlabs/edm: it holds no network under 'ema'")
+        raise S4SError(
+            f"{weights.path}: not a pickle of NVlabs/edm: it holds no network under 'ema'{instead_of(weights.path, PICKLE)}"
+        )
     return network
 
 

@@ -24,9 +24,11 @@ from s4s.models.embedded.mlp import MLP
 from s4s.models.embedded.transformer import Transformer
 from s4s.models.embedded.unet import UNet
 from s4s.models.model_files import checked_bytes
+from s4s.models.network_weights import fill
 from s4s.models.paths import FlowMatching, VPLinear
 from s4s.models.paths import Path as GaussianPath
 from s4s.models.predicting import PredictingDenoiser
+from s4s.models.weight_formats import SAFETENSORS, instead_of
 
 NETWORKS: dict[str, type[nn.Module]] = {"UNet": UNet, "Transformer": Transformer, "MLP": MLP}
 MIXTURE_TABLES = ("weights", "means", "deviations")
@@ -99,13 +101,16 @@ def _read(weights: WeightFile) -> tuple[dict[str, Tensor], dict[str, Any]]:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         return load(content), json.loads(header["__metadata__"]["s4s"])
     except (SafetensorError, ValueError, KeyError) as error:
-        raise S4SError(f"{weights.path}: not weights that `snakemake train_embedded` made ({error})") from error
+        known = instead_of(weights.path, SAFETENSORS)
+        raise S4SError(f"{weights.path}: not weights that `snakemake train_embedded` made ({error}){known}") from error
 
 
 def _restore(kind: type, options: Any, state: dict[str, Tensor], weights: WeightFile, device: torch.device) -> Any:
     try:
         network = kind(**options)
-        network.load_state_dict(state)
+        fill(network, state)
+    except S4SError as error:
+        raise S4SError(f"{weights.path}: {error}") from error
     except (KeyError, TypeError, RuntimeError) as error:
         raise S4SError(f"{weights.path}: weights do not fit {kind.__name__}: {error}") from error
     return network.to(device).eval().requires_grad_(False)

@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from s4s.errors import S4SError, one_line
 from s4s.models.conditions import ClassLabels, Conditioning
 from s4s.models.description import PipelineModel, StableDiffusionModel
+from s4s.models.network_weights import check_loaded
 from s4s.models.paths import FlowMatching, VPDiscrete
 from s4s.models.paths import Path as GaussianPath
 from s4s.models.pipelines.prompts import Encode, EncodedRows, Prompts, StoredRows, read_prompts
 from s4s.models.pipelines.scheduler_config import understood
 from s4s.models.predicting import PredictingDenoiser, Prediction
+from s4s.models.weight_formats import check_folder
 
 FLOW_TIMES = 1000  # flow-matching transformers are called at 1000 t
+ALIAS = "Transformer2DModel"  # what DiT's and PixArt's folders of old versions of diffusers name
 NETWORKS = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel", "PixArtTransformer2DModel", "SD3Transformer2DModel")
 INDEX = "model_index.json"
 LOCAL: dict[str, Any] = {"local_files_only": True}
@@ -44,7 +47,11 @@ def load_denoiser(model: PipelineModel, device: torch.device, embeddings: Path |
     dtype = getattr(torch, model.precision)
     folder = _folder(model)
     pipeline = _read(folder, INDEX) if (folder / INDEX).is_file() else None
-    network = _component(_network_folder(folder, pipeline), dtype)
+    if model.prompts is not None and embeddings is None:
+        from s4s.models.pipelines.text_encoders import check_pipeline  # it imports transformers
+
+        check_pipeline(_read(folder, INDEX))
+    network = _component(_network_folder(folder, pipeline), dtype, lambda kind: _check_class(model, kind))
     names = [name for name in ("vae", "vqvae") if pipeline and name in pipeline and (folder / name).is_dir()]
     autoencoder = _component(folder / names[0], torch.float32) if names else None
     parts = Parts(network, autoencoder, lambda: text_encoder(model, device))
@@ -145,11 +152,17 @@ def _sizes(parts: Parts) -> dict[str, Tensor | None] | None:
     return dict(zip(("resolution", "aspect_ratio"), sizes if pixart else (None, None), strict=True))
 
 
-def _check(model: PipelineModel | StableDiffusionModel, network: Any) -> None:
-    """Refuse a network that is called otherwise, and a description that does not say what it is conditioned on."""
-    kind, config = type(network).__name__, network.config
-    if kind not in NETWORKS:
+def _check_class(model: PipelineModel | StableDiffusionModel, kind: str) -> None:
+    """Refuse a network that is called otherwise; by its name, before it is read."""
+    if kind not in (*NETWORKS, ALIAS):
         raise S4SError(f"model {model.name}: a {kind} is not supported; use `kind: python`, or one of {', '.join(NETWORKS)}")
+
+
+def _check(model: PipelineModel | StableDiffusionModel, network: Any) -> None:
+    """Refuse a network that takes something else, and a description that does not say what it is conditioned on."""
+    kind, config = type(network).__name__, network.config
+    if kind == ALIAS:
+        raise S4SError(f"model {model.name}: its {kind} is neither a DiT nor a PixArt; use `kind: python`")
     if config.get("out_channels") not in (None, config.in_channels, 2 * config.in_channels):
         raise S4SError(f"model {model.name}: its {kind} takes more than a noisy state (inpainting?); use `kind: python`")
     of_text = "encoder_hidden_states" in inspect.signature(type(network).forward).parameters
@@ -214,15 +227,22 @@ def read_scheduler(folder: Path) -> dict[str, Any]:
     return _read(folder, "scheduler_config.json")
 
 
-def _component(folder: Path, dtype: torch.dtype) -> Any:
+def _component(folder: Path, dtype: torch.dtype, check: Callable[[str], None] = lambda kind: None) -> Any:
+    """A network of diffusers with all its weights; its class is checked before they are read."""
     name = _read(folder, "config.json")["_class_name"]
     known = getattr(diffusers, str(name), None)
     if not isinstance(known, type) or not issubclass(known, diffusers.ModelMixin):
         raise S4SError(f"{folder}: {name!r} is no network of diffusers {diffusers.__version__}")
+    check(name)
+    check_folder(folder, "diffusion_pytorch_model")
     try:
-        return known.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=False, **LOCAL)
-    except (OSError, ValueError, RuntimeError) as error:
+        network, info = known.from_pretrained(
+            folder, torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True, **LOCAL
+        )
+    except Exception as error:  # whatever a damaged file does to diffusers
         raise S4SError(f"{folder}: cannot be read: {one_line(error)}") from error
+    check_loaded(network, info, folder)
+    return network
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

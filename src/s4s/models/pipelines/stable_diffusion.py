@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from torch import Tensor, nn
 
 from s4s.errors import S4SError, one_line
 from s4s.models.description import StableDiffusionModel
+from s4s.models.network_weights import fill
 from s4s.models.paths import Path as GaussianPath
 from s4s.models.pipelines.diffusers_folder import LOCAL, Parts, assemble, outline_of, read_scheduler
 from s4s.models.pipelines.prompts import Encode
 from s4s.models.pipelines.text_encoders import encoder, read_part
 from s4s.models.predicting import PredictingDenoiser
 from s4s.models.torch_checkpoint import read_checkpoint
+from s4s.models.weight_formats import LATENT_DIFFUSION, STABLE_DIFFUSION, by_names, names_in
 
 TEXT = "cond_stage_model.transformer.text_model."
 
@@ -49,7 +52,7 @@ def text_encoder(model: StableDiffusionModel, device: torch.device, state: dict[
     weights.pop("embeddings.position_ids", None)  # a table of 0, 1, 2, ... in files of old versions of transformers
     try:
         text_model = CLIPTextModel(CLIPTextConfig.from_pretrained(model.config / "text_encoder", **LOCAL))
-        text_model.load_state_dict(weights)
+        fill(text_model, weights)
     except (OSError, ValueError, RuntimeError) as error:
         raise _misfit(model, "text_encoder", error) from error
     dtype = getattr(torch, model.precision)
@@ -60,20 +63,27 @@ def text_encoder(model: StableDiffusionModel, device: torch.device, state: dict[
 
 def _state(model: StableDiffusionModel) -> dict[str, Tensor]:
     """The checkpoint without a second set of weights: those that sample better replace the others."""
+    _check_names(model, names_in(model.path))  # before gigabytes are read
     state = read_checkpoint(model)
+    _check_names(model, state)
     averaged = {key: "model_ema." + key.removeprefix("model.").replace(".", "") for key in state if key.startswith("model.")}
     return {key: state.get(averaged.get(key, key), value) for key, value in state.items() if not key.startswith("model_ema.")}
+
+
+def _check_names(model: StableDiffusionModel, names: Iterable[str]) -> None:
+    if known := by_names(names, STABLE_DIFFUSION, LATENT_DIFFUSION):
+        raise S4SError(f"{model.path}: not Stable Diffusion v1 in a single file{known}")
 
 
 def _filled(model: StableDiffusionModel, kind: Any, name: str, weights: Any) -> nn.Module:
     try:
         config = kind.load_config(model.config / name, **LOCAL)
         network: nn.Module = kind.from_config(config)
-        network.load_state_dict(weights(config))
+        fill(network, weights(config))
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise _misfit(model, name, error) from error
     return network
 
 
 def _misfit(model: StableDiffusionModel, name: str, error: Exception) -> S4SError:
-    return S4SError(f"{model.path}: does not fit the configuration in {model.config / name}: {one_line(error)}")
+    return S4SError(f"{model.path}: does not fit the configuration in {model.config / name}: {one_line(error, 600)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import transformers
 from torch import Tensor
 
 from s4s.errors import S4SError, one_line
+from s4s.models.network_weights import check_loaded
 from s4s.models.pipelines.prompts import Encode
+from s4s.models.weight_formats import check_folder
 
 # pipeline: which of the tensors that its encode_prompt returns the network takes, and what it calls them
 RETURNED = {
@@ -45,28 +48,54 @@ def read_part(folder: Path, kind: str, device: torch.device, dtype: torch.dtype)
     Raises:
         S4SError: if `kind` is no such class, or the folder cannot be read.
     """
-    known = getattr(transformers, kind, None)
+    known: Any = getattr(transformers, kind, None)
+    tokenizer = isinstance(known, type) and issubclass(known, transformers.PreTrainedTokenizerBase)
+    if not tokenizer and not (isinstance(known, type) and issubclass(known, transformers.PreTrainedModel)):
+        raise S4SError(f"{folder}: {kind!r} is no tokenizer or text encoder of transformers {transformers.__version__}")
+    if not tokenizer:
+        check_folder(folder, "model", "pytorch_model")
+    options: dict[str, Any] = {} if tokenizer else {"dtype": dtype, "output_loading_info": True}
     try:
-        if isinstance(known, type) and issubclass(known, transformers.PreTrainedTokenizerBase):
-            return known.from_pretrained(folder, local_files_only=True)
-        if isinstance(known, type) and issubclass(known, transformers.PreTrainedModel):
-            model: Any = known.from_pretrained(folder, dtype=dtype, local_files_only=True)
-            return model.to(device).eval().requires_grad_(False)  # not to the dtype: some layers stay in float32
-    except (OSError, ValueError, RuntimeError) as error:
+        loaded: Any = known.from_pretrained(folder, local_files_only=True, **options)
+    except Exception as error:  # whatever a damaged file does to transformers
         raise S4SError(f"{folder}: cannot be read: {one_line(error)}") from error
-    raise S4SError(f"{folder}: {kind!r} is no tokenizer or text encoder of transformers {transformers.__version__}")
+    if tokenizer:
+        return loaded
+    model, info = loaded
+    check_loaded(model, info, folder)
+    return model.to(device).eval().requires_grad_(False)  # not to the dtype: some layers stay in float32
+
+
+def check_pipeline(index: dict[str, Any]) -> None:
+    """Refuse a pipeline whose text encoders are not read, or that was saved without one, by its model_index.json alone.
+
+    Raises:
+        S4SError: which is absent, or which pipelines are read.
+    """
+    there = [name for name, value in index.items() if isinstance(value, list) and value[-1]]
+    _check_parts(index["_class_name"], there)
+
+
+def _check_parts(kind: str, there: Collection[str]) -> None:
+    if kind not in RETURNED:
+        raise S4SError(f"the text encoders of a {kind} are not supported; prompts work with {', '.join(RETURNED)}")
+    parameters = inspect.signature(getattr(diffusers, kind)).parameters
+    needed = [name for name in parameters if name.startswith(PARTS) and parameters[name].default is inspect.Parameter.empty]
+    if absent := [name for name in needed if name not in there]:
+        raise S4SError(
+            f"the text encoders of a {kind} need the folder of its {absent[0]} too; this one was saved without: get "
+            f"{' and '.join(absent)} from its publisher, and let model_index.json name them"
+        )
 
 
 def encoder(kind: str, values: dict[str, Any], device: torch.device) -> Encode:
     """Texts to named tensors [n, ...], from the parts and settings of a pipeline of this kind that its text encoders need."""
-    if kind not in RETURNED:
-        raise S4SError(f"the text encoders of a {kind} are not supported; prompts work with {', '.join(RETURNED)}")
+    given = {name: value for name, value in values.items() if not isinstance(value, list)}
+    _check_parts(kind, given)
     pipeline = getattr(diffusers, kind)
     taken = inspect.signature(pipeline).parameters
-    given = {name: value for name, value in values.items() if name in taken and not isinstance(value, list)}
+    given = {name: value for name, value in given.items() if name in taken}
     nothing = {name: None for name, parameter in taken.items() if parameter.default is parameter.empty}
-    if absent := [name for name in nothing if name.startswith(PARTS) and name not in given]:
-        raise S4SError(f"the text encoders of a {kind} need the folder of its {absent[0]} too")
     pipe = pipeline(**{**nothing, **given, **({"requires_safety_checker": False} if "safety_checker" in taken else {})})
     options = inspect.signature(pipeline.encode_prompt).parameters
     unused = {name: None for name in ("prompt_2", "prompt_3") if name in options}

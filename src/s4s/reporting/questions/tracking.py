@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from s4s.models.denoiser_check import check_denoiser
 from s4s.models.seeds import sample_seeds
 from s4s.reporting.figures import panels
 from s4s.reporting.questions.job import Job, carried, rms
@@ -44,6 +45,7 @@ def answer(job: Job) -> pd.DataFrame:
 
 def _errors(job: Job, tableau: Tableau, y_T: torch.Tensor, condition: torch.Tensor | None) -> list[tuple[float, float, float]]:
     denoiser, levels = job.denoiser, tableau.levels.tolist()
+    check_denoiser(denoiser, condition)
     end = levels[-1] if levels[-1] > 0 else denoiser.s_min
     states: list[torch.Tensor] = []
     states.append(run(denoiser, y_T, tableau, condition, lambda n, y, _: states.append(y.clone())))
