@@ -11,6 +11,7 @@ import yaml
 
 from s4s.errors import S4SError
 from s4s.export.collection import listed
+from s4s.files.bounded import read_table
 from s4s.metrics.measures import COMPARED, MEAN_AND_SPREAD, with_spread
 from s4s.models.provenance import guidance, part, validated
 from s4s.tableau import Tableau
@@ -91,8 +92,7 @@ def _made(tableau: Tableau) -> list[Any]:
 
 def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau]) -> list[str]:
     try:
-        with file.open(newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if (row.get("model"), row.get("solver")) == (model, token)]
+        rows = [row for _, row in read_table(file) if (row.get("model"), row.get("solver")) == (model, token)]
         if any(value is None for row in rows for value in row.values()):
             raise ValueError("a row is cut off")
         rows = [row for row in rows if int(row["nfe"]) in tableaux]
@@ -102,6 +102,8 @@ def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau])
         about = [{key: row[key] for key in ("n_seeds", "n_samples", "features")} for row in rows]
     except FileNotFoundError:
         raise S4SError(f"{file}: no such file; the workflow writes results/tables/scores.csv") from None
+    except S4SError:
+        raise
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise S4SError(f"{file}: not a table of scores that the workflow wrote ({error})") from error
     if not rows:

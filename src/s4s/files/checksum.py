@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from s4s.errors import DamagedFile, S4SError, S4SWarning
+from s4s.files import bounded
 from s4s.files.atomic import write_text
 from s4s.files.stray_files import is_stray
 
@@ -101,7 +102,7 @@ def read_bytes(path: str | Path, what: str) -> bytes:
         S4SError: if it cannot be read.
     """
     try:
-        return Path(path).read_bytes()
+        return bounded.read_bytes(path, bounded.RESULT.bytes)
     except OSError as error:
         raise S4SError(f"{path}: cannot read {what}: {error.strerror}") from error
 

@@ -17,7 +17,7 @@ from s4s.models.pipelines.diffusers_folder import LOCAL, Parts, assemble, outlin
 from s4s.models.pipelines.prompts import Encode
 from s4s.models.pipelines.text_encoders import encoder, read_part
 from s4s.models.predicting import PredictingDenoiser
-from s4s.models.torch_checkpoint import read_checkpoint
+from s4s.models.torch_checkpoint import check_folder, check_network, read_checkpoint
 
 TEXT = "cond_stage_model.transformer.text_model."
 
@@ -47,9 +47,14 @@ def text_encoder(model: StableDiffusionModel, device: torch.device, state: dict[
     state = _state(model) if state is None else state
     weights = {key.removeprefix(TEXT): value for key, value in state.items() if key.startswith(TEXT)}
     weights.pop("embeddings.position_ids", None)  # a table of 0, 1, 2, ... in files of old versions of transformers
+    check_folder(model.config / "text_encoder")
     try:
-        text_model = CLIPTextModel(CLIPTextConfig.from_pretrained(model.config / "text_encoder", **LOCAL))
+        config = CLIPTextConfig.from_pretrained(model.config / "text_encoder", **LOCAL)
+        check_network(lambda: CLIPTextModel(config), model.path.stat().st_size, model.config / "text_encoder")
+        text_model = CLIPTextModel(config)
         text_model.load_state_dict(weights)
+    except S4SError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise _misfit(model, "text_encoder", error) from error
     dtype = getattr(torch, model.precision)
@@ -66,10 +71,14 @@ def _state(model: StableDiffusionModel) -> dict[str, Tensor]:
 
 
 def _filled(model: StableDiffusionModel, kind: Any, name: str, weights: Any) -> nn.Module:
+    check_folder(model.config / name)
     try:
         config = kind.load_config(model.config / name, **LOCAL)
+        check_network(lambda: kind.from_config(config), model.path.stat().st_size, model.config / name)
         network: nn.Module = kind.from_config(config)
         network.load_state_dict(weights(config))
+    except S4SError:
+        raise
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise _misfit(model, name, error) from error
     return network

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from s4s.errors import S4SError, one_line
 from s4s.models.pipelines.prompts import Encode
+from s4s.models.torch_checkpoint import check_folder, check_network, weights_in
 
 # pipeline: which of the tensors that its encode_prompt returns the network takes, and what it calls them
 RETURNED = {
@@ -46,12 +47,18 @@ def read_part(folder: Path, kind: str, device: torch.device, dtype: torch.dtype)
         S4SError: if `kind` is no such class, or the folder cannot be read.
     """
     known = getattr(transformers, kind, None)
+    check_folder(folder)
     try:
         if isinstance(known, type) and issubclass(known, transformers.PreTrainedTokenizerBase):
             return known.from_pretrained(folder, local_files_only=True)
         if isinstance(known, type) and issubclass(known, transformers.PreTrainedModel):
+            model_class: Any = known
+            config = model_class.config_class.from_pretrained(folder, local_files_only=True)
+            check_network(lambda: model_class(config), weights_in(folder), folder)
             model: Any = known.from_pretrained(folder, dtype=dtype, local_files_only=True)
             return model.to(device).eval().requires_grad_(False)  # not to the dtype: some layers stay in float32
+    except S4SError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise S4SError(f"{folder}: cannot be read: {one_line(error)}") from error
     raise S4SError(f"{folder}: {kind!r} is no tokenizer or text encoder of transformers {transformers.__version__}")
