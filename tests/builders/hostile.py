@@ -6,6 +6,7 @@ import struct
 import zipfile
 import zlib
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -31,6 +32,7 @@ from s4s.tableau import Tableau
 from tests.builders import edm
 
 CASES = {}
+MODEL = SimpleNamespace(name="x", path=VE(), s_min=0.002, s_max=80.0)
 DOUBLINGS = 40
 
 
@@ -160,7 +162,7 @@ for _name, _make in PICKLED.items():
 
 
 def _schedule(folder):
-    return lambda: read_schedule(folder / "x.pt", None, VE())
+    return lambda: read_schedule(folder / "x.pt", MODEL)
 
 
 def _weights(folder, name="x.ckpt"):
@@ -271,7 +273,7 @@ for _name, _text in YAMLS.items():
 @case("yaml: a gigabyte", ".yaml", lambda path: read_config(path))
 @case("json: a tableau of a gigabyte", ".json", Tableau.load)
 @case("text: prompts of a gigabyte", ".txt", lambda path: read_prompts(WeightFile(path=path)))
-@case("text: a schedule of a gigabyte", ".txt", lambda path: read_schedule(path, None, VE()))
+@case("text: a schedule of a gigabyte", ".txt", lambda path: read_schedule(path, MODEL))
 @case("csv: scores of a gigabyte", ".csv", lambda path: read_scores(path, "m", "s", {}))
 @case("csv: published figures of a gigabyte", ".csv", read_published)
 def _sparse(folder, ending, read):
@@ -329,7 +331,7 @@ def _costs(folder, text):
 )
 def _text_schedule(folder, text):
     (folder / "x.txt").write_text(text)
-    return lambda: read_schedule(folder / "x.txt", "levels", VE())
+    return lambda: read_schedule(folder / "x.txt", MODEL, "levels")
 
 
 @case("csv: 300 000 columns and as many rows", ",".join(f"c{i}" for i in range(300_000)) + "\na" * 300_000)

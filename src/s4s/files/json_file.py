@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from s4s.errors import DamagedFile, explain, one_line
 from s4s.files.atomic import write_json
-from s4s.files.bounded import RESULT, check_json, json_bytes
-from s4s.files.checksum import KEY, cannot_read, checksum_of, is_signed, signed
+from s4s.files.bounded import RESULT, check_json
+from s4s.files.checksum import KEY, checksum_of, is_signed, read_bytes, signed
 
 
 def write_signed(path: str | Path, values: Mapping[str, Any]) -> None:
@@ -102,10 +102,10 @@ class JsonFile(Strict):
     @classmethod
     def read(cls, path: str | Path) -> Self:
         """As `load`, but whether it was changed is not looked at."""
+        content = read_bytes(path, cls.what)
+        check_json(content, path, RESULT)
         try:
-            return cls.model_validate_json(json_bytes(path, RESULT).removeprefix(BOM))
-        except OSError as error:
-            raise cannot_read(path, cls.what, error) from error
+            return cls.model_validate_json(content.removeprefix(BOM))
         except ValidationError as error:
             first, *others = explain(error, f"cannot read {cls.what}", cls.keys).splitlines()
             more = f" (and {len(others)} other problems)" if others else ""
