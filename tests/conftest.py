@@ -21,7 +21,7 @@ from tests.builders import studies
 
 NOT_UNITS = {
     # Snakemake, other processes, a browser
-    "test_cluster", "test_fork_server", "test_lease", "test_package", "test_real_programs", "test_reliability",
+    "test_budgets", "test_cluster", "test_fork_server", "test_lease", "test_package", "test_real_programs", "test_reliability",
     "test_report_browser", "test_tutorial", "test_workflow",
     # networks of other packages, trainings, fits: seconds each, or many
     "test_cli", "test_diffusers", "test_edm", "test_embedded", "test_export_diffusers", "test_fitting", "test_formats",

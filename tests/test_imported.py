@@ -415,7 +415,7 @@ def test_impossible_lists_are_refused(tmp_path, row, form, path, message):
         ("a.txt", "[80, 1]\n[80, 3", "brackets do not match; perhaps it is cut off"),
         ("a.txt", "80, 3, x", "could not convert string to float: 'x'"),
         ("a.txt", "see [the paper](https://arxiv.org)", "could not convert string to float: 'the'"),
-        ("a.txt", " " * (LIMIT + 1), f"larger than {LIMIT} bytes"),
+        ("a.txt", " " * (LIMIT + 1), f"more than {LIMIT:,} bytes"),
     ],
     ids=range(12),
 )

@@ -33,7 +33,7 @@ from torch import Tensor
 from s4s.errors import DamagedFile, S4SError, explain, must_be
 from s4s.files.atomic import write_json
 from s4s.files.checksum import signed
-from s4s.files.json_file import JsonFile
+from s4s.files.json_file import Items, JsonFile
 
 
 class ReducedForm(NamedTuple):
@@ -259,21 +259,21 @@ class TableauFile(JsonFile):
     keys = "docs/tableau.schema.json"
     format: Literal["s4s-tableau/1", "s4s-tableau/2"] = Field(description="1 has no checksum, U and groups")
     nfe: int = Field(ge=1, description="number N of network evaluations")
-    levels: list[Level] = Field(
+    levels: Items[Level] = Field(
         min_length=2, description="noise levels s_0 > ... > s_N of the nodes, sigma/alpha (EDM's sigma)"
     )
-    eval_levels: list[Positive] = Field(
+    eval_levels: Items[Positive] = Field(
         min_length=1, description="conditioning levels, at which the denoiser is evaluated, of nodes 0 ... N-1"
     )
     kappa: Positive = Field(description="factor on y_0 in the first evaluation")
-    A: list[list[FiniteFloat]] = Field(min_length=1, description="row n: weights of y_0 ... y_n in y_{n+1}")
-    B: list[list[FiniteFloat]] = Field(min_length=1, description="row n: weights of D_0 ... D_n in y_{n+1}")
-    U: list[list[FiniteFloat]] | None = Field(
+    A: Items[Items[FiniteFloat]] = Field(min_length=1, description="row n: weights of y_0 ... y_n in y_{n+1}")
+    B: Items[Items[FiniteFloat]] = Field(min_length=1, description="row n: weights of D_0 ... D_n in y_{n+1}")
+    U: Items[Items[FiniteFloat]] | None = Field(
         None,
         min_length=1,
         description="row n: weights of unconditional D_0 ... D_n in y_{n+1}; B then weighs conditional ones",
     )
-    groups: list[list[int]] | None = Field(
+    groups: Items[Items[int]] | None = Field(
         None, min_length=1, description="nodes 0 ... N-1 in order, those together that do not see each other's outputs"
     )
     meta: dict[str, Any] = Field(description="where the numbers come from; no sampler needs it")

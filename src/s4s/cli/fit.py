@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from s4s.cli.checks import check_folder
 from s4s.errors import S4SError, explain, one_line
 from s4s.files.shipped import shipped
+from s4s.files.yaml_file import read_yaml
 from s4s.learning.settings import FitSettings
 from s4s.study.paths import Cell
 from s4s.study.study import Study
@@ -210,13 +211,11 @@ def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts:
 
 
 def _read(config: Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        values = yaml.safe_load(config.read_text())
+        values = read_yaml(config)
     except FileNotFoundError:
         raise S4SError(f"{config}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
         raise S4SError(f"{config}: cannot be read: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise S4SError(f"{config}: must hold keys and values, as config/config.yaml does")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import yaml
 
 from s4s.errors import S4SError, one_line
 from s4s.export.collection import listed
+from s4s.files.bounded import CSV_BYTES, check_size
+from s4s.files.checksum import read_with_checksum
 from s4s.files.plain_text import Written, in_markdown, markdown_table, quoted
 from s4s.metrics.measures import COMPARED, MEAN_AND_SPREAD, lacking, with_spread
 from s4s.models.provenance import guidance, part, validated
@@ -104,11 +107,12 @@ def _made(tableau: Tableau) -> list[Any]:
 
 def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau]) -> list[str]:
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            if problem := lacking(reader.fieldnames or (), COLUMNS):
-                raise ValueError(problem)
-            rows = [row for row in reader if (row["model"], row["solver"]) == (model, token)]
+        check_size(file, CSV_BYTES)
+        text = read_with_checksum(file, "this table of scores").decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if problem := lacking(reader.fieldnames or (), COLUMNS):
+            raise ValueError(problem)
+        rows = [row for row in reader if (row["model"], row["solver"]) == (model, token)]
         if any(value is None for row in rows for value in row.values()):
             raise ValueError("a row is cut off")
         rows = [row for row in rows if int(row["nfe"]) in tableaux]
@@ -118,6 +122,8 @@ def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau])
         about = [{key: row[key] for key in ("n_seeds", "n_samples", "features")} for row in rows]
     except FileNotFoundError:
         raise S4SError(f"{file}: no such file; the workflow writes results/tables/scores.csv") from None
+    except S4SError:
+        raise
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise S4SError(f"{file}: not a table of scores that the workflow wrote: {one_line(error)}") from error
     if not rows:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import os
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import read_array, read_array_header_1_0, read_array_header_2_0, read_magic
 
 from s4s.errors import S4SError, one_line
 from s4s.files.atomic import atomic_path
+from s4s.files.bounded import MB, too_much
+
+UNPACKED = 10  # times as large as in the file an array may be, if it is larger than SMALL; numbers shrink to nine tenths
+SMALL = 16 * MB
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -21,12 +29,30 @@ def read_arrays(path: str | Path, wanted: Callable[[str], bool] = lambda name: T
     """The arrays of an .npz file whose names are wanted.
 
     Raises:
-        S4SError: if it is none, is damaged, or one of them holds Python objects.
+        S4SError: if it is none, is damaged, or one of them holds Python objects or claims more than its bytes explain.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files if wanted(name)}
-    except (
-        Exception
-    ) as error:  # zipfile, its compressions and numpy's headers raise what they like; an .npy file has no `files`
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            size = os.fstat(file.fileno()).st_size
+            there = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+            return {name: _array(path, archive, entry, size) for name, entry in there.items() if wanted(name)}
+    except S4SError:
+        raise
+    except Exception as error:  # zipfile, its compressions and numpy's headers raise what they like
         raise S4SError(f"{path}: not an .npz file of numbers ({type(error).__name__}: {one_line(error)})") from error
+
+
+def _array(path: str | Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, size: int) -> np.ndarray:
+    allowed = max(SMALL, UNPACKED * min(entry.compress_size, size))
+    if entry.file_size > allowed:
+        raise too_much(path, f"{allowed:,} bytes in {entry.filename}", entry.file_size)
+    with archive.open(entry) as file:
+        header = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}[read_magic(file)]
+        shape, _, dtype = header(file)
+    if dtype.kind not in "iufbU" or not dtype.itemsize or min(shape, default=0) < 0:
+        raise ValueError(f"{entry.filename} holds {dtype}")
+    if (claimed := math.prod(shape) * dtype.itemsize) > entry.file_size:
+        raise too_much(path, f"{entry.file_size:,} bytes in {entry.filename}, its own size", claimed)
+    with archive.open(entry) as file:
+        found: np.ndarray = read_array(file, allow_pickle=False)
+    return found

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from s4s.errors import DamagedFile, S4SError, S4SWarning
+from s4s.files import bounded
 from s4s.files.atomic import write_text
 from s4s.files.stray_files import is_stray
 
@@ -101,7 +102,7 @@ def read_bytes(path: str | Path, what: str) -> bytes:
         S4SError: if it cannot be read.
     """
     try:
-        return Path(path).read_bytes()
+        return bounded.read_bytes(path, bounded.RESULT.bytes)
     except OSError as error:
         raise S4SError(f"{path}: cannot read {what}: {error.strerror}") from error
 
@@ -154,7 +155,7 @@ def record(path: str | Path, found: Mapping[str, str] | None = None) -> None:
 def recorded(path: str | Path) -> dict[str, str] | None:
     """What `record` wrote; None if there is nothing beside the file."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        lines = beside(path).read_text(errors="replace").splitlines()
+        lines = bounded.read_bytes(beside(path), bounded.LINES).decode(errors="replace").splitlines()
         return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     return None
 

@@ -49,10 +49,11 @@ def check_seal(path: str | Path) -> None:
         if len(block) < BLOCK or not block.startswith(NAME):
             raise ValueError("no seal")
         spans = [(int(start), int(stop)) for start, stop in json.loads(block[len(NAME) :].rstrip(b"\0"))["rows"]]
-        if any(stop < start for start, stop in pairwise([BLOCK, *(place for span in spans for place in span)])):
+        places = [BLOCK, *(place for span in spans for place in span), os.stat(path).st_size]
+        if any(stop < start for start, stop in pairwise(places)):
             raise ValueError("rows out of order")
         whole = _text(path, spans).ljust(BLOCK, b"\0") == block
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         whole = False
     if not whole:
         raise DamagedFile(path, "not a readable HDF5 file of s4s, cut off or changed; delete it and rerun")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from s4s.errors import DamagedFile, explain, one_line
 from s4s.files.atomic import write_json
+from s4s.files.bounded import RESULT, check_json
 from s4s.files.checksum import KEY, checksum_of, is_signed, read_bytes, signed
 
 
@@ -23,7 +24,7 @@ def parse_signed(text: str | bytes, where: str | Path, what: str) -> dict[str, A
     """The entries of a JSON object but its checksum, which it must have.
 
     Raises:
-        DamagedFile: if it is no such object, or was changed.
+        DamagedFile: if it is no such object, or was changed. S4SError: if it has far more than any such file needs.
     """
     found = parse_object(text, where, what)
     if found.get(KEY) != checksum_of(found):
@@ -38,6 +39,7 @@ def parse_object(text: str | bytes, where: str | Path, what: str) -> dict[str, A
     Raises:
         DamagedFile: if it is none.
     """
+    check_json(text.encode() if isinstance(text, str) else text, where, RESULT)
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -45,6 +47,16 @@ def parse_object(text: str | bytes, where: str | Path, what: str) -> dict[str, A
     if not isinstance(found, dict):
         raise DamagedFile(where, f"{what} is no JSON object")
     return found
+
+
+T = TypeVar("T")
+
+
+class _First(FailFast):
+    __hash__ = object.__hash__  # typing asks for one in a union
+
+
+Items = Annotated[list[T], _First()]  # of millions that are wrong, the first is told
 
 
 class Strict(BaseModel):
@@ -75,7 +87,8 @@ class JsonFile(Strict):
         """Read what `save` wrote; a file without a checksum is warned of.
 
         Raises:
-            S4SError: if the file is missing; a DamagedFile if it is not JSON, a key is wrong, or it was changed.
+            S4SError: if the file is missing, or has more than such a file needs; a DamagedFile if it is not JSON, a key is
+                wrong, or it was changed.
         """
         found = cls.read(path)
         found.check_signed(path)
@@ -90,8 +103,10 @@ class JsonFile(Strict):
     @classmethod
     def read(cls, path: str | Path) -> Self:
         """As `load`, but whether it was changed is not looked at."""
+        content = read_bytes(path, cls.what)
+        check_json(content, path, RESULT)
         try:
-            return cls.model_validate_json(read_bytes(path, cls.what).decode("utf-8-sig"))
+            return cls.model_validate_json(content.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise DamagedFile(path, f"cannot read {cls.what}: the file is not text; make it again or restore it") from error
         except ValidationError as error:

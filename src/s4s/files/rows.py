@@ -27,6 +27,7 @@ import xxhash
 from s4s.errors import DamagedFile, S4SError, must_be
 from s4s.files.atomic import atomic_path
 from s4s.files.disk_errors import require_space
+from s4s.files.hdf5_check import open_checked
 from s4s.files.hdf5_seal import BLOCK, check_seal, seal
 
 # what a file is, as its attribute `kind` says
@@ -34,6 +35,7 @@ TEACHER_PAIRS, SAMPLES = "teacher-pairs", "samples"
 
 CHECKSUMS = 4096  # of a dataset at most; an attribute holds no more than 64 KiB
 BLOCK_BYTES = 1 << 20  # rows under a checksum, unless there would be too many checksums
+UPWARDS = 3  # folders from a joined file to one that has all its shards: from results/samples/MODEL/teacher to results
 OVERHEAD = 1 << 15  # bytes that a file has beside its rows, about
 Paths = str | Path | Sequence[str | Path]
 
@@ -129,6 +131,8 @@ class _Checksums:
     """XXH3 (64 bits) of every `rows` rows of an array that comes in pieces."""
 
     def __init__(self, total: int, rows: int):
+        if rows < 1:
+            raise ValueError(f"checksums of {rows} rows")
         self.total, self.rows, self.seen, self.current = total, rows, 0, xxhash.xxh3_64()
         self.values: list[int] = []
 
@@ -263,6 +267,8 @@ def _read_pieces(path: Path, kind: str, split: str, stop: int | None, size: int 
     for source in shards:
         with _open(source) as file:
             rows = len(file[split]["seeds"]) if split in file else 0
+            if rows and file[split]["seeds"].is_virtual:
+                raise S4SError(f"{source}: joins other files, where {path} needs one with rows; delete {path.name} and rerun")
             own = str(file.attrs.get("kind"))
         for piece in _read_pieces(source, own, split, min(rows, end), size):
             yield Split(**{key: value for key, value in piece.arrays().items() if key in keys})
@@ -273,9 +279,14 @@ def _read_pieces(path: Path, kind: str, split: str, stop: int | None, size: int 
 
 
 def _shards(path: Path, group: h5py.Group) -> list[Path]:
-    """The files with the rows of a split of a joined file; none if the rows are in the file itself."""
+    """The files beside a joined file that have the rows of a split; none if the rows are in the file itself."""
     seeds = group["seeds"]
-    return [path.parent / source.file_name for source in seeds.virtual_sources()] if seeds.is_virtual else []
+    names = [Path(source.file_name) for source in seeds.virtual_sources()] if seeds.is_virtual else []
+    for name in names:
+        own = path.parent / name == path or not name.name
+        if own or name.is_absolute() or name.parts.count("..") > UPWARDS:
+            raise S4SError(f"{path}: refused: it joins {name}, which is no other file of these results; delete it and rerun")
+    return [path.parent / name for name in names]
 
 
 def _require(shards: Sequence[Path]) -> None:
@@ -318,7 +329,7 @@ def _read_ahead(path: str | Path) -> None:
 def _open(path: str | Path) -> h5py.File:
     try:
         check_seal(path)
-        return h5py.File(path, "r")
+        return open_checked(path)
     except FileNotFoundError as error:
         raise _no_such_file(path) from error
     except OSError as error:

@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from s4s.errors import S4SError, needed_for
 from s4s.learning.losses import Blocks, Distance
+from s4s.models.torch_checkpoint import check_content
 
 URL = "https://download.pytorch.org/models/"
 # Torchvision's files; the sha256 of each begins with the digits at the end of its name.
@@ -106,6 +107,8 @@ def _trunk_state(net: str, weights: Path | None, sha256: str | None) -> dict[str
     try:
         if weights is None:
             return torch.hub.load_state_dict_from_url(URL + TRUNKS[net], check_hash=True, **options)
+        with weights.open("rb") as file:
+            check_content(file, weights)
         state: dict[str, Tensor] = torch.load(weights, **options)
         return state
     except Exception as error:  # no network, a full disk, a damaged file: each fails in its own ways

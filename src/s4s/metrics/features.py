@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from s4s.errors import DamagedFile, S4SError, one_line
 from s4s.files.arrays import read_arrays, write_arrays
+from s4s.files.bounded import SLACK, checked_zip
 from s4s.metrics.fid import Moments, RunningMoments, check_moments, moments
 from s4s.metrics.real_images import read_images
 from s4s.models.description import FeatureNetwork
@@ -98,8 +100,12 @@ class ImageFeatures(Features):
         self.details = ("8-bit images", f"reference {source}")
         path = check_file(model)
         try:
+            with path.open("rb") as file:
+                checked_zip(file, path, SLACK)  # its code is compressed
             self._load(path)
-        except (RuntimeError, ValueError, AttributeError) as error:
+        except S4SError:
+            raise
+        except (RuntimeError, ValueError, AttributeError, BadZipFile) as error:
             raise S4SError(f"{path}: not a TorchScript feature network: {one_line(error)}") from error
 
     def _load(self, path: Path) -> None:

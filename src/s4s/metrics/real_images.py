@@ -22,6 +22,7 @@ from s4s.jobs.progress_bar import progress
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 ALLOWED = f"allowed: {', '.join(sorted(SUFFIXES))}"
+PIXELS = 1 << 24  # of an image
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of 12 and 16 bits
 WITH_ALPHA = ("P", "PA", "LA", "La", "RGBA", "RGBa")
@@ -91,6 +92,8 @@ def read_image(path: Path) -> np.ndarray:
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > PIXELS:
+                raise _NotCertain(f"too large: {image.width * image.height:,} pixels, of {PIXELS:,} at most; make it smaller")
             return _shown(image)
     except _NotCertain as error:
         raise S4SError(f"{path}: {error}") from error

@@ -15,7 +15,7 @@ from s4s.models.description import FirstStage, LatentDiffusionModel, LatentUNet
 from s4s.models.network_weights import fill
 from s4s.models.paths import VPDiscrete
 from s4s.models.predicting import PredictingDenoiser
-from s4s.models.torch_checkpoint import read_checkpoint
+from s4s.models.torch_checkpoint import check_network, read_checkpoint
 from s4s.models.weight_formats import LATENT_DIFFUSION, by_names
 
 UNET, AVERAGED, FIRST_STAGE, CLASSES = (
@@ -34,7 +34,10 @@ def load_denoiser(model: LatentDiffusionModel, device: torch.device) -> Predicti
     """
     state = read_checkpoint(model)
     stage_state = read_checkpoint(model.first_stage_weights) if model.first_stage_weights else state
-    dtype = getattr(torch, model.precision)
+    dtype, size = getattr(torch, model.precision), model.path.stat().st_size
+    check_network(lambda: empty_unet(model.unet), size, model.path)
+    stage_file = model.first_stage_weights or model
+    check_network(lambda: empty_first_stage(model.first_stage), stage_file.path.stat().st_size, stage_file.path)
     try:
         unet = _filled(empty_unet(model.unet), unet_weights(state, model.unet))
         stage = _filled(empty_first_stage(model.first_stage), first_stage_weights(stage_state, model.first_stage))

@@ -7,13 +7,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from s4s.errors import S4SError, explain, one_line
 from s4s.files.checksum import check_unchanged, file_digest
 from s4s.files.shipped import shipped
 from s4s.files.stray_files import is_stray
+from s4s.files.yaml_file import read_yaml
 from s4s.models.description import AnyModel, PythonModel, WeightFile
 
 SHIPPED = shipped("config/models")
@@ -42,15 +42,13 @@ def read_model_file(name_or_path: str | Path) -> AnyModel:
     """Read and check a model's YAML; paths in the result are absolute.
 
     Raises:
-        S4SError: if it cannot be found, is not YAML, or a key is wrong.
+        S4SError: if it cannot be found, is not YAML, is beyond what such a file needs, or a key is wrong.
     """
     path = model_path(name_or_path)
     try:
-        return _ADAPTER.validate_python(yaml.safe_load(path.read_text()), context={"folder": path.parent})
-    except (OSError, UnicodeDecodeError) as error:
+        return _ADAPTER.validate_python(read_yaml(path), context={"folder": path.parent})
+    except OSError as error:
         raise S4SError(f"{path}: cannot be read: {one_line(error)}") from error
-    except yaml.YAMLError as error:
-        raise S4SError(f"{path}: not valid YAML: {one_line(error)}") from error
     except ValidationError as error:
         raise S4SError(explain(error, str(path))) from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s4s.errors import S4SError
+from s4s.files.bounded import read_table
 from s4s.files.shipped import shipped
 
 PUBLISHED = shipped("resources/published/fid.csv")
@@ -32,14 +33,14 @@ def read_published(path: str | Path = PUBLISHED) -> list[PublishedFID]:
     """
     rows = []
     try:
-        with Path(path).open(newline="") as file:
-            reader = csv.DictReader(file)
-            for row in reader:
-                if not row["source"]:
-                    raise S4SError(f"{path}: line {reader.line_num} has no source")
-                rows.append(
-                    PublishedFID(row["dataset"], row["method"], int(row["nfe"]), float(row["fid"]), row["note"], row["source"])
-                )
+        for line, row in read_table(path):
+            if not row["source"]:
+                raise S4SError(f"{path}: line {line} has no source")
+            rows.append(
+                PublishedFID(row["dataset"], row["method"], int(row["nfe"]), float(row["fid"]), row["note"], row["source"])
+            )
+    except S4SError:
+        raise
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise S4SError(f"{path}: cannot read the published figures: {error}; restore the file") from error
     return rows

@@ -11,7 +11,7 @@ from pydantic import FiniteFloat, model_validator
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.files.json_file import JsonFile
+from s4s.files.json_file import Items, JsonFile
 from s4s.schedules import Span
 
 
@@ -20,8 +20,8 @@ class Costs(JsonFile):
 
     what = "these costs of steps"
     format: Literal["s4s-gits-costs/1"] = "s4s-gits-costs/1"
-    levels: list[FiniteFloat]
-    cost: list[list[FiniteFloat]]
+    levels: Items[FiniteFloat]
+    cost: Items[Items[FiniteFloat]]
 
     @model_validator(mode="after")
     def _square(self) -> Costs:

@@ -20,6 +20,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,15 +28,19 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError, one_line, shortened
+from s4s.files.bounded import read_bytes
 from s4s.models.paths import VE, VPDiscrete
 from s4s.models.paths import Path as GaussianPath
 from s4s.models.provenance import is_full_noise
-from s4s.models.torch_checkpoint import refusal
+from s4s.models.torch_checkpoint import check_content, refusal
 from s4s.tableau import check_levels
 
 FORMS = ("ld3", "levels", "times")
 NAMED = "write a name on the line before each"
 LIMIT = 2**20  # bytes; published schedules have a few thousand
+LISTS, LEVELS = 1000, 1001  # lists of a file, numbers of a list
+LD3_TIMES = range(4, 2 * LEVELS + 1, 2)
+NAME = 200  # characters of a list's name that count
 
 
 class Imported(NamedTuple):
@@ -80,12 +85,9 @@ def read_schedule(file: str | Path, model: Any, form: str | None = None, pick: s
     if form is not None and form not in FORMS:
         raise S4SError(f"unknown form of a schedule {form!r}; known: {', '.join(FORMS)}")
     try:
-        with open(file, "rb") as opened:
-            content = opened.read(LIMIT + 1)
+        content = read_bytes(file, LIMIT)
     except OSError as error:
         raise S4SError(f"{file}: cannot read this schedule: {error.strerror}") from error
-    if len(content) > LIMIT:
-        raise S4SError(f"{file}: not a schedule: larger than {LIMIT} bytes; name the file that holds the schedule alone")
     of_torch = content[:2] in (b"PK", b"\x80\x02")  # what torch.save writes, and wrote before torch 1.6
     if form == "ld3" and not of_torch:
         raise S4SError(f"{file}: not a file of torch, as LD3's are; leave out the form")
@@ -94,9 +96,13 @@ def read_schedule(file: str | Path, model: Any, form: str | None = None, pick: s
             raise S4SError(f"{file}: no list named {pick!r}; LD3's files hold one schedule, without a name")
         return [_from_ld3(content, model, str(file))]
     try:
-        rows = list(_rows(content.decode("utf-8-sig"), str(file)))
+        rows = list(islice(_rows(content.decode("utf-8-sig"), str(file)), LISTS + 1))
     except UnicodeDecodeError as error:
         raise S4SError(f"{file}: not text; LD3's files of torch have the form ld3, others are not known") from error
+    except RecursionError:
+        raise S4SError(f"{file}: not a schedule: lists within lists within lists; give one list of numbers a line") from None
+    if len(rows) > LISTS or any(len(row) > LEVELS for _, row in rows):
+        raise S4SError(f"{file}: not a schedule: more than {LISTS} lists, or one of more than {LEVELS} numbers")
     if not rows:
         raise S4SError(f"{file}: no list of numbers in it; write one list of noise levels or times a line")
     chosen = [(n, name, row) for n, (name, row) in enumerate(rows, start=1) if pick in (None, name)]
@@ -108,11 +114,14 @@ def read_schedule(file: str | Path, model: Any, form: str | None = None, pick: s
 
 def _from_ld3(content: bytes, model: Any, where: str) -> Imported:
     try:
+        check_content(io.BytesIO(content), where)
         snapshot = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except S4SError:
+        raise
     except Exception as error:  # damaged bytes can raise anything
         raise refusal(error, where, "file", "schedule") from None
     times = snapshot.get("best_t_steps") if isinstance(snapshot, dict) else snapshot
-    if not isinstance(times, Tensor) or times.ndim != 1 or len(times) < 4 or len(times) % 2 or not times.is_floating_point():
+    if not isinstance(times, Tensor) or times.ndim != 1 or not times.is_floating_point() or len(times) not in LD3_TIMES:
         raise S4SError(f"{where}: not a schedule of LD3: needs best_t_steps, twice N + 1 times; give best_v1.pt or best_v2.pt")
     times, path = times.detach().double(), model.path
     timed = bool(times[0] <= 1 + 1e-5) and not isinstance(path, VE)  # else the levels of EDM's networks
@@ -236,7 +245,7 @@ def _rows(text: str, file: str) -> Iterator[tuple[str, list[float]]]:
 def _members(name: str, data: Any, file: str) -> Iterator[tuple[str, list[float]]]:
     if isinstance(data, dict):
         for key, value in data.items():
-            yield from _members(f"{name} {key}".strip(), value, file)
+            yield from _members(f"{name} {key}".strip()[:NAME], value, file)
     elif isinstance(data, list) and any(isinstance(value, (list, dict)) for value in data):
         for value in data:
             yield from _members(name, value, file)
@@ -255,7 +264,7 @@ def _printed(text: str, file: str) -> Iterator[tuple[str, list[float]]]:
     name, parts = "", re.split(r"\[([^\[\]]*)\]", text)
     for before, inside in zip(parts[::2], parts[1::2], strict=False):
         names = [line.strip(" \t#,:=[]{}()'\"") for line in before.splitlines()]
-        name = next(filter(None, reversed(names)), name)
+        name = next(filter(None, reversed(names)), name)[:NAME]
         row = _numbers(inside, file)
         if not (len(row) > 1 and row[0] == 0 < row[1] and all(value.is_integer() for value in row)):
             yield name, row

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor
 
-from s4s.files.json_file import JsonFile
+from s4s.files.json_file import Items, JsonFile
 from s4s.solvers.exponential import denoised_at_zero, finite_lambda, orders
 from s4s.tableau import Tableau
 
@@ -23,9 +23,9 @@ class Statistics(JsonFile):
 
     what = "these statistics"
     format: Literal["s4s-statistics/1"] = "s4s-statistics/1"
-    lam: list[FiniteFloat] = Field(min_length=2)
-    l: list[FiniteFloat]  # noqa: E741
-    s: list[FiniteFloat]
+    lam: Items[FiniteFloat] = Field(min_length=2)
+    l: Items[FiniteFloat]  # noqa: E741
+    s: Items[FiniteFloat]
 
     @model_validator(mode="after")
     def _consistent(self) -> Statistics:

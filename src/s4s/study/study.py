@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from s4s.errors import S4SError
+from s4s.files.bounded import check_parts
 from s4s.models.description import AnyModel
 from s4s.models.model_files import read_model_file
 from s4s.schedules import SCHEDULES
@@ -68,6 +69,7 @@ class Study:
         Raises:
             S4SError: one line for each problem: the key, what was given, what is allowed.
         """
+        check_parts(values, "config")
         config, files = resolve_models(read_config(values))
         models = {name: read_model_file(path) for name, path in files.items()}
 

@@ -15,6 +15,7 @@ from s4s.models.edm.networks import NETWORKS
 from s4s.models.edm.pickle_reader import read_network, state_dict
 from s4s.models.network_weights import fill
 from s4s.models.paths import Path
+from s4s.models.torch_checkpoint import check_together, without_memory
 
 
 class _Recorded(BaseModel):
@@ -66,10 +67,11 @@ def load_denoiser(model: EDMModel, device: torch.device) -> EDMDenoiser:
     network = read_network(model)
     try:
         arguments = _arguments(network.class_name, network.state.get("_init_kwargs"))
-        with torch.device("meta"):
+        found, size = state_dict(network), model.path.stat().st_size
+        check_together(found, size, "its weights")
+        with without_memory(size, 2 * len(found) + 1000):
             raw = _network(arguments)
-        prefix = "model."
-        weights = {key.removeprefix(prefix): value.float() for key, value in state_dict(network).items()}
+        weights = {key.removeprefix("model."): value.float() for key, value in found.items()}
         fill(raw, weights, assign=True)
     except (S4SError, RuntimeError) as error:
         raise S4SError(f"{model.path}: not a network that s4s knows: {one_line(error, 600)}") from None

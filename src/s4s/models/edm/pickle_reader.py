@@ -10,22 +10,25 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import pickletools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, one_line, shortened
+from s4s.files.bounded import check_parts, members_of
+from s4s.files.pickle_check import check_pickle
 from s4s.models.description import WeightFile
 from s4s.models.model_files import checked_bytes
+from s4s.models.torch_checkpoint import check_content
 from s4s.models.weight_formats import PICKLE, instead_of
 
-MOST_INSTRUCTIONS = 5_000_000  # the published files have some 100 000
-DEEPEST = 16  # modules within modules
+PARTS = 500_000  # of what is read, what is shared counted as often as it is met; published files have some 20 000
+STORAGES = 5_000  # torch takes 0.3 ms for each
+CONTAINERS = tuple(f"torch.nn.modules.container.{name}" for name in ("ModuleDict", "ModuleList", "Sequential"))
 
 
 class Recorded:
@@ -49,8 +52,8 @@ class _Easy(dict[str, Any]):
 
 class _NumpyType:
     def __init__(self, code: str, *_: Any):
-        if code not in ("f8", "f4", "i8", "i4", "b1"):
-            raise pickle.UnpicklingError(f"numpy type {code!r}")
+        if not isinstance(code, str) or code not in ("f8", "f4", "i8", "i4", "b1"):
+            raise pickle.UnpicklingError(f"numpy type {shortened(str(code)) if isinstance(code, str) else type(code)}")
         self.code = code
 
     def __setstate__(self, state: Any) -> None:
@@ -80,7 +83,8 @@ def _dictionary(value: Any) -> dict[str, Any]:
 
 def _recorded(meta: Any) -> Recorded:
     meta = _dictionary(meta)
-    return Recorded(str(meta.get("class_name")), _dictionary(meta.get("state")))
+    name = meta.get("class_name")
+    return Recorded(name if isinstance(name, str) else type(name).__name__, _dictionary(meta.get("state")))
 
 
 def _scalar(kind: Any, content: Any) -> float | int | bool:
@@ -99,7 +103,7 @@ def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int,
 class _Unpickler(pickle.Unpickler):
     def __init__(self, content: bytes):
         super().__init__(io.BytesIO(content))
-        self.left = len(content)
+        self.left, self.storages = len(content), 0
         self.known: dict[str, Any] = {
             "builtins.set": set,
             "collections.OrderedDict": OrderedDict,
@@ -112,19 +116,20 @@ class _Unpickler(pickle.Unpickler):
             "numpy.core.multiarray.scalar": _Function(_scalar),
             "numpy._core.multiarray.scalar": _Function(_scalar),
         }
-        for name in ("ModuleDict", "ModuleList", "Sequential"):
-            self.known[f"torch.nn.modules.container.{name}"] = type(name, (_Container,), {"class_name": name})
+        for name in CONTAINERS:
+            self.known[name] = type(name, (_Container,), {"class_name": name.rpartition(".")[2]})
 
     def find_class(self, module: str, name: str) -> Any:
         if (found := self.known.get(f"{module}.{name}")) is None:
-            raise _Refused(f"it asks for {module}.{name}")
+            raise _Refused(f"it asks for {shortened(f'{module}.{name}')}")
         return found
 
     def _storage(self, content: bytes) -> Any:
         """A storage that torch wrote in its old format; torch reads it without running anything."""
-        self.left -= len(content)
-        if self.left < 0 or content[:2] == b"PK":
+        self.left, self.storages = self.left - len(content), self.storages + 1
+        if self.left < 0 or self.storages > STORAGES or content[:2] == b"PK":
             raise pickle.UnpicklingError("tensors that are larger than the file")
+        check_content(io.BytesIO(content), "its tensors")
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
@@ -141,11 +146,12 @@ def read_network(weights: WeightFile) -> Recorded:
     """The averaged network ("ema") of a published pickle.
 
     Raises:
-        S4SError: if the file is missing, damaged or no such pickle, or asks for anything but weights and recorded arguments.
+        S4SError: if the file is missing, damaged or no such pickle, asks for anything but weights and recorded arguments, or
+            would take far more to read than its size explains.
     """
     content = checked_bytes(weights)
     try:
-        _check_instructions(content)
+        check_pickle(io.BytesIO(content), len(content), None, {"collections.OrderedDict", "numpy.dtype", *CONTAINERS})
         data = _Unpickler(content).load()
     except _Refused as error:
         raise S4SError(
@@ -155,10 +161,11 @@ def read_network(weights: WeightFile) -> Recorded:
     except Exception as error:  # whatever a damaged file does to pickle and torch
         if known := instead_of(weights.path, PICKLE):
             raise S4SError(f"{weights.path}: not a pickle of NVlabs/edm, or damaged{known}") from None
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = f"{type(error).__name__}: {one_line(error)}"
         raise S4SError(
             f"{weights.path}: not a pickle of NVlabs/edm, or damaged ({reason}); get the file again from its publisher"
         ) from None
+    check_parts(data, weights.path, _members, PARTS)
     network = data.get("ema") if isinstance(data, dict) else None
     if not isinstance(network, Recorded):
         raise S4SError(
@@ -167,11 +174,8 @@ def read_network(weights: WeightFile) -> Recorded:
     return network
 
 
-def _check_instructions(content: bytes) -> None:
-    """Refuse a truncated file, and one that makes pickle itself take memory that the file's size does not explain."""
-    for count, (instruction, argument, _) in enumerate(pickletools.genops(content)):
-        if count > MOST_INSTRUCTIONS or (instruction.name in ("LONG_BINPUT", "PUT") and int(argument or 0) > count):
-            raise pickle.UnpicklingError("far more objects than a network has")
+def _members(part: Any) -> Iterable[Any] | None:
+    return (part.state,) if isinstance(part, Recorded) else members_of(part)
 
 
 def state_dict(network: Recorded) -> dict[str, Tensor]:
@@ -181,16 +185,16 @@ def state_dict(network: Recorded) -> dict[str, Tensor]:
         S4SError: if it is no network.
     """
     found: dict[str, Tensor] = {}
-    pending = [("", network, 0)]
+    pending = [("", network)]
     while pending:
-        prefix, module, depth = pending.pop()
+        prefix, module = pending.pop()
         for kind in ("_parameters", "_buffers", "_modules"):
-            entries = module.state.get(kind, {}) if isinstance(module, Recorded) and depth <= DEEPEST else None
+            entries = module.state.get(kind, {}) if isinstance(module, Recorded) else None
             if not isinstance(entries, dict):
                 raise S4SError(f"no network: {prefix or 'it'} holds no modules and tensors")
             for name, value in entries.items():
                 if kind == "_modules" and value is not None:
-                    pending.append((f"{prefix}{name}.", value, depth + 1))
+                    pending.append((f"{prefix}{name}.", value))
                 elif isinstance(value, Tensor):
                     found[f"{prefix}{name}"] = value
     return found

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from s4s.errors import S4SError
 from s4s.files.atomic import atomic_path
+from s4s.files.bounded import check_safetensors
 from s4s.models.conditions import ClassLabels
 from s4s.models.denoiser import Denoiser
 from s4s.models.description import EmbeddedModel, WeightFile
@@ -28,6 +29,7 @@ from s4s.models.network_weights import fill
 from s4s.models.paths import FlowMatching, VPLinear
 from s4s.models.paths import Path as GaussianPath
 from s4s.models.predicting import PredictingDenoiser
+from s4s.models.torch_checkpoint import check_network
 from s4s.models.weight_formats import SAFETENSORS, instead_of
 
 NETWORKS: dict[str, type[nn.Module]] = {"UNet": UNet, "Transformer": Transformer, "MLP": MLP}
@@ -97,15 +99,17 @@ def load_classifier(weights: WeightFile, device: torch.device) -> tuple[Classifi
 
 def _read(weights: WeightFile) -> tuple[dict[str, Tensor], dict[str, Any]]:
     content = checked_bytes(weights)
+    check_safetensors(weights.path)
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         return load(content), json.loads(header["__metadata__"]["s4s"])
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         known = instead_of(weights.path, SAFETENSORS)
         raise S4SError(f"{weights.path}: not weights that `snakemake train_embedded` made ({error}){known}") from error
 
 
 def _restore(kind: type, options: Any, state: dict[str, Tensor], weights: WeightFile, device: torch.device) -> Any:
+    check_network(lambda: kind(**options), weights.path.stat().st_size, weights.path)
     try:
         network = kind(**options)
         fill(network, state)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from s4s.errors import S4SError, one_line
+from s4s.files.bounded import read_json
 from s4s.models.conditions import ClassLabels, Conditioning
 from s4s.models.description import PipelineModel, StableDiffusionModel
 from s4s.models.network_weights import check_loaded
@@ -21,6 +21,7 @@ from s4s.models.paths import Path as GaussianPath
 from s4s.models.pipelines.prompts import Encode, EncodedRows, Prompts, StoredRows, read_prompts
 from s4s.models.pipelines.scheduler_config import understood
 from s4s.models.predicting import PredictingDenoiser, Prediction
+from s4s.models.torch_checkpoint import check_network, check_sizes, weights_in
 from s4s.models.weight_formats import check_folder
 
 FLOW_TIMES = 1000  # flow-matching transformers are called at 1000 t
@@ -235,6 +236,8 @@ def _component(folder: Path, dtype: torch.dtype, check: Callable[[str], None] = 
         raise S4SError(f"{folder}: {name!r} is no network of diffusers {diffusers.__version__}")
     check(name)
     check_folder(folder, "diffusion_pytorch_model")
+    check_sizes(folder)
+    check_network(lambda: known.from_config(_read(folder, "config.json")), weights_in(folder), folder)
     try:
         network, info = known.from_pretrained(
             folder, torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True, **LOCAL
@@ -247,13 +250,11 @@ def _component(folder: Path, dtype: torch.dtype, check: Callable[[str], None] = 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
     try:
-        content = json.loads((folder / name).read_text())
+        content = read_json(folder / name)
     except FileNotFoundError:
         raise S4SError(f"{folder}: has no {name}") from None
     except OSError as error:
         raise S4SError(f"{folder / name}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise S4SError(f"{folder / name}: not JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("_class_name"), str):
         raise S4SError(f"{folder / name}: names no class; was it written by save_pretrained?")
     return content

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from s4s.errors import DamagedFile, S4SError, one_line
 from s4s.files.atomic import atomic_path
+from s4s.files.bounded import CAPTIONS, LINES, check_size, json_bytes, read_text
+from s4s.files.hdf5_check import open_checked
 from s4s.files.hdf5_seal import BLOCK, check_seal, seal
 from s4s.jobs.progress_bar import progress
 from s4s.models.description import WeightFile
@@ -37,18 +40,21 @@ def read_prompts(file: WeightFile) -> list[str]:
     Raises:
         S4SError: if the file is missing, no such file or empty.
     """
+    with suppress(OSError):  # if it is not there, check_file says how to get it
+        check_size(file.path, CAPTIONS.bytes if file.path.suffix == ".json" else LINES)
     path = check_file(file)
     try:
-        text = path.read_text()
         if path.suffix != ".json":
-            prompts = [line.strip() for line in text.splitlines() if line.strip()]
+            prompts = [line.strip() for line in read_text(path, LINES).splitlines() if line.strip()]
         else:
             first: dict[int, tuple[int, str]] = {}
-            for entry in json.loads(text)["annotations"]:
+            for entry in json.loads(json_bytes(path, CAPTIONS))["annotations"]:
                 own = (int(entry["id"]), str(entry["caption"]).strip())
                 first[int(entry["image_id"])] = min(first.get(int(entry["image_id"]), own), own)
             prompts = [first[image][1] for image in sorted(first)]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except S4SError:
+        raise
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise S4SError(f"{path}: neither lines of text nor COCO captions ({type(error).__name__}: {error})") from error
     if len(prompts) < 4:
         raise S4SError(f"{path}: {len(prompts)} prompts; at least 4 are needed")
@@ -124,13 +130,13 @@ class StoredRows:
         self.path = path
         try:
             check_seal(path)
-            self.file = h5py.File(path)
+            self.file = open_checked(path)
             fingerprint, numbers, self.stored = self.file.attrs["prompts"], self.file["number"][:], self.file["embedding"]
-        except (OSError, KeyError) as error:
-            raise DamagedFile(path, f"not a file of text embeddings ({error}); make it again") from error
+            self.row = {int(number): row for row, number in enumerate(numbers)}
+        except (OSError, KeyError, TypeError, ValueError) as error:  # S4SError is a ValueError
+            raise DamagedFile(path, f"not a file of text embeddings ({one_line(error)}); make it again") from error
         if fingerprint != _fingerprint(prompts):
             raise S4SError(f"{path}: embeddings of other prompts; make them again")
-        self.row = {int(number): row for row, number in enumerate(numbers)}
 
     def __call__(self, numbers: list[int]) -> dict[str, Tensor]:
         if absent := {*numbers} - {*self.row}:

@@ -19,7 +19,7 @@ from s4s.models.pipelines.diffusers_folder import LOCAL, Parts, assemble, outlin
 from s4s.models.pipelines.prompts import Encode
 from s4s.models.pipelines.text_encoders import encoder, read_part
 from s4s.models.predicting import PredictingDenoiser
-from s4s.models.torch_checkpoint import read_checkpoint
+from s4s.models.torch_checkpoint import check_network, check_sizes, read_checkpoint
 from s4s.models.weight_formats import LATENT_DIFFUSION, STABLE_DIFFUSION, by_names, names_in
 
 TEXT = "cond_stage_model.transformer.text_model."
@@ -50,8 +50,11 @@ def text_encoder(model: StableDiffusionModel, device: torch.device, state: dict[
     state = _state(model) if state is None else state
     weights = {key.removeprefix(TEXT): value for key, value in state.items() if key.startswith(TEXT)}
     weights.pop("embeddings.position_ids", None)  # a table of 0, 1, 2, ... in files of old versions of transformers
+    check_sizes(model.config / "text_encoder")
     try:
-        text_model = CLIPTextModel(CLIPTextConfig.from_pretrained(model.config / "text_encoder", **LOCAL))
+        config = CLIPTextConfig.from_pretrained(model.config / "text_encoder", **LOCAL)
+        check_network(lambda: CLIPTextModel(config), model.path.stat().st_size, model.config / "text_encoder")
+        text_model = CLIPTextModel(config)
         fill(text_model, weights)
     except (OSError, ValueError, RuntimeError) as error:
         raise _misfit(model, "text_encoder", error) from error
@@ -76,8 +79,10 @@ def _check_names(model: StableDiffusionModel, names: Iterable[str]) -> None:
 
 
 def _filled(model: StableDiffusionModel, kind: Any, name: str, weights: Any) -> nn.Module:
+    check_sizes(model.config / name)
     try:
         config = kind.load_config(model.config / name, **LOCAL)
+        check_network(lambda: kind.from_config(config), model.path.stat().st_size, model.config / name)
         network: nn.Module = kind.from_config(config)
         fill(network, weights(config))
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:

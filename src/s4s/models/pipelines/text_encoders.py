@@ -15,6 +15,7 @@ from torch import Tensor
 from s4s.errors import S4SError, one_line
 from s4s.models.network_weights import check_loaded
 from s4s.models.pipelines.prompts import Encode
+from s4s.models.torch_checkpoint import check_network, check_sizes, weights_in
 from s4s.models.weight_formats import check_folder
 
 # pipeline: which of the tensors that its encode_prompt returns the network takes, and what it calls them
@@ -54,9 +55,15 @@ def read_part(folder: Path, kind: str, device: torch.device, dtype: torch.dtype)
         raise S4SError(f"{folder}: {kind!r} is no tokenizer or text encoder of transformers {transformers.__version__}")
     if not tokenizer:
         check_folder(folder, "model", "pytorch_model")
+    check_sizes(folder)
     options: dict[str, Any] = {} if tokenizer else {"dtype": dtype, "output_loading_info": True}
     try:
+        if not tokenizer:
+            config = known.config_class.from_pretrained(folder, local_files_only=True)
+            check_network(lambda: known(config), weights_in(folder), folder)
         loaded: Any = known.from_pretrained(folder, local_files_only=True, **options)
+    except S4SError:
+        raise
     except Exception as error:  # whatever a damaged file does to transformers
         raise S4SError(f"{folder}: cannot be read: {one_line(error)}") from error
     if tokenizer:
