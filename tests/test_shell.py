@@ -221,9 +221,9 @@ def test_a_models_paths_and_addresses_run_nothing(tmp_path):
     files["there"] = {"path": f"resources/weights/{EVIL}/there.pkl", "url": f"{here}/there"}
     files["long"] = {"path": "resources/weights/long.pkl", "url": f"{here}/there", "member": "m" * 70_000}
     folder.mkdir()
-    (folder / f"{EVIL}.yaml").write_text(
-        yaml.safe_dump({"name": "mine", "kind": "python", "function": "mine:make", "files": files})
-    )
+    network = {"path": str(studies.ROOT / "resources/digits/classifier.safetensors")}
+    model = {"name": "mine", "kind": "python", "function": "mine:make", "features": network, "perceptual": network}
+    (folder / f"{EVIL}.yaml").write_text(yaml.safe_dump({**model, "files": files}))
     arguments = ["results/tableaux/mine/ddim-logsnr/nfe~3.json", "--keep-going"]
     said = studies.snakemake(folder, *arguments, "--config", f"models={json.dumps([str(folder / f'{EVIL}.yaml')])}", ok=False)
     server.shutdown()

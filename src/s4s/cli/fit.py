@@ -212,7 +212,7 @@ def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts:
 
 def _read(config: Path) -> dict[str, Any]:
     try:
-        values = read_yaml(config)
+        values = read_yaml(config, "cannot be read")
     except FileNotFoundError:
         raise S4SError(f"{config}: no such file") from None
     except OSError as error:

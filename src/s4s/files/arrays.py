@@ -49,7 +49,9 @@ def _array(path: str | Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, s
     with archive.open(entry) as file:
         header = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}[read_magic(file)]
         shape, _, dtype = header(file)
-    if dtype.kind not in "iufbU" or not dtype.itemsize or min(shape, default=0) < 0:
+    if dtype.hasobject:
+        raise ValueError(f"{entry.filename} holds Python objects, which allow_pickle=False refuses")
+    if dtype.kind not in "iufcbU" or not dtype.itemsize or min(shape, default=0) < 0:
         raise ValueError(f"{entry.filename} holds {dtype}")
     if (claimed := math.prod(shape) * dtype.itemsize) > entry.file_size:
         raise too_much(path, f"{entry.file_size:,} bytes in {entry.filename}, its own size", claimed)

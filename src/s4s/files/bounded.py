@@ -36,7 +36,7 @@ class Budget(NamedTuple):
     values: int
 
 
-SETTINGS = Budget(4 * MB, 20_000, 20_000, 400_000)  # trained_betas has 1 000 numbers
+SETTINGS = Budget(4 * MB, 200_000, 20_000, 400_000)  # trained_betas has 1 000 numbers
 RESULT = Budget(128 * MB, 100_000, 50_000, 3_000_000)  # a tableau of nfe 1000 has 1 500 000 numbers at most, in 40 MB
 CAPTIONS = Budget(128 * MB, 1_000_000, 6_000_000, 8_000_000)  # COCO's for train2014: 92 MB, 0.5, 2 and 3 million
 VOCABULARY = Budget(64 * MB, 1_000_000, 1_000_000, 3_000_000)  # of a tokenizer

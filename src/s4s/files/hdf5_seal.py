@@ -56,7 +56,7 @@ def check_seal(path: str | Path) -> None:
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         whole = False
     if not whole:
-        raise DamagedFile(path, "not a readable HDF5 file of s4s, cut off or changed; delete it and rerun")
+        raise DamagedFile(path, "not a readable HDF5 file, perhaps cut off or changed; delete it and rerun")
 
 
 def _text(path: str | Path, spans: list[Span]) -> bytes:

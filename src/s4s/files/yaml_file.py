@@ -9,30 +9,32 @@ from typing import Any
 import yaml
 
 from s4s.errors import S4SError, one_line
-from s4s.files.bounded import DEPTH, MB, check_parts, read_bytes, too_much
+from s4s.files.bounded import DEPTH, MB, check_parts, read_text, too_much
 
 BYTES = MB // 4  # config/config.yaml has 24 000
 NODES = 12_000  # it has 1 300; PyYAML makes some 20 000 a second
 DIGITS = 300  # 1:1:1 is a number too, to the base 60
 
 
-def read_yaml(path: str | Path) -> Any:
-    """What a YAML file holds, as `yaml.safe_load` gives it.
+def read_yaml(path: str | Path, invalid: str = "not valid YAML") -> Any:
+    """What a YAML file holds, as `yaml.safe_load` gives it; `invalid` is said of one that is none.
 
     Raises:
         S4SError: if it is not valid, or has far more than a config needs. OSError: as `open`.
     """
-    loader = _Loader(read_bytes(path, BYTES), path)
     try:
+        loader = _Loader(read_text(path, BYTES), path)
         node = loader.get_single_node()
         if node is None:
             return None
         check_parts(node, path, _members)  # with aliases counted as often as they are used, before merge keys copy them
         value = loader.construct_document(node)
-    except S4SError:
+    except (S4SError, OSError):
         raise
+    except UnicodeDecodeError as error:
+        raise S4SError(f"{path}: cannot be read: {one_line(error)}") from error
     except Exception as error:  # a value that does not fit its tag raises anything: !!bool x a KeyError
-        raise S4SError(f"{path}: not valid YAML: {one_line(error)}") from error
+        raise S4SError(f"{path}: {invalid}: {one_line(error)}") from error
     check_parts(value, path)
     return value
 
@@ -40,7 +42,7 @@ def read_yaml(path: str | Path) -> Any:
 class _Loader(yaml.SafeLoader):
     """Counts nodes, and levels of nodes within nodes, while they are made."""
 
-    def __init__(self, text: bytes, path: str | Path):
+    def __init__(self, text: str, path: str | Path):
         self.path, self.made, self.level = path, 0, 0
         super().__init__(text)
 

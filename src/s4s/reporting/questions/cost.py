@@ -40,7 +40,7 @@ def answer(job: Job) -> pd.DataFrame:
     tableaux = job.tableaux()
     for key, path in job.fits.items():
         if key.model == job.denoiser.name:
-            rows += _curve(key, dimension, tableaux[key].meta["pairs"]["train"], FitRecord.load(path))
+            rows += _curve(key, dimension, tableaux[key].meta["pairs"]["train"], FitRecord.load(path).model_dump())
     if isinstance(job.denoiser, IndependentMixture):
         key = next(iter(tableaux))
         for size in DIMENSIONS:
@@ -48,12 +48,12 @@ def answer(job: Job) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _curve(key: Key, dimension: int, pairs: int, fit: FitRecord) -> list[Row]:
+def _curve(key: Key, dimension: int, pairs: int, fit: dict[str, Any]) -> list[Row]:
     """The rows of one fit; seconds are shared out by evaluations."""
     rows, best = [], math.inf
-    for step in fit.history:
+    for step in fit["history"]:
         best = min(best, step["val"])
-        seconds = fit.seconds * step["evaluations"] / fit.evaluations
+        seconds = fit["seconds"] * step["evaluations"] / fit["evaluations"]
         rows.append((*key, dimension, pairs, step["evaluations"], seconds, best))
     return rows
 
@@ -66,7 +66,7 @@ def _of_dimension(job: Job, mixture: IndependentMixture, key: Key, tableau: Tabl
     definition = Learned.from_record(tableau.meta["fit"])
     settings = FitSettings.model_validate(definition.fit)
     result = learned(definition, settings, model, base, TeacherPairs(train, val), key.solver, job.model)
-    return _curve(Key(model.name, key.solver, key.nfe), dimension, sizes["train"], FitRecord.of(result))
+    return _curve(Key(model.name, key.solver, key.nfe), dimension, sizes["train"], FitRecord.of(result).model_dump())
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
