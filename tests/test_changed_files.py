@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -446,3 +447,11 @@ def test_nodes_of_a_group_do_not_see_each_other(tmp_path, groups, message):
     s4s.Tableau(LEVELS, plain.A, plain.B, groups=groups).save(tmp_path / "t.json")
     back = s4s.Tableau.load(tmp_path / "t.json")
     assert [list(group) for group in back.groups] == groups and back.same_as(plain), "they change no number"
+
+
+if __name__ == "__main__":  # python -m tests.test_changed_files prints the table in docs/reliability.md
+    for kind, (make, read) in KINDS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            make(Path(folder) / kind)
+            found = outcomes(Path(folder) / kind, read)
+        print(f"| {kind} | {' | '.join(map(str, found.values()))} |")

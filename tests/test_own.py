@@ -221,3 +221,14 @@ def test_one_module_and_one_line_is_a_registered_one(mine, mixture, monkeypatch)
         config(a={"family": "s4s_ss", "base": "ipndm2-edm", "min_nfe": 3})
     base = s4s.solver("damped", s4s.levels("edm", 4, mixture), path=mixture.path)
     assert make_family("newest", base).size == 4 and base.meta["solver"] == "damped"
+
+
+@pytest.mark.parametrize("name", ["evil:run", "evil.sub:run", "subprocess:Popen", "evil:missing"])
+def test_what_a_file_says_of_its_solver_is_not_called(mixture, mixture_pairs, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.py").write_text("open('PWNED', 'w')\nrun = print\n")
+    base = s4s.solver("ddim", s4s.levels("logsnr", 3, mixture))
+    base.with_meta(solver=name, options={"args": "touch PWNED", "shell": True}).save("t.json")
+    with pytest.raises(s4s.S4SError, match=f"meta says that '{name}' made it.*is not called"):
+        s4s.fit(mixture, mixture_pairs, "ld3", base.levels, base=s4s.Tableau.load("t.json"))
+    assert not (tmp_path / "PWNED").exists()

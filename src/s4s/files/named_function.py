@@ -10,6 +10,8 @@ from typing import Any
 
 from s4s.errors import S4SError, needed_for
 
+_NAMED: set[str] = set()
+
 
 def function_of(name: str) -> Callable[..., Any]:
     """What "module:function" names; a module of one's own is looked for in the working directory first.
@@ -27,4 +29,10 @@ def function_of(name: str) -> Callable[..., Any]:
         raise S4SError(
             f"{name!r} cannot be imported ({error}); put its module into the working directory, or install it"
         ) from error
+    _NAMED.add(name)
     return found  # type: ignore[no-any-return]
+
+
+def was_named(name: str) -> bool:
+    """Whether `function_of` was asked for it in this process: by a config or a caller, not by what a file says of itself."""
+    return name in _NAMED

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s4s.files.named_function import function_of
 from s4s.models.provenance import made_for
+from s4s.schedules.registry import is_own
 from s4s.study.definitions import Classical, Learned
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ def learned(
     from s4s.models.load import copies, load_perceptual
 
     start, recipe = base, definition.recipe
+    if is_own(made_by := str(base.meta.get("solver"))):
+        function_of(made_by)  # the config named it, for its base is a result of this study
     if near is not None:
         moved = carried_over(near, base.nfe, denoiser, float(base.levels[-1]), base.meta, recipe.weights)
         start = moved.with_meta(**base.meta)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from s4s.errors import S4SError
+from s4s.errors import S4SError, shown
+from s4s.files.named_function import was_named
 from s4s.learning.families.family import Family, name_of
 from s4s.models.paths import Path
 from s4s.schedules.registry import is_own
@@ -33,6 +34,11 @@ class LD3(Family):
         self.kind, self.options, self.path = str(base.meta.get("solver")), base.meta.get("options", {}), path
         if not (self.kind in SOLVERS or is_own(self.kind)):
             raise S4SError("a family that follows the levels needs a base made by s4s.solver, whose meta says its kind")
+        if is_own(self.kind) and not was_named(self.kind):
+            raise S4SError(
+                f"the base's meta says that {shown(self.kind)} made it, which this fit would call; what a file says is not "
+                f"called. If that function is yours, make the base with it: s4s.solver({shown(self.kind)}, levels)"
+            )
         if base.levels[-1] == 0:
             raise S4SError(
                 f"a learned schedule cannot be initialised with {name_of(base)}, which ends at level 0; leave out to_zero"
