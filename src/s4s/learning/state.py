@@ -7,7 +7,6 @@ import io
 import json
 import sys
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import xxhash
 from s4s.errors import one_line
 from s4s.files.atomic import atomic_path
 from s4s.files.rows import Split
+from s4s.files.zip_seal import check_seal, sealed
 from s4s.learning.loop import Loop
 
 STATE_SECONDS = 2.0  # between states that are saved; longer where saving takes more than 2 % of it
@@ -73,7 +73,7 @@ class StateFile:
         content = io.BytesIO()  # a file written by torch itself ends, on a full disk, in an error that does not say so
         torch.save({"identity": self.identity, "seconds": self.seconds(), **loop.state()}, content)
         with atomic_path(self.path) as temporary:
-            temporary.write_bytes(content.getbuffer())
+            temporary.write_bytes(sealed(content.getvalue()))
         self.last_saved = time.perf_counter()
         self.cost = self.last_saved - begun
 
@@ -81,9 +81,7 @@ class StateFile:
         if self.path is None or not self.path.exists():
             return None
         try:
-            with zipfile.ZipFile(self.path) as archive:  # torch itself does not compare the checksums of its records
-                if (record := archive.testzip()) is not None:
-                    raise zipfile.BadZipFile(f"wrong checksum of {record}")
+            check_seal(self.path)  # torch itself does not compare the checksums of its records
             state = torch.load(self.path, weights_only=True)
             return state if state["identity"] == self.identity else None
         except Exception as error:  # a damaged file can raise anything
