@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.modules.module import register_module_buffer_registration_hook, register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from s4s.errors import S4SError, one_line
 from s4s.files.bounded import MB, VOCABULARY, check_safetensors, checked_zip, json_bytes
@@ -160,6 +161,18 @@ def check_network(make: Callable[[], Any], size: int, where: str | Path) -> None
         return
 
 
+class _Unfilled(TorchFunctionMode):
+    """Leaves out initial values, which nobody sees in tensors without memory: torch would import packages for a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func.__name__ in ("normal_", "uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        if func in (torch.randn, torch.rand):
+            return torch.empty(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
 @contextmanager
 def without_memory(size: int, most: int = MOST_TENSORS) -> Iterator[None]:
     """Networks that are made within have no values, and at most so many tensors and what weights of `size` bytes explain.
@@ -180,7 +193,7 @@ def without_memory(size: int, most: int = MOST_TENSORS) -> Iterator[None]:
 
     hooks = (register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count))
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             yield
     finally:
         for hook in hooks:

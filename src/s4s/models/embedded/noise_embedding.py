@@ -14,7 +14,10 @@ class NoiseEmbedding(nn.Module):
     def __init__(self, size: int):
         super().__init__()
         self.frequencies: Tensor
-        self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(0.5), math.log(16.0), size // 2)))
+        frequencies = torch.empty(size // 2)
+        if not frequencies.is_meta:  # for functions of tensors without memory torch imports packages for a second
+            frequencies = torch.exp(torch.linspace(math.log(0.5), math.log(16.0), size // 2))
+        self.register_buffer("frequencies", frequencies)
         self.layers = nn.Sequential(nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size), nn.SiLU())
 
     def forward(self, c_noise: Tensor) -> Tensor:
