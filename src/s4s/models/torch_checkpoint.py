@@ -162,7 +162,7 @@ def check_network(make: Callable[[], Any], size: int, where: str | Path) -> None
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves out initial values, which nobody sees in tensors without memory: torch would import packages for a second."""
+    """Leaves out initial values, which tensors without memory have not: for them torch would import packages for a second."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -170,6 +170,8 @@ class _Unfilled(TorchFunctionMode):
             return args[0] if args else kwargs["tensor"]
         if func in (torch.randn, torch.rand):
             return torch.empty(*args, **kwargs)
+        if func.__name__ in ("mul", "__mul__", "__rmul__") and not isinstance(args[1], Tensor):
+            return args[0]
         return func(*args, **kwargs)
 
 
