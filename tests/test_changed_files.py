@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import tempfile
 import warnings
@@ -39,6 +40,7 @@ from s4s.models.pipelines.prompts import StoredRows, store_embeddings
 from s4s.reporting.report import _picture
 from s4s.schedules.gits import Costs
 from s4s.solvers.dpm_v3 import Statistics
+from s4s.study.content import path_digest
 
 FLIPS = 60
 LEVELS = torch.tensor([20.0, 6.0, 2.0, 0.7, 0.05], dtype=torch.float64)
@@ -382,6 +384,25 @@ def test_a_file_more_or_less_in_a_folder_of_weights_is_a_change(tmp_path):
     (tmp_path / "f/b").rename(tmp_path / "f/c")
     with pytest.raises(S4SError, match=r"f \(b, c\): changed"):
         check_unchanged(tmp_path / "f")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_what_has_no_end_is_not_read(tmp_path, monkeypatch, kind):
+    path = tmp_path / "w"
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        monkeypatch.setattr("s4s.files.checksum.MOST_WEIGHTS", 3)
+        path.mkdir()
+        for i in range(4):
+            (path / str(i)).touch()
+    with pytest.raises(
+        S4SError, match=r"(w|zero): cannot read these weights: it is no file|w: refused: it has more than 3 files"
+    ):
+        check_file(WeightFile(path=path))
+    assert kind == "folder" or path_digest(path) == "absent"
 
 
 def test_what_cannot_be_recorded_is_said(tmp_path, monkeypatch):

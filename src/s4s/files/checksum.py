@@ -7,6 +7,7 @@ that the program sha256sum writes and reads: NAME.sha256 has a line for the file
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -23,11 +24,12 @@ from typing import Any
 from s4s.errors import DamagedFile, S4SError, S4SWarning
 from s4s.files import bounded
 from s4s.files.atomic import write_text
-from s4s.files.stray_files import is_stray
+from s4s.files.stray_files import files_below
 
 KEY = "checksum"
 ENDING = ".sha256"  # of the file beside another one
 LARGE = 1 << 26  # bytes, from which on a checksum takes noticeable time
+MOST_WEIGHTS = 10_000  # files in the folder of a pipeline
 SETTLED = 2_000_000_000  # nanoseconds since the last change, after which another one has another time
 _REMEMBERED: dict[tuple[int, ...], str] = {}
 
@@ -120,17 +122,16 @@ def digests(path: str | Path, largest: float = math.inf) -> dict[str, str]:
     path = Path(path)
     if not path.is_dir():
         return {path.name: file_digest(path)}
-    names = sorted(
-        file.relative_to(path).as_posix()
-        for file in path.rglob("*")
-        if file.is_file() and not is_stray(file.relative_to(path)) and file.stat().st_size <= largest
-    )
+    files = files_below(path, MOST_WEIGHTS)
+    names = [file.relative_to(path).as_posix() for file in files if file.stat().st_size <= largest]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(names, pool.map(lambda name: file_digest(path / name), names), strict=True))
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, read in pieces; this process remembers that of a large one until the file looks different."""
+    if path.exists() and not path.is_file():  # a device or a pipe may never end
+        raise OSError(errno.EINVAL, "it is no file", str(path))
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         look = status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns

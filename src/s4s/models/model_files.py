@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from s4s.errors import S4SError, explain, one_line
 from s4s.files.checksum import check_unchanged, file_digest
 from s4s.files.shipped import shipped
-from s4s.files.stray_files import is_stray
+from s4s.files.stray_files import files_below
 from s4s.files.yaml_file import read_yaml
 from s4s.models.description import AnyModel, PythonModel, WeightFile
 
@@ -141,5 +141,5 @@ def looks(path: Path) -> list[tuple[str, int, int]]:
     """Path, size and time of change of a file, or of all files in a folder, stray ones aside."""
     files = [path]
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and not is_stray(file.relative_to(path)))
+        files = files_below(path)
     return [(str(file), status.st_size, status.st_mtime_ns) for file in files if (status := file.stat())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 
 from s4s.errors import S4SError
 from s4s.files.json_file import parse_signed, write_signed
-from s4s.files.stray_files import is_stray
+from s4s.files.stray_files import files_below
 from s4s.models.description import AnyModel, PythonModel
 
 KEPT = Path(".snakemake") / "s4s-checksums.json"  # of large files, by path, size and time of change
@@ -52,8 +53,7 @@ def path_digest(path: Path) -> str:
     """Digest of a file, or of all files in a folder with their names, stray ones aside; of what is not there its absence."""
     if not path.is_dir():
         return file_digest(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not is_stray(file.relative_to(path)))
-    lines = [f"{file_digest(file)}  {file.relative_to(path).as_posix()}" for file in files]
+    lines = [f"{file_digest(file)}  {file.relative_to(path).as_posix()}" for file in files_below(path)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -61,6 +61,8 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file; that of a large one is kept until its size or its time of change is another."""
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return "absent"  # a device or a pipe may never end
         if status.st_size < LARGE:
             return hashlib.sha256(path.read_bytes()).hexdigest()
         key, look = str(path.resolve()), [status.st_size, status.st_mtime_ns]
