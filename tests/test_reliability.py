@@ -153,17 +153,21 @@ def test_only_damaged_shards_are_made_again(sharded, tmp_path):
     assert len(pd.read_csv(folder / SCORES)) == 3
 
 
+CHANGED = {  # what is changed at once; a result is not read where what it is made from is made again
+    "results/teacher/digits/shards/val-0.h5": ("early", "wrong checksum"),
+    "results/samples/digits/ddim-logsnr/nfe~3.h5": ("early", "wrong checksum"),
+    "results/scores/digits/ddim-logsnr/nfe~4.json": ("early", "these scores"),
+    "results/tableaux/digits/s4s_alt/nfe~3.json": ("of a fit", "this tableau"),
+    "results/fits/digits/s4s_alt/nfe~4.json": ("of a fit", "this fit"),
+    SCORES: ("last", "the scores"),
+}
+
+
 @pytest.mark.suite
-def test_changed_results_are_named_and_made_again(tiny, study):
-    """A bit flipped in a result of each stage: a run names it, the next one makes it again, until all are as they were."""
-    changed = {
-        "results/tableaux/digits/s4s_alt/nfe~3.json": "this tableau",
-        "results/fits/digits/s4s_alt/nfe~4.json": "this fit",
-        "results/teacher/digits/shards/val-0.h5": "wrong checksum",
-        "results/samples/digits/ddim-logsnr/nfe~3.h5": "wrong checksum",
-        "results/scores/digits/ddim-logsnr/nfe~4.json": "these scores",
-        SCORES: "the scores",
-    }
+@pytest.mark.parametrize(("stage", "target"), [("early", SCORES), ("of a fit", "all"), ("last", "results/tables/fid.md")])
+def test_changed_results_are_named_and_made_again(study, stage, target):
+    """A bit flipped in results: a run names each that it reads, the next one makes it again, until all are as they were."""
+    changed = {name: what for name, (at, what) in CHANGED.items() if at == stage}
     before, table = {name: (study / name).read_bytes() for name in [*changed, "results/tables/fid.md"]}, scores(study)
     for name in changed:
         content = bytearray(before[name])
@@ -172,14 +176,13 @@ def test_changed_results_are_named_and_made_again(tiny, study):
         (study / name).write_bytes(content)
     told = set()
     for _ in range(len(changed) + 1):
-        output = studies.snakemake(study, "--keep-going", checkout=study, config=study / "tiny.yaml", ok=None)
+        output = studies.snakemake(study, target, "--keep-going", checkout=study, config=study / "tiny.yaml", ok=None)
         found = {name for name, what in changed.items() if f"error: {name}: " in output and what in output}
         if not found:
             break
         told |= found
-    after = {name: (study / name).read_bytes() for name in before}
     timed = {"results/fits/digits/s4s_alt/nfe~4.json", SCORES}
-    assert {name for name in before if after[name] != before[name]} <= timed and scores(study).equals(table)
+    assert {name for name in before if (study / name).read_bytes() != before[name]} <= timed and scores(study).equals(table)
     assert told == {*changed} and all((study / f"{name}.damaged").exists() for name in told)
 
 
