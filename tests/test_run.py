@@ -141,7 +141,7 @@ def test_every_file_system_of_a_run_is_probed(monkeypatch, tmp_path, place):
     """Once: a folder of the results may lie on another one, by a mount or a link."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
         if os.stat(other).st_dev == tmp_path.stat().st_dev:
-            pytest.skip("one file system for all")
+            pytest.skip("/dev/shm is no file system of its own here")
         for folder in ("results/logs/fit", "results/scores"):
             (tmp_path / folder).mkdir(parents=True)
         (tmp_path / place).parent.mkdir(exist_ok=True)

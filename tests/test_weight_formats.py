@@ -243,8 +243,8 @@ def test_a_variant_a_pointer_and_nothing_are_named(tmp_path):
     }  # fmt: skip
     for message, files in wrong.items():
         with pytest.raises(S4SError, match=message):
-            weight_formats.check_folder(folder(**files), stem)
-    weight_formats.check_folder(folder(**{f"{stem}__safetensors": weights, f"{stem}__bin": POINTER}), stem)
-    weight_formats.check_folder(
+            weight_formats.check_has_weights(folder(**files), stem)
+    weight_formats.check_has_weights(folder(**{f"{stem}__safetensors": weights, f"{stem}__bin": POINTER}), stem)
+    weight_formats.check_has_weights(
         folder(pytorch_model__bin=saved(TENSORS, _use_new_zipfile_serialization=False)), "model", "pytorch_model"
     )

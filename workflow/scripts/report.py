@@ -2,17 +2,16 @@
 
 import argparse
 import os
-from pathlib import Path
 
 from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
-    from s4s.files.json_file import parse_signed
+    from s4s.files.json_file import read_signed
     from s4s.reporting.report import write_report
     from s4s.study.study import MAIN, Study
 
-    study = Study.read(parse_signed(Path(args.config).read_bytes(), args.config, "the config of this run"))
+    study = Study.read(read_signed(args.config, "the config of this run"))
     run, folder = os.environ.get("S4S_STARTED", ""), args.of.rstrip("/") or MAIN
     write_report(study, folder, args.scores, args.figures, args.out, args.logs, run, args.saved)
 

@@ -1,19 +1,18 @@
 """Gather the scores of all cells in one long-form table, and every measure of every sampling seed in another."""
 
 import argparse
-from pathlib import Path
 
 from s4s.jobs.script import run_script
 
 
 def main(args: argparse.Namespace) -> None:
     from s4s.files.csv_file import write_csv
-    from s4s.files.json_file import parse_signed
+    from s4s.files.json_file import read_signed
     from s4s.reporting.tables import by_seed, gather
     from s4s.study import paths, targets
     from s4s.study.study import Study
 
-    study = Study.read(parse_signed(Path(args.config).read_bytes(), args.config, "the config of this run"))
+    study = Study.read(read_signed(args.config, "the config of this run"))
     cells = study.cells(args.of)
     root = targets.local_root(args.first, paths.score(cells[0]))
     scores = {cell: root + paths.score(cell) for cell in cells}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from s4s.errors import S4SError
-from s4s.files.checksum import beside, record
+from s4s.files.checksum import beside, read_bytes, record
+from s4s.files.json_file import parse_object
 
 
 def sign(
@@ -38,7 +38,7 @@ def sign(
 
 def _is_solver(path: Path) -> bool:
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = parse_object(read_bytes(path, "this file"), path, "this file")
+    except S4SError:  # no JSON object, or far more than a solver has
         return False
-    return isinstance(found, dict) and str(found.get("format", "")).startswith("s4s-tableau/")
+    return str(found.get("format", "")).startswith("s4s-tableau/")

@@ -15,7 +15,7 @@ from numpy.lib.format import read_array, read_array_header_1_0, read_array_heade
 from s4s.errors import S4SError, one_line
 from s4s.files.atomic import atomic_path
 from s4s.files.bounded import MB, too_much
-from s4s.files.zip_seal import check_seal, sealed
+from s4s.files.zip_seal import check_zip, sealed
 
 UNPACKED = 10  # times as large as in the file an array may be, if it is larger than SMALL; numbers shrink to nine tenths
 SMALL = 16 * MB
@@ -39,7 +39,7 @@ def read_arrays(path: str | Path, wanted: Callable[[str], bool] = lambda name: T
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             if archive.comment:  # others compare the checksums of the records that they read
                 file.seek(0)
-                check_seal(file)
+                check_zip(file)
             size = os.fstat(file.fileno()).st_size
             there = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
             return {name: _array(path, archive, entry, size) for name, entry in there.items() if wanted(name)}

@@ -141,6 +141,17 @@ def check_safetensors(path: Path) -> None:
         raise too_much(path, f"a header of {HEADER_BYTES:,} bytes", length)
 
 
+def safetensors_header(path: Path, most: int = HEADER_BYTES) -> dict[str, Any]:
+    """What a safetensors file says of its tensors by their names; empty for a file that is none, or a header of more bytes."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= min(most, path.stat().st_size) else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
 def checked_zip(file: IO[bytes], where: str | Path, slack: int = 0) -> zipfile.ZipFile:
     """A zip whose records take, unpacked, no more than its own size and `slack`; without slack none is compressed.
 

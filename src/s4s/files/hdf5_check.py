@@ -15,6 +15,7 @@ import h5py
 
 from s4s.errors import S4SError
 from s4s.files.bounded import MB, too_much
+from s4s.files.hdf5_seal import check_seal
 
 ENTRIES = 10_000  # of a group: one a sampling seed
 SOURCES = 1_000_000  # of a joined dataset: one a shard
@@ -22,11 +23,12 @@ ATTRIBUTES, ATTRIBUTE_BYTES = 1_000, MB
 
 
 def open_checked(path: str | Path) -> h5py.File:
-    """An HDF5 file, open for reading.
+    """An HDF5 file, compared with its seal and open for reading.
 
     Raises:
-        S4SError: if it has links, data or shapes that s4s does not write. OSError: as h5py.File.
+        S4SError: if it was changed, or has links, data or shapes that s4s does not write. OSError: as h5py.File.
     """
+    check_seal(path)
     file = h5py.File(path, "r")
     try:
         _check_attributes(path, file)

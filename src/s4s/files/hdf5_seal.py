@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,8 +27,12 @@ PIECE = 1 << 20
 Span = tuple[int, int]  # where bytes begin and end
 
 
-def seal(path: str | Path) -> None:
-    """Seal a file that was made with `userblock_size=BLOCK` and is closed."""
+@contextmanager
+def sealed_file(path: str | Path) -> Iterator[h5py.File]:
+    """A new HDF5 file to be filled, which is sealed at the end."""
+    with h5py.File(path, "w", libver="v110", userblock_size=BLOCK) as file:
+        yield file
+        file.flush()  # closing would not raise what goes wrong
     spans = _rows(path)
     while len(text := _text(path, spans)) > BLOCK:
         spans.remove(min(spans, key=lambda span: span[1] - span[0]))  # what is not listed is under the checksum

@@ -20,6 +20,15 @@ def write_signed(path: str | Path, values: Mapping[str, Any]) -> None:
     write_json(path, signed(values))
 
 
+def read_signed(path: str | Path, what: str) -> dict[str, Any]:
+    """The entries of a file that `write_signed` wrote.
+
+    Raises:
+        S4SError: if it cannot be read, or as `parse_signed`.
+    """
+    return parse_signed(read_bytes(path, what), path, what)
+
+
 def parse_signed(text: str | bytes, where: str | Path, what: str) -> dict[str, Any]:
     """The entries of a JSON object but its checksum, which it must have.
 

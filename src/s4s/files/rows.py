@@ -28,7 +28,7 @@ from s4s.errors import DamagedFile, S4SError, must_be
 from s4s.files.atomic import atomic_path
 from s4s.files.disk_errors import require_space
 from s4s.files.hdf5_check import open_checked
-from s4s.files.hdf5_seal import BLOCK, check_seal, seal
+from s4s.files.hdf5_seal import sealed_file
 
 # what a file is, as its attribute `kind` says
 TEACHER_PAIRS, SAMPLES = "teacher-pairs", "samples"
@@ -105,7 +105,7 @@ def write_rows(
 def _write_rows(
     path: Path, attributes: Mapping[str, Any], sizes: Mapping[str, int], pieces: Iterable[tuple[str, Split]]
 ) -> None:
-    with h5py.File(path, "w", libver="v110", userblock_size=BLOCK) as file:
+    with sealed_file(path) as file:
         file.attrs.update(attributes)
         written = dict.fromkeys(sizes, 0)
         checksums: dict[str, _Checksums] = {}
@@ -123,8 +123,6 @@ def _write_rows(
             raise S4SError(f"{path}: rows {written} were made, expected {dict(sizes)}")
         for label, found in checksums.items():
             file[label].attrs.update({"xxh3_64": np.array(found.values, dtype=np.uint64), "xxh3_64_rows": found.rows})
-        file.flush()  # closing would not raise what goes wrong
-    seal(path)
 
 
 class _Checksums:
@@ -178,18 +176,15 @@ def merge(path: str | Path, kind: str, shards: Sequence[str | Path], keys: Seque
                         source = h5py.VirtualSource(relative, f"{name}/{key}", dataset.shape, dataset.dtype)
                         sources.setdefault(f"{name}/{key}", []).append(source)
                         kinds[f"{name}/{key}"] = dataset.dtype
-    with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w", libver="v110", userblock_size=BLOCK) as file:
-            file.attrs.update({**first, "kind": kind})
-            for dataset_name, parts in sources.items():
-                layout = h5py.VirtualLayout((sum(part.shape[0] for part in parts), *parts[0].shape[1:]), kinds[dataset_name])
-                start = 0
-                for part in parts:
-                    layout[start : start + part.shape[0]] = part
-                    start += part.shape[0]
-                file.create_virtual_dataset(dataset_name, layout)
-            file.flush()
-        seal(temporary)
+    with atomic_path(path) as temporary, sealed_file(temporary) as file:
+        file.attrs.update({**first, "kind": kind})
+        for dataset_name, parts in sources.items():
+            layout = h5py.VirtualLayout((sum(part.shape[0] for part in parts), *parts[0].shape[1:]), kinds[dataset_name])
+            start = 0
+            for part in parts:
+                layout[start : start + part.shape[0]] = part
+                start += part.shape[0]
+            file.create_virtual_dataset(dataset_name, layout)
 
 
 def read_attributes(path: str | Path) -> dict[str, Any]:
@@ -328,7 +323,6 @@ def _read_ahead(path: str | Path) -> None:
 
 def _open(path: str | Path) -> h5py.File:
     try:
-        check_seal(path)
         return open_checked(path)
     except FileNotFoundError as error:
         raise _no_such_file(path) from error

@@ -18,7 +18,7 @@ def sealed(content: bytes) -> bytes:
     return head + NAME + hashlib.sha256(head).hexdigest().encode()
 
 
-def check_seal(path: str | Path | IO[bytes]) -> None:
+def check_zip(path: str | Path | IO[bytes]) -> None:
     """Compare a file with its seal; of one without, as other programs write them, the checksums of its records.
 
     Raises:

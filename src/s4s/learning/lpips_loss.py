@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from s4s.errors import S4SError, needed_for
+from s4s.files.checksum import file_digest
 from s4s.learning.losses import Blocks, Distance
 from s4s.models.torch_checkpoint import check_content
 
@@ -119,8 +119,7 @@ def _trunk_state(net: str, weights: Path | None, sha256: str | None) -> dict[str
 def _check_digest(net: str, weights: Path, sha256: str | None) -> None:
     expected = sha256.lower() if sha256 else TRUNKS[net].removesuffix(".pth").rsplit("-", 1)[1]
     try:
-        with weights.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_digest(weights)
     except OSError as error:
         raise _refused(net, f"cannot read {weights}: {error.strerror}") from error
     if found != expected if sha256 else not found.startswith(expected):

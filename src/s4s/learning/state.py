@@ -17,7 +17,7 @@ import xxhash
 from s4s.errors import one_line
 from s4s.files.atomic import atomic_path
 from s4s.files.rows import Split
-from s4s.files.zip_seal import check_seal, sealed
+from s4s.files.zip_seal import check_zip, sealed
 from s4s.learning.loop import Loop
 
 STATE_SECONDS = 2.0  # between states that are saved; longer where saving takes more than 2 % of it
@@ -81,7 +81,7 @@ class StateFile:
         if self.path is None or not self.path.exists():
             return None
         try:
-            check_seal(self.path)  # torch itself does not compare the checksums of its records
+            check_zip(self.path)  # torch itself does not compare the checksums of its records
             state = torch.load(self.path, weights_only=True)
             return state if state["identity"] == self.identity else None
         except Exception as error:  # a damaged file can raise anything

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import lzma
 import os
 import shutil
@@ -19,6 +18,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from s4s.errors import S4SError, one_line
+from s4s.files.checksum import file_digest
 from s4s.files.disk_errors import require_space
 from s4s.jobs.progress_bar import progress
 from s4s.models.description import WeightFile
@@ -86,8 +86,7 @@ def _fetch_file(file: WeightFile, part: Path, pause: float) -> Path:
     if file.member is not None:
         part = _member(file, part)
     if file.sha256 is not None:
-        with part.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
+        found = file_digest(part)
         if found != file.sha256:
             part.unlink()
             raise S4SError(f"{file.url}: wrong sha256: expected {file.sha256}, got {found}; try again, or ask its publisher")

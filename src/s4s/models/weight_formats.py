@@ -6,7 +6,6 @@ Nothing is loaded and nothing of the file is run. Every reader's refusal says it
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import zipfile
 from collections.abc import Collection, Iterable
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s4s.errors import S4SError, shortened
+from s4s.files.bounded import safetensors_header
 
 
 class Format(NamedTuple):
@@ -149,16 +149,10 @@ def with_lora(names: Collection[str]) -> str:
 
 def names_in(path: Path) -> list[str]:
     """The names of the tensors of a file of safetensors, from its header alone; none of any other file."""
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if size <= min(LONGEST_HEADER, path.stat().st_size) else {}
-    except (OSError, ValueError, RecursionError):
-        return []
-    return [name for name in header if name != "__metadata__"] if isinstance(header, dict) else []
+    return [name for name in safetensors_header(path) if name != "__metadata__"]
 
 
-def check_folder(folder: Path, *stems: str) -> None:
+def check_has_weights(folder: Path, *stems: str) -> None:
     """Refuse a folder of one part of a pipeline without weights under the names that are read, STEM.safetensors or .bin.
 
     Raises:
@@ -201,7 +195,7 @@ def _archive(path: Path) -> Format | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):  # its list of files, at the end, is not there
         return Format("the beginning of a zip archive", "its download or copy was interrupted; get it again")
     folders = {name.partition("/")[2] for name in names}
     if "constants.pkl" in folders:

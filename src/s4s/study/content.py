@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from s4s.errors import S4SError
-from s4s.files.json_file import parse_signed, write_signed
+from s4s.files import checksum
+from s4s.files.json_file import read_signed, write_signed
 from s4s.files.stray_files import files_below
 from s4s.models.description import AnyModel, PythonModel
 
@@ -68,8 +69,7 @@ def file_digest(path: Path) -> str:
         key, look = str(path.resolve()), [status.st_size, status.st_mtime_ns]
         if (kept := _kept().get(key)) and kept[:2] == look:
             return str(kept[2])
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = checksum.file_digest(path)
     except OSError:
         return "absent"
     _kept()[key] = [*look, digest]
@@ -81,6 +81,6 @@ def file_digest(path: Path) -> str:
 @cache
 def _kept() -> dict[str, list[Any]]:
     try:
-        return parse_signed(KEPT.read_bytes(), KEPT, "this list of checksums")
-    except (OSError, S4SError):
+        return read_signed(KEPT, "this list of checksums")
+    except S4SError:
         return {}

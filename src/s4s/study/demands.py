@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 
 from s4s.errors import S4SError
+from s4s.files.bounded import safetensors_header
 from s4s.learning.settings import lacks_network
 from s4s.metrics.measures import too_few
 from s4s.models.description import AnyModel, FeatureNetwork
@@ -14,6 +14,7 @@ from s4s.study.config import Config
 from s4s.study.definitions import Learned
 
 INCEPTION = 2048  # features
+HEADER_BYTES = 1 << 20  # of a classifier's file
 
 
 def check_demands(file: str, model: AnyModel, own: Config) -> None:
@@ -71,10 +72,8 @@ def features_of(features: FeatureNetwork) -> int | None:
 def _hidden(path: Path) -> int | None:
     """Of the last hidden layer of an embedded classifier; what is wrong with the file is said by who loads it."""
     try:
-        with path.open("rb") as file:
-            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), 1 << 20)))
-        return int(header["hidden.bias"]["shape"][0])
-    except (OSError, ValueError, TypeError, LookupError):
+        return int(safetensors_header(path, HEADER_BYTES)["hidden.bias"]["shape"][0])
+    except (ValueError, TypeError, LookupError):
         return None
 
 
@@ -82,12 +81,9 @@ def _moments(path: Path) -> int | None:
     """Of the real data's statistics; what is wrong with the file is said by who loads it."""
     if not path.is_file():
         return None
-    import zipfile
-
-    import numpy as np
+    from s4s.files.arrays import read_arrays  # which imports NumPy
 
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return len(file["mu"])
-    except (OSError, KeyError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile):
+        return len(read_arrays(path, lambda name: name == "mu")["mu"])
+    except (S4SError, KeyError, TypeError):
         return None

@@ -22,7 +22,7 @@ from s4s.models.pipelines.prompts import Encode, EncodedRows, Prompts, StoredRow
 from s4s.models.pipelines.scheduler_config import understood
 from s4s.models.predicting import PredictingDenoiser, Prediction
 from s4s.models.torch_checkpoint import check_network, check_sizes, weights_in
-from s4s.models.weight_formats import check_folder
+from s4s.models.weight_formats import check_has_weights
 
 FLOW_TIMES = 1000  # flow-matching transformers are called at 1000 t
 ALIAS = "Transformer2DModel"  # what DiT's and PixArt's folders of old versions of diffusers name
@@ -235,7 +235,7 @@ def _component(folder: Path, dtype: torch.dtype, check: Callable[[str], None] = 
     if not isinstance(known, type) or not issubclass(known, diffusers.ModelMixin):
         raise S4SError(f"{folder}: {name!r} is no network of diffusers {diffusers.__version__}")
     check(name)
-    check_folder(folder, "diffusion_pytorch_model")
+    check_has_weights(folder, "diffusion_pytorch_model")
     check_sizes(folder)
     check_network(lambda: known.from_config(_read(folder, "config.json")), weights_in(folder), folder)
     try:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ from s4s.errors import DamagedFile, S4SError, one_line
 from s4s.files.atomic import atomic_path
 from s4s.files.bounded import CAPTIONS, LINES, check_size, json_bytes, read_text
 from s4s.files.hdf5_check import open_checked
-from s4s.files.hdf5_seal import BLOCK, check_seal, seal
+from s4s.files.hdf5_seal import sealed_file
 from s4s.jobs.progress_bar import progress
 from s4s.models.description import WeightFile
 from s4s.models.model_files import check_file
@@ -129,7 +128,6 @@ class StoredRows:
     def __init__(self, path: Path, prompts: list[str]):
         self.path = path
         try:
-            check_seal(path)
             self.file = open_checked(path)
             fingerprint, numbers, self.stored = self.file.attrs["prompts"], self.file["number"][:], self.file["embedding"]
             self.row = {int(number): row for row, number in enumerate(numbers)}
@@ -152,13 +150,7 @@ class StoredRows:
 def store_embeddings(prompts: list[str], numbers: Sequence[int], encode: Encode, path: str | Path) -> None:
     """Write the embeddings of these prompts and of the empty one: `number` [n], `embedding/NAME` [n, ...]."""
     wanted = [NULL, *sorted({*numbers} - {NULL})]
-    with atomic_path(path) as temporary:
-        _write_embeddings(prompts, wanted, encode, temporary)
-        seal(temporary)
-
-
-def _write_embeddings(prompts: list[str], wanted: list[int], encode: Encode, path: Path) -> None:
-    with h5py.File(path, "w", libver="v110", userblock_size=BLOCK) as file:
+    with atomic_path(path) as temporary, sealed_file(temporary) as file:
         file.attrs.update(kind="text-embeddings", prompts=_fingerprint(prompts))
         file.create_dataset("number", data=np.array(wanted), chunks=(len(wanted),), fletcher32=True)
         group = file.create_group("embedding")

@@ -16,7 +16,7 @@ from s4s.errors import S4SError, one_line
 from s4s.models.network_weights import check_loaded
 from s4s.models.pipelines.prompts import Encode
 from s4s.models.torch_checkpoint import check_network, check_sizes, weights_in
-from s4s.models.weight_formats import check_folder
+from s4s.models.weight_formats import check_has_weights
 
 # pipeline: which of the tensors that its encode_prompt returns the network takes, and what it calls them
 RETURNED = {
@@ -54,7 +54,7 @@ def read_part(folder: Path, kind: str, device: torch.device, dtype: torch.dtype)
     if not tokenizer and not (isinstance(known, type) and issubclass(known, transformers.PreTrainedModel)):
         raise S4SError(f"{folder}: {kind!r} is no tokenizer or text encoder of transformers {transformers.__version__}")
     if not tokenizer:
-        check_folder(folder, "model", "pytorch_model")
+        check_has_weights(folder, "model", "pytorch_model")
     check_sizes(folder)
     options: dict[str, Any] = {} if tokenizer else {"dtype": dtype, "output_loading_info": True}
     try:
