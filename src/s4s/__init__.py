@@ -10,6 +10,7 @@ from s4s.models.torchvision_operators import TorchvisionFinder
 
 _PUBLIC = {
     "load_model": "s4s.models.load",
+    "from_pipeline": "s4s.models.pipelines.live",
     "initial_noise": "s4s.sampling",
     "sample": "s4s.sampling",
     "levels": "s4s.schedules",

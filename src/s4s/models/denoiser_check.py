@@ -60,9 +60,11 @@ def check_denoiser(denoiser: Denoiser, condition: Tensor | None = None) -> None:
     _checked[id(denoiser)] = denoiser
 
 
-def take_as_checked(denoiser: Denoiser) -> None:
-    """Leave out `check_denoiser` and `check_gradients` for a model; for what only wraps one that was checked."""
-    _checked[id(denoiser)] = _differentiable[id(denoiser), False] = _differentiable[id(denoiser), True] = denoiser
+def take_as_checked(denoiser: Denoiser, gradients: bool = True) -> None:
+    """Leave out `check_denoiser`, and `check_gradients` if so said, for a model that was checked another way."""
+    _checked[id(denoiser)] = denoiser
+    if gradients:
+        _differentiable[id(denoiser), False] = _differentiable[id(denoiser), True] = denoiser
 
 
 def check_attributes(denoiser: Denoiser) -> None:

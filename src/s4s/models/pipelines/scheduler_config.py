@@ -85,3 +85,26 @@ def _defaults(name: str) -> dict[str, Any]:
         return {}
     parameters = inspect.signature(scheduler.__init__).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+
+
+class Noise:  # TEMPORARY
+    pass
+
+
+def noise_of(config):
+    import torch
+
+    from s4s.models.paths import FlowMatching, VPDiscrete
+
+    kind, config = understood(config)
+    n = Noise()
+    n.kind = kind
+    named = config.get("prediction_type", "epsilon")
+    n.prediction = "flow" if named == "flow_prediction" else named
+    if kind == "flow":
+        n.s_min, n.s_max, n.path, n.times = 0.002, 999.0, FlowMatching(), config.get("num_train_timesteps", 1000)
+        return n
+    n.path = VPDiscrete(diffusers.DDPMScheduler.from_config(config).betas)
+    n.s_min, n.s_max = n.path.s_of_t(torch.tensor([0.0, n.path.times - 1.0], dtype=torch.float64)).tolist()
+    n.times = 1
+    return n

@@ -1,0 +1,273 @@
+"""A denoiser of any live pipeline of diffusers: the pipeline's own `__call__`, asked through its scheduler's place."""
+
+from __future__ import annotations
+
+import copy
+import re
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from diffusers.utils import logging as diffusers_logging
+from torch import Tensor
+from torch.autograd import forward_ad
+from transformers.utils import logging as transformers_logging
+
+from s4s.errors import S4SError
+from s4s.models.conditions import Conditioning
+from s4s.models.description import NAME
+from s4s.models.pipelines.pipeline_call import PipelineCall
+from s4s.models.pipelines.scheduler_config import noise_of
+from s4s.models.pipelines.session import Session
+from s4s.models.predicting import PredictingDenoiser
+from s4s.models.seeds import index_of, split_of
+
+STEPS = 1000  # of a session: so many evaluations can be asked for
+KEPT = 8  # sessions at a time, each with its prompts' embeddings
+ROWS = 8  # states in one call of the network, by default
+SHARES = {"train": (0, 2), "search": (0, 2), "val": (2, 3), "test": (3, 4)}  # quarters of the prompts
+_LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
+
+
+class PromptsInTurn:
+    """Numbers of prompts, over which the samples go round.
+
+    Of four prompts and more, training takes the first half, validation the third quarter and tests the last, so that a solver
+    is checked on prompts that it was not fitted on. Seeds of no split go round over all.
+    """
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def of_seeds(self, seeds: Sequence[int] | np.ndarray) -> Tensor:
+        """The number of each sample's prompt, int64 [n]."""
+        index, splits = index_of(seeds), split_of(seeds)
+        numbers = index % self.count
+        if self.count >= 4:
+            for split, (first, last) in SHARES.items():
+                start, stop = (self.count * quarter // 4 for quarter in (first, last))
+                numbers = np.where(splits == split, start + index % (stop - start), numbers)
+        return torch.from_numpy(numbers)
+
+    def arguments(self, condition: Tensor | None, rows: int) -> dict[str, Tensor]:
+        """The numbers themselves; the first prompt without a condition."""
+        return {"number": torch.zeros(rows, dtype=torch.int64) if condition is None else condition}
+
+
+def from_pipeline(pipe: Any, *, prompts: Any = None, name: str | None = None, **call: Any) -> LivePipeline:
+    """A denoiser of a pipeline as it is: its networks, adapters, guidance, sizes, device and precision.
+
+    Nothing about the pipeline is changed. It is asked some 20 times for a row to learn the shape of its states, and whether
+    its network is a function of state and time that treats rows alike.
+
+    Args:
+        pipe: a pipeline of diffusers that calls its scheduler's `step`.
+        prompts: one text or several (numbers of classes for pipelines with classes), over which samples go round; None where
+            `call` has embeddings, or the pipeline takes no text.
+        name: what results are filed under; by default that of the pipeline.
+        call: everything else that `pipe(...)` is to be called with: guidance_scale, height, a control image, ...
+    Returns:
+        The denoiser. Conditions are numbers of prompts, [n]. `decode` is the pipeline's own: images in [-1, 1], [n, 3, H, W],
+        frames, [n, F, 3, H, W], or what else it makes. `passes` is what one evaluation costs, with all halves of guidance.
+    Raises:
+        S4SError: if nothing can be learned for such a pipeline, and why.
+        Exception: what the pipeline itself raises, as it is.
+    """
+    from s4s.models.pipelines.live_check import check_pipe, measure
+
+    check_pipe(pipe)
+    denoiser = LivePipeline(pipe, PipelineCall(pipe, prompts, call), name or _name_of(pipe))
+    try:
+        measure(denoiser)
+    except BaseException:
+        denoiser.close()
+        raise
+    return denoiser
+
+
+class LivePipeline(PredictingDenoiser):
+    """What `from_pipeline` returns.
+
+    Attributes:
+        pipe, call: the pipeline, and how it is called.
+        asked: states that have gone through the network for it, without guidance's further passes.
+        rows: states in one call of the pipeline at most; 1 where it does not treat the rows of a batch alike.
+        one_level: true: rows of different noise levels take calls of their own.
+    """
+
+    one_level = True
+    conditioning: Conditioning
+
+    def __init__(self, pipe: Any, call: PipelineCall, name: str):
+        own = pipe.scheduler
+        self.scheduler_config = {**own.config, "_class_name": type(own).__name__}
+        noise = noise_of(self.scheduler_config)
+        self.pipe, self.call, self.asked, self.rows = pipe, call, 0, ROWS
+        self._sessions: OrderedDict[tuple[int, ...], Session] = OrderedDict()
+        self._lock = _LOCKS.setdefault(pipe, threading.RLock())
+        weakref.finalize(self, _close_all, self._sessions)
+        self._noise = noise
+        super().__init__(
+            self._asked_for_none, noise.path, noise.prediction, name=name, shape=(1,), s_min=noise.s_min, s_max=noise.s_max,
+            device=torch.device("cpu"), times=noise.times, conditioning=PromptsInTurn(call.count),
+        )  # fmt: skip
+        self.guidance = call.guidance()
+        sample = self._session((0,)).sample
+        self.shape, self.device, self.weights = tuple(sample.shape[1:]), sample.device, sample.dtype
+
+    @staticmethod
+    def _asked_for_none(*_: Any, **__: Any) -> Tensor:
+        raise AssertionError("a live pipeline is asked through its sessions")
+
+    def _network(self, x: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        """A pipeline tells all rows of a step one time, so rows of one time go together."""
+        numbers = [0] * len(x) if condition is None else condition.tolist()
+        if len(numbers) != len(x) or not all(isinstance(n, int) and 0 <= n < self.call.count for n in numbers):
+            raise S4SError(f"condition must hold {len(x)} numbers of prompts below {self.call.count}")
+        output = [torch.empty(0)] * len(x)
+        for rows in self._together(numbers, t):
+            some = x if rows == [*range(len(x))] else x[rows]
+            found = self._ask(some, t[rows[0]], [numbers[n] for n in rows])
+            for n, row in zip(rows, found.unbind(), strict=True):
+                output[n] = row
+        return torch.stack(output).to(x.dtype)
+
+    def _together(self, numbers: list[int], t: Tensor) -> list[list[int]]:
+        """Rows that are asked about in one call, of one time and in the order of their prompts."""
+        times: list[Any] = [0] * len(numbers)
+        if len(t) > 1 and t.stride(0) != 0:  # else it is one number for all
+            plain, tangent = forward_ad.unpack_dual(t) if forward_ad._current_level >= 0 else (t, None)
+            times = [*zip(plain.tolist(), [0.0] * len(t) if tangent is None else tangent.tolist(), strict=True)]
+        groups: dict[Any, list[int]] = {}
+        for n, time in enumerate(times):
+            groups.setdefault(time, []).append(n)
+        ordered = [sorted(group, key=numbers.__getitem__) for group in groups.values()]
+        return [group[i : i + self.rows] for group in ordered for i in range(0, len(group), self.rows)]
+
+    def _ask(self, x: Tensor, t: Tensor, numbers: list[int]) -> Tensor:
+        with self._lock:
+            self.asked += len(x)
+            return self._session(tuple(numbers))(x.to(self.weights), t)
+
+    def _session(self, numbers: tuple[int, ...]) -> Session:
+        """The session of these prompts; the one that was longest not asked is closed where there are many."""
+        kept = self._sessions.get(numbers)
+        if kept is not None and (kept.over or not kept.left):
+            self._sessions.pop(numbers).close()
+            kept = None
+        if kept is None:
+            while len(self._sessions) >= KEPT:
+                self._sessions.popitem(last=False)[1].close()
+            kept = self._sessions[numbers] = self.session(numbers)
+        self._sessions.move_to_end(numbers)
+        return kept
+
+    def session(self, numbers: Sequence[int], steps: int = STEPS, output_type: str = "latent") -> Session:
+        """A new run of the pipeline for rows of these prompts, which is the caller's to close."""
+        with self._lock, _quiet(self.asked > 0):
+            self.asked += len(numbers)
+            made = Session(self.pipe, self.call.arguments(numbers, steps, output_type), self._config(), self._first_time())
+        if len(made.sample) != len(numbers):
+            made.close()
+            raise S4SError(
+                f"a {type(self.pipe).__name__} steps {len(made.sample)} states for {len(numbers)} samples; its network cannot "
+                "be asked for single ones"
+            )
+        return made
+
+    def _config(self) -> dict[str, Any]:
+        """What S4SScheduler's config would say: the levels are the scheduler's, not the pipeline's."""
+        return {**self.scheduler_config, **({"use_flow_sigmas": True} if self._noise.kind == "flow" else {})}
+
+    def _first_time(self) -> float:
+        return float(self.times * self.path.t_of_s(torch.tensor(self.s_max, dtype=torch.float64)))
+
+    def close(self) -> None:
+        """End all runs of the pipeline; the next call begins new ones."""
+        with self._lock:
+            _close_all(self._sessions)
+
+    def decode(self, y_0: Tensor) -> Tensor:
+        """Clean states [B, *shape] as the pipeline shows them; see `from_pipeline`."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and y_0.requires_grad):
+            return torch.cat([self._decoded(rows) for rows in y_0.split(min(self.rows, self.decode_batch))])
+
+    def _decoded(self, y_0: Tensor) -> Tensor:
+        with self._lock:
+            run = self.session([0] * len(y_0), steps=1, output_type="pt")
+            return _shown(run.finish(y_0.to(self.weights))).to(y_0.device, y_0.dtype)
+
+    def run_own_scheduler(self, noise: Tensor, condition: Tensor | None, steps: int) -> Tensor:
+        """Final states [B, *shape] of the pipeline's own scheduler from unit noise [B, *shape]; `steps` evaluations.
+
+        It has the times that the pipeline would give it. What it draws itself depends on the row alone.
+        """
+        numbers = [0] * len(noise) if condition is None else condition.tolist()
+        found = [self._own_run(noise[n], numbers[n : n + 1], steps) for n in range(len(noise))]
+        return torch.stack(found)
+
+    def _own_run(self, noise: Tensor, numbers: list[int], steps: int) -> Tensor:
+        with self._lock, torch.no_grad():
+            run = self.session(numbers, steps=steps)
+            timing = {key: value for key, value in run.timing.items() if value is not None}
+            run.close()
+            scheduler = copy.deepcopy(self.pipe.scheduler)
+            if "sigmas" in timing or "timesteps" in timing:
+                timing.pop("num_inference_steps", None)
+            scheduler.set_timesteps(**timing, device=self.device)
+            session, x = self._session(tuple(numbers)), noise[None].to(torch.float32)
+            x = x * float(getattr(scheduler, "init_noise_sigma", 1.0))
+            for t in scheduler.timesteps:
+                self.asked += 1
+                fed = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+                output = session(fed.to(self.weights), t.to(torch.float32)).to(x.dtype)
+                x = scheduler.step(output, t, x, return_dict=False)[0]
+        return x[0]
+
+
+@contextmanager
+def _quiet(quiet: bool) -> Iterator[None]:
+    """What pipelines and text encoders warn of at each of their runs (prompts that are too long) is said once."""
+    verbosity = [(module, module.get_verbosity()) for module in (diffusers_logging, transformers_logging) if quiet]
+    for module, _ in verbosity:
+        module.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for module, level in verbosity:
+            module.set_verbosity(level)
+
+
+def _close_all(sessions: OrderedDict[tuple[int, ...], Session]) -> None:
+    while sessions:
+        sessions.popitem()[1].close()
+
+
+def _shown(result: Any) -> Tensor:
+    """What a pipeline returns, as a tensor [B, ...]: images and frames in [-1, 1], channels before heights."""
+    first = result[0]
+    if isinstance(first, list):
+        first = np.stack([np.asarray(item) for item in first]) if not isinstance(first[0], Tensor) else torch.stack(first)
+    if isinstance(first, Tensor):
+        shown, last = first.float(), False
+    else:
+        array = np.asarray(first)
+        shown, last = torch.from_numpy(array.astype(np.float32)), array.ndim >= 4 and array.shape[-1] in (1, 3, 4)
+        if array.dtype == np.uint8:
+            shown = shown / 255
+    if shown.ndim < 4:  # sound, in its own units
+        return shown
+    return (shown.movedim(-1, -3) if last else shown) * 2 - 1
+
+
+def _name_of(pipe: Any) -> str:
+    """The last part of where it was loaded from, else its class, as results are filed."""
+    place = str(getattr(pipe.config, "_name_or_path", "") or "").rstrip("/").rpartition("/")[2]
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", place)
+    return name if re.search(NAME, name) else type(pipe).__name__

@@ -1,0 +1,199 @@
+"""A pipeline's own `__call__` at work in a thread, answering one question (x, t) after the other."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s4s.errors import S4SError
+from s4s.models.pipelines.probe_scheduler import ProbeScheduler
+
+ALIKE = 1e-2  # by which a state may differ from what was handed over; pipelines may keep it in half precision
+
+
+@dataclass(frozen=True)
+class _Modes:
+    """What torch keeps for each thread, and the pipeline's must have as the one that asks."""
+
+    grad: bool
+    autocast: bool
+    autocast_type: torch.dtype
+    device: str
+
+    @classmethod
+    def of_this_thread(cls, device: str) -> _Modes:
+        grad = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        return cls(grad, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device), device)
+
+    def take(self) -> None:
+        torch.set_grad_enabled(self.grad)
+        torch.set_autocast_enabled(self.device, self.autocast)
+        torch.set_autocast_dtype(self.device, self.autocast_type)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The guided output for a state, and that state as the scheduler was given it."""
+
+    output: Tensor
+    sample: Tensor
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A state to ask about at a time, or, where it is the last, the sample that the pipeline ends with."""
+
+    x: Tensor | None
+    time: Tensor | None
+    modes: _Modes | None
+    last: bool = False
+
+
+class Session:
+    """One run of a pipeline, from its first evaluation, of noise of its own, until it is closed.
+
+    The pipeline itself is left alone: a shallow copy runs, which has the same networks but a scheduler and settings of its own.
+    The run ends as the pipeline ends it, so that what it changed for a run is put back.
+
+    Args:
+        pipe: the pipeline.
+        arguments: of its `__call__`.
+        config: what its scheduler's config says, as S4SScheduler would have it.
+        time: the time of the first evaluation.
+    Attributes:
+        sample: the pipeline's own first state, [rows, *shape]; output: of its network for it.
+        left: evaluations that can still be asked for.
+        timing: what the pipeline gave `set_timesteps`.
+        over: whether it has ended.
+        watched: whether states are compared with what was handed over, for which a GPU is waited for.
+    Raises:
+        Exception: what the pipeline raises, as it is.
+    """
+
+    def __init__(self, pipe: Any, arguments: Mapping[str, Any], config: Mapping[str, Any], time: float):
+        self._questions: queue.SimpleQueue[_Question] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._time = torch.tensor(time, dtype=torch.float32)
+        self._handed: Tensor | None = None
+        self.over = False
+        self.watched = False
+        self._probe = ProbeScheduler(self, config)
+        own = copy.copy(pipe)
+        own.scheduler = self._probe
+        own.set_progress_bar_config(disable=True)
+        call = inspect.unwrap(type(pipe).__call__)  # without torch.no_grad
+        self._thread = threading.Thread(target=self._work, args=(call, own, dict(arguments)), daemon=True)
+        devices = [*range(torch.cuda.device_count())] if torch.cuda.is_initialized() else []
+        with torch.random.fork_rng(devices):  # what a pipeline draws by itself is the same in each of its sessions
+            torch.manual_seed(0)
+            self._thread.start()
+            first = self._wait()
+        if not isinstance(first, _Answer):
+            self.over = True
+            raise S4SError(
+                f"a {type(pipe).__name__} ended without asking its scheduler for a step, so nothing can be learned of its "
+                "network; give the pipeline that runs the network"
+            )
+        self.output, self.sample = first.output, first.sample
+        self.timing = self._probe.given
+        self.left = (self._probe.num_inference_steps or 1) - 1
+        self._time = self._time.to(self.sample.device)
+
+    def _work(self, call: Any, pipe: Any, arguments: dict[str, Any]) -> None:
+        try:
+            with torch.no_grad():
+                self._answers.put(call(pipe, **arguments))
+        except BaseException as error:
+            self._answers.put(error)
+
+    def times(self) -> Iterator[Tensor]:
+        """For the scheduler: the time of each question."""
+        while not self.over:
+            yield self._time
+
+    def answer(self, output: Tensor, sample: Tensor) -> Tensor:
+        """For the scheduler: hand the output over and wait for the next question."""
+        if self.over:
+            return sample
+        if (handed := self._handed) is not None and handed is not sample and _changed(handed, sample, self.watched):
+            raise S4SError(
+                "this pipeline changes the state between steps (as inpainting with a mask does), so its network is no function "
+                "of state and time; use one whose network takes the mask or image"
+            )
+        self._answers.put(_Answer(output, sample))
+        question = self._questions.get()
+        if question.last:
+            self.over = True
+            torch.set_grad_enabled(False)
+        elif question.modes is not None:
+            question.modes.take()
+        if question.time is not None:
+            self._time = _own(question.time)
+        state = sample if question.x is None else _own(question.x).to(sample.dtype)
+        self._handed = state
+        return state
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """The guided output for x [rows, *shape] at time t, a scalar.
+
+        Raises:
+            Exception: what the pipeline raises, as it is.
+        """
+        self.left -= 1
+        answer = self._ask(_Question(x, t, _Modes.of_this_thread(x.device.type)))
+        if not isinstance(answer, _Answer):
+            raise S4SError("a pipeline ended its run before all of its steps were made, so it cannot be asked")
+        return answer.output[:, : x.shape[1]]  # what follows is a learned variance
+
+    def finish(self, sample: Tensor | None = None) -> Any:
+        """End the run, with `sample` as its result where one is given; what the pipeline returns."""
+        result = self._ask(_Question(sample, None, None, last=True))
+        self._thread.join()
+        return result
+
+    def close(self) -> None:
+        """End the run, whatever comes out of it."""
+        if self.over:
+            return
+        self._questions.put(_Question(None, None, None, last=True))
+        self._thread.join()
+
+    def _ask(self, question: _Question) -> Any:
+        if self.over:
+            raise S4SError("this run of a pipeline is over")
+        self._questions.put(question)
+        return self._wait()
+
+    def _wait(self) -> Any:
+        try:
+            answer = self._answers.get()
+        except BaseException:  # Ctrl-C: what still comes is of no use
+            self._questions.put(_Question(None, None, None, last=True))
+            self._thread.join()
+            self.over = True
+            raise
+        if isinstance(answer, BaseException):
+            self.over = True
+            raise answer
+        return answer
+
+
+def _own(value: Tensor) -> Tensor:
+    """A tensor that may be differentiated through, in a thread that is not in inference mode."""
+    return value.clone() if value.is_inference() else value
+
+
+def _changed(handed: Tensor, sample: Tensor, watched: bool) -> bool:
+    """Whether a state came back as another one; only by its shape, if not watched."""
+    if handed.shape != sample.shape or not watched:
+        return handed.shape != sample.shape
+    with torch.no_grad():
+        return bool((handed - sample).abs().max() > ALIKE * handed.abs().max())
