@@ -19,6 +19,7 @@ _PUBLIC = {
     "FitResult": "s4s.learning.result",
     "FitSettings": "s4s.learning.settings",
     "TeacherPairs": "s4s.learning.teacher",
+    "fit_pipeline": "s4s.export.pipeline_fit",
     "Tableau": "s4s.tableau",
     "Denoiser": "s4s.models.denoiser",
     "S4SError": "s4s.errors",

@@ -18,7 +18,6 @@ from s4s.errors import S4SError
 from s4s.learning.parameters import Linearised
 from s4s.models.denoiser import Denoiser
 
-STEP = 3e-3  # of a difference, against the noise level: rounding and curvature of the digits model both stay below 0.5 %
 FORWARD_MODE = threading.Lock()  # torch's forward mode is one for the whole process
 FORWARD_COST = 4  # evaluations that a derivative in torch's forward mode counts; benchmarks/fit_cost.py measures it
 
@@ -128,7 +127,9 @@ def _directional(
         return torch.zeros_like(tangents) if tangent is None else tangent.view_as(tangents)
     counter.evaluations += K * B
     size = tangents.flatten(2).square().mean(2).sqrt() + level_changes.abs()[:, None]
-    step = STEP * s / size.clamp_min(1e-30)  # of each sample, so that it does not depend on the others
+    if denoiser.one_level:  # what moves the level moves it alike for all samples
+        size = torch.where(level_changes[:, None] == 0, size, size.mean(1, keepdim=True))
+    step = denoiser.difference_step * s / size.clamp_min(1e-30)  # of each sample, so that it does not depend on the others
     column = step.view(K, B, *[1] * (y.ndim - 1))
     shifted = denoiser((y + column * tangents).flatten(0, 1), (levels + step * level_changes[:, None]).flatten(), conditions)
     return (shifted.view_as(tangents) - output) / column

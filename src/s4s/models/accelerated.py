@@ -19,7 +19,7 @@ class Accelerated(Denoiser):
     """
 
     def __init__(self, denoiser: Denoiser, precision: str = "float32", compile: bool = False):
-        for name in ("name", "shape", "s_min", "s_max", "device", "dtype", "path"):
+        for name in ("name", "shape", "s_min", "s_max", "device", "dtype", "path", "difference_step", "one_level"):
             setattr(self, name, getattr(denoiser, name))
         self.inner, self.precision = denoiser, getattr(torch, precision)
         self.graphs = compile and self.device.type == "cuda"

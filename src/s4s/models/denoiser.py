@@ -29,6 +29,9 @@ class Denoiser(ABC):
         guidance: scale of classifier-free guidance; 1 for none.
         passes: states through the network for each evaluation: 2 with classifier-free guidance.
         block: rows in one call of the network when samples are drawn for files; the last bits of a row depend on it.
+        difference_step: of derivatives by differences of outputs, against the noise level: as large as its curvature allows where
+            rounding is coarse.
+        one_level: rows of different noise levels are computed one after the other, so that a fit takes few.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Denoiser(ABC):
     guidance: float = 1.0
     passes: int = 1
     block: int = 64
+    difference_step: float = 3e-3  # rounding and curvature of the digits model both stay below 0.5 %
+    one_level: bool = False
 
     @abstractmethod
     def __call__(self, y: Tensor, s: Tensor | float, condition: Tensor | None = None) -> Tensor:

@@ -14,6 +14,7 @@ from s4s.models.conditions import Conditioning
 from s4s.models.denoiser import Denoiser, as_column
 from s4s.models.paths import Path
 
+HALF_STEP = 5e-2  # differences of outputs in half precision, whose rounding is 2 to 4 permille of them
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
 
 

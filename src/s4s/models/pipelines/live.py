@@ -7,8 +7,9 @@ import re
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -96,7 +97,7 @@ class LivePipeline(PredictingDenoiser):
 
     Attributes:
         pipe, call: the pipeline, and how it is called.
-        asked: states that have gone through the network for it, without guidance's further passes.
+        asked: states that have gone through the network for it, without guidance's further passes; on_asked: told of each call.
         rows: states in one call of the pipeline at most; 1 where it does not treat the rows of a batch alike.
         one_level: true: rows of different noise levels take calls of their own.
     """
@@ -109,10 +110,11 @@ class LivePipeline(PredictingDenoiser):
         self.scheduler_config = {**own.config, "_class_name": type(own).__name__}
         noise = noise_of(self.scheduler_config)
         self.pipe, self.call, self.asked, self.rows = pipe, call, 0, ROWS
+        self.on_asked: Callable[[int], Any] | None = None
         self._sessions: OrderedDict[tuple[int, ...], Session] = OrderedDict()
         self._lock = _LOCKS.setdefault(pipe, threading.RLock())
         weakref.finalize(self, _close_all, self._sessions)
-        self._noise = noise
+        self._noise, self._timings = noise, dict[int, dict[str, Any]]()
         super().__init__(
             self._asked_for_none, noise.path, noise.prediction, name=name, shape=(1,), s_min=noise.s_min, s_max=noise.s_max,
             device=torch.device("cpu"), times=noise.times, conditioning=PromptsInTurn(call.count),
@@ -152,7 +154,7 @@ class LivePipeline(PredictingDenoiser):
 
     def _ask(self, x: Tensor, t: Tensor, numbers: list[int]) -> Tensor:
         with self._lock:
-            self.asked += len(x)
+            self._count(len(x))
             return self._session(tuple(numbers))(x.to(self.weights), t)
 
     def _session(self, numbers: tuple[int, ...]) -> Session:
@@ -171,7 +173,7 @@ class LivePipeline(PredictingDenoiser):
     def session(self, numbers: Sequence[int], steps: int = STEPS, output_type: str = "latent") -> Session:
         """A new run of the pipeline for rows of these prompts, which is the caller's to close."""
         with self._lock, _quiet(self.asked > 0):
-            self.asked += len(numbers)
+            self._count(len(numbers))
             made = Session(self.pipe, self.call.arguments(numbers, steps, output_type), self._config(), self._first_time())
         if len(made.sample) != len(numbers):
             made.close()
@@ -180,6 +182,11 @@ class LivePipeline(PredictingDenoiser):
                 "be asked for single ones"
             )
         return made
+
+    def _count(self, rows: int) -> None:
+        self.asked += rows
+        if self.on_asked is not None:
+            self.on_asked(rows)
 
     def _config(self) -> dict[str, Any]:
         """What S4SScheduler's config would say: the levels are the scheduler's, not the pipeline's."""
@@ -203,32 +210,45 @@ class LivePipeline(PredictingDenoiser):
             run = self.session([0] * len(y_0), steps=1, output_type="pt")
             return _shown(run.finish(y_0.to(self.weights))).to(y_0.device, y_0.dtype)
 
-    def run_own_scheduler(self, noise: Tensor, condition: Tensor | None, steps: int) -> Tensor:
-        """Final states [B, *shape] of the pipeline's own scheduler from unit noise [B, *shape]; `steps` evaluations.
+    def own_times(self, steps: int) -> Tensor | None:
+        """The times of the pipeline's own scheduler with so many steps, float64; None where it does not have as many."""
+        try:
+            return self._own_scheduler(steps).timesteps.cpu().double()
+        except (ValueError, RuntimeError, IndexError):  # as schedulers say that
+            return None
 
-        It has the times that the pipeline would give it. What it draws itself depends on the row alone.
+    def run_own_scheduler(self, noise: Tensor, condition: Tensor | None, steps: int) -> Tensor:
+        """Final states [B, *shape] of the pipeline's own scheduler from unit noise [B, *shape].
+
+        It has the times that the pipeline would give it. What it draws itself is the same for each row.
         """
         numbers = [0] * len(noise) if condition is None else condition.tolist()
-        found = [self._own_run(noise[n], numbers[n : n + 1], steps) for n in range(len(noise))]
-        return torch.stack(found)
+        return torch.cat([self._own_run(noise[n : n + 1], (numbers[n],), steps) for n in range(len(noise))])
 
-    def _own_run(self, noise: Tensor, numbers: list[int], steps: int) -> Tensor:
-        with self._lock, torch.no_grad():
-            run = self.session(numbers, steps=steps)
-            timing = {key: value for key, value in run.timing.items() if value is not None}
-            run.close()
-            scheduler = copy.deepcopy(self.pipe.scheduler)
-            if "sigmas" in timing or "timesteps" in timing:
-                timing.pop("num_inference_steps", None)
-            scheduler.set_timesteps(**timing, device=self.device)
-            session, x = self._session(tuple(numbers)), noise[None].to(torch.float32)
-            x = x * float(getattr(scheduler, "init_noise_sigma", 1.0))
-            for t in scheduler.timesteps:
-                self.asked += 1
-                fed = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
-                output = session(fed.to(self.weights), t.to(torch.float32)).to(x.dtype)
-                x = scheduler.step(output, t, x, return_dict=False)[0]
-        return x[0]
+    def _own_scheduler(self, steps: int) -> Any:
+        """A copy of the pipeline's own scheduler, set as the pipeline sets it for so many steps."""
+        with self._lock:
+            if steps not in self._timings:
+                run = self.session((0,), steps=steps)
+                run.close()
+                self._timings[steps] = {key: value for key, value in run.timing.items() if value is not None}
+        timing = dict(self._timings[steps])
+        if "sigmas" in timing or "timesteps" in timing:
+            timing.pop("num_inference_steps", None)
+        scheduler = copy.deepcopy(self.pipe.scheduler)
+        scheduler.set_timesteps(**timing, device=self.device)
+        return scheduler
+
+    @torch.no_grad()
+    def _own_run(self, noise: Tensor, numbers: tuple[int], steps: int) -> Tensor:
+        scheduler = self._own_scheduler(steps)
+        drawn = {"generator": torch.Generator().manual_seed(0)} if "generator" in signature(scheduler.step).parameters else {}
+        x = noise.to(torch.float32) * float(getattr(scheduler, "init_noise_sigma", 1.0))
+        for t in scheduler.timesteps:
+            fed = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+            output = self._ask(fed, t.to(torch.float32), [*numbers]).to(x.dtype)
+            x = scheduler.step(output, t, x, return_dict=False, **drawn)[0]
+        return x
 
 
 @contextmanager

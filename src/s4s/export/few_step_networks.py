@@ -1,0 +1,66 @@
+"""Networks that were distilled to few steps: a teacher of many steps has nothing to teach for them. Found by measuring."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from s4s.errors import S4SError
+from s4s.models.denoiser import Denoiser
+from s4s.sampling import sample
+from s4s.tableau import Tableau
+
+TOWARDS = 0.2  # cosine between what doubling the steps changes and what many steps change
+SAMPLE_LIKE = (0.2, 5.0)  # variance of a first estimate over that of final samples
+OF_NOISE = 0.5  # correlation of an estimate with the initial noise from which on it is that noise, hardly changed
+REMEDY = (
+    "its network was distilled to few steps (LCM, Lightning, Turbo and the like), and a teacher of many steps has nothing to "
+    "teach there; use it with its own scheduler, or fit the model that it was distilled from (without its LoRA)"
+)
+
+
+@torch.no_grad()
+def check_teaches(
+    denoiser: Denoiser, y_T: Tensor, condition: Tensor | None, many: Tensor, few: Tableau, double: Tableau, rows: int
+) -> None:
+    """Refuse a model whose teacher of many steps leads elsewhere than few steps do.
+
+    Two things tell. Doubling a few steps must lead towards what many steps give. And at full noise a diffusion model knows
+    nothing of the sample, so that its estimate D(y_T) is nearly the same for any noise; one of a distilled model is a whole
+    sample already: it varies as final samples do, and is not the noise itself.
+
+    Args:
+        y_T: initial noise [B, *shape], B at least 2. many: final samples of the teacher from it.
+        few, double: a solver with few evaluations, and with twice as many.
+        rows: states at a time through the network.
+    Raises:
+        S4SError: which of the two it is.
+    """
+    few_steps, twice = (sample(denoiser, y_T, tableau, condition, rows) for tableau in (few, double))
+    change, wanted = (twice - few_steps).flatten().double(), (many - few_steps).flatten().double()
+    if wanted.norm() > 1e-6 * many.norm():
+        towards = float(change @ wanted / (change.norm() * wanted.norm()).clamp_min(1e-30))
+        if towards < TOWARDS:
+            raise S4SError(
+                f"model {denoiser.name}: {double.nfe} steps instead of {few.nfe} do not lead towards what many give (cosine "
+                f"{towards:.2f}): {REMEDY}"
+            )
+    first = torch.cat([
+        denoiser(y, denoiser.s_max, None if condition is None else condition[i * rows : (i + 1) * rows])
+        for i, y in enumerate(y_T.split(rows))
+    ])  # fmt: skip
+    variance = (_spread(first) / _spread(many).clamp_min(1e-30)).item()
+    if SAMPLE_LIKE[0] < variance < SAMPLE_LIKE[1] and _correlation(first, y_T) < OF_NOISE:
+        raise S4SError(
+            f"model {denoiser.name}: its first estimate from pure noise varies as whole samples do ({variance:.2f} of their "
+            f"variance): {REMEDY}"
+        )
+
+
+def _spread(rows: Tensor) -> Tensor:
+    return (rows.double() - rows.double().mean(0)).square().mean()
+
+
+def _correlation(one: Tensor, other: Tensor) -> float:
+    a, b = ((rows.double() - rows.double().mean(0)).flatten() for rows in (one, other))
+    return float((a @ b / (a.norm() * b.norm()).clamp_min(1e-30)).abs())
