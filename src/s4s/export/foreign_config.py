@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from diffusers import DDPMScheduler
-
-from s4s.errors import S4SError, one_line, shortened
-from s4s.models.paths import VPDiscrete
-from s4s.models.pipelines.scheduler_config import ours, understood
+from s4s.errors import S4SError
+from s4s.models.pipelines.scheduler_config import OF_TABLE, ours, path_of_betas, understood
 from s4s.models.provenance import describes, part
 from s4s.tableau import Tableau
 
 FLOW = {"path_type": "flow", "use_flow_sigmas": True}
-OF_KIND: dict[str, dict[str, Any]] = {"vp": {}, "flow": FLOW, "edm": {"path_type": "edm"}}
+OF_KIND: dict[str, dict[str, Any]] = {
+    "vp": {}, "flow": FLOW, "edm": {"path_type": "edm"}, "cosine": {"path_type": "cosine"}
+}  # fmt: skip
 TAKEN = {
-    "vp": ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type"),
-    "flow": ("num_train_timesteps", "prediction_type"),
-    "edm": ("sigma_data",),
+    "vp": (*OF_TABLE, "prediction_type"),
+    "flow": ("num_train_timesteps", "prediction_type", "invert_sigmas"),
+    "edm": ("sigma_data", "prediction_type"),
+    "cosine": ("prediction_type", "sigma_min", "sigma_max"),
 }
 KNOWN_BETAS: tuple[dict[str, Any], ...] = (
     {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},  # Stable Diffusion
@@ -26,21 +26,6 @@ KNOWN_BETAS: tuple[dict[str, Any], ...] = (
     {"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195},  # latent diffusion: faces, bedrooms, ImageNet
     {"beta_schedule": "squaredcos_cap_v2"},
 )
-
-
-def path_of_betas(*schedule: Any, **named: Any) -> VPDiscrete:
-    """The path of diffusers' num_train_timesteps, beta_start, beta_end, beta_schedule and trained_betas.
-
-    Raises:
-        S4SError: if there is no such schedule.
-    """
-    try:
-        betas = DDPMScheduler(*schedule, **named).betas  # type: ignore[attr-defined]
-    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        # diffusers raises the first for a beta_schedule that it does not know; the others are for values that make no betas
-        given = ", ".join(map(str, (*schedule, *named.values())))
-        raise S4SError(f"the noise schedule is not supported: {one_line(error, 80)} ({shortened(given)})") from error
-    return VPDiscrete(betas)
 
 
 def translated(config: Mapping[str, Any]) -> dict[str, Any]:

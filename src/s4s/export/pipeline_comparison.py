@@ -62,7 +62,9 @@ class Comparison:
         best, winner = min(others, key=others.__getitem__), self.better()
         where = f"At {self.nfe} evaluations ({self.passes} passes)"
         if winner == LEARNED:
-            times = "; ".join(f"{value / error[LEARNED]:.2f} times nearer than {self.names[name]}" for name, value in others.items())
+            times = "; ".join(
+                f"{value / error[LEARNED]:.2f} times nearer than {self.names[name]}" for name, value in others.items()
+            )
             return f"{where} the learned solver is nearer to the full run: {times}."
         if winner is None:
             return (
@@ -89,7 +91,12 @@ class Comparison:
 
 @torch.no_grad()
 def compare(
-    denoiser: LivePipeline, full: Split, learned: Tableau, classical: Tableau, names: Mapping[str, str], perceptual: Distance | None
+    denoiser: LivePipeline,
+    full: Split,
+    learned: Tableau,
+    classical: Tableau,
+    names: Mapping[str, str],
+    perceptual: Distance | None,
 ) -> tuple[Comparison, dict[str, Tensor]]:
     """Run all three and hold them against the full run.
 
@@ -127,7 +134,9 @@ def _psnr(rows: Tensor, full: Tensor) -> np.ndarray:
 
 
 def _lpips(distance: Distance, rows: Tensor, full: Tensor) -> np.ndarray:
-    found = [float(distance.between(distance.blocks(a[None]), distance.blocks(b[None]))) for a, b in zip(rows, full, strict=True)]
+    found = [
+        float(distance.between(distance.blocks(a[None]), distance.blocks(b[None]))) for a, b in zip(rows, full, strict=True)
+    ]
     return np.array(found)
 
 

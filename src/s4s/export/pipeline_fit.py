@@ -7,9 +7,8 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +25,8 @@ from s4s.files.resumable_rows import write_resumable
 from s4s.files.rows import TEACHER_PAIRS, Split, read_split
 from s4s.jobs.progress_bar import progress
 from s4s.learning.fit import fit
-from s4s.learning.lpips_loss import TRUNKS, load_lpips
 from s4s.learning.losses import Distance
+from s4s.learning.lpips_loss import TRUNKS, load_lpips
 from s4s.learning.objective import first_rows
 from s4s.learning.teacher import TeacherPairs, attributes, make_pairs
 from s4s.metrics.global_error import global_error
@@ -154,7 +153,7 @@ class _Fits:
         before = denoiser.asked
         result = fit(
             denoiser, pairs, "lms", base.levels, base=base, family_options={"start_weights": True},
-            driver="joint" if nfe > 1 else "coefficients", decoupled=nfe > 1, settings=self.plan.settings(),
+            driver="joint" if nfe > 1 else "coefficients", decoupled=nfe > 1, same_start=True, settings=self.plan.settings(),
             batch_size=denoiser.rows, state_path=state,
         )  # fmt: skip
         fitted = denoiser.asked - before

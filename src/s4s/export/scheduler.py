@@ -19,11 +19,11 @@ from s4s.errors import S4SError, shown
 from s4s.export.collection import Source, from_the_middle, pick, read_tableaux
 from s4s.export.coordinates import on_path, preconditioned
 from s4s.export.custom_timesteps import check_custom, numbers, whole_number
-from s4s.export.foreign_config import config_of_tableau, path_of_betas, translated
+from s4s.export.foreign_config import config_of_tableau, translated
 from s4s.export.initial_noise_scale import Attachment, InitialNoiseScale
 from s4s.export.network_run import NetworkRun
 from s4s.models.paths import FlowMatching
-from s4s.models.pipelines.scheduler_config import known_kind
+from s4s.models.pipelines.scheduler_config import known_kind, path_of_betas
 from s4s.models.provenance import check
 from s4s.tableau import Tableau
 

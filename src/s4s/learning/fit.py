@@ -46,6 +46,7 @@ def fit(
     driver: str = "coefficients",
     decoupled: bool = False,
     first_node: bool = False,
+    same_start: bool = False,
     settings: FitSettings | None = None,
     perceptual_network: LayeredNetwork | None = None,
     batch_size: int | None = None,
@@ -63,6 +64,8 @@ def fit(
         driver: what is free: "coefficients" (S4S), "schedule" (LD3), "alternate" (S4S-Alt), "joint".
         decoupled: also learn the conditioning level of each node (with every driver but the first).
         first_node: also learn the first evaluation point, (kappa y_0, s~_0).
+        same_start: keep the network's first input as large as the base's, whatever level it is told (kappa follows): for
+            pipelines, which start from unit noise. Not with first_node.
         settings: see FitSettings.
         perceptual_network: what the distances "perceptual" and "features" compare images with (load_perceptual).
         batch_size: states at a time through a network; by default 4096.
@@ -84,7 +87,7 @@ def fit(
     settings = settings or FitSettings()
     base = solver(base, levels, path=denoiser.path) if isinstance(base, str) else base
     options = family_options or {}
-    parameters = _parameters(denoiser, family, options, levels, base, driver, decoupled, first_node)
+    parameters = _parameters(denoiser, family, options, levels, base, driver, decoupled, first_node, same_start)
     check_pairs(denoiser, pairs, base, settings)
     _check_models([denoiser, *(copy for copy, _ in replicas)], pairs, parameters, driver, settings)
     if batch_size is not None and batch_size < 1:
@@ -105,6 +108,7 @@ def fit(
         driver=driver,
         decoupled=decoupled,
         first_node=first_node,
+        **({"same_start": True} if same_start else {}),
         settings=settings.model_dump(),
         rows=rows,
         replicas=len(everywhere),
@@ -128,6 +132,7 @@ def _parameters(
     driver: str,
     decoupled: bool,
     first_node: bool,
+    same_start: bool,
 ) -> Parameters:
     """The parameters of the learned solver, at the initialisation; S4SError if a turn of the driver has nothing to learn."""
     if driver not in DRIVERS:
@@ -136,7 +141,10 @@ def _parameters(
         raise S4SError(f"fit: {problem}")
     if not torch.equal(torch.as_tensor(levels, dtype=torch.float64), base.levels):
         raise S4SError("fit: the base tableau is on other levels than the ones given")
-    parameters = Parameters(make_family(family, base, denoiser.path, **options), base, decoupled, first_node)
+    if first_node and same_start:
+        raise S4SError("fit: first_node changes the noise that a run starts from, which same_start keeps; take one of them")
+    made = make_family(family, base, denoiser.path, **options)
+    parameters = Parameters(made, base, decoupled, first_node, denoiser.path if same_start else None)
     for names in DRIVERS[driver]:
         if not len(parameters.independent(parameters.free(names))):
             what = "coefficients" if "theta" in names else "levels"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from s4s.learning.families.family import Family
+from s4s.models.paths import Path
 from s4s.schedules.increments import moved
 from s4s.tableau import Tableau
 
@@ -29,16 +30,20 @@ class Parameters:
 
     theta: the family's weights; xi [N]: the schedule; delta [N]: logarithms of the factors on the conditioning levels; kappa
     [1]: logarithm of the factor on y_0 in the first evaluation, and first [1], its part of delta, which is then not in delta.
-    Zero stands for the base solver.
+    Zero stands for the base solver. Where kappa is tied, it is what keeps the network's first input as large as the base's, whatever
+    level it is told, so that pipelines that start from unit noise do so still.
 
     Args:
         family: from weights and levels to a tableau.
         base: the base solver, whose schedule, conditioning levels and kappa are the initialisation of these.
         decoupled: whether there is delta. first_node: whether there are kappa and first.
+        tied: where kappa is tied, the path on which the network's inputs are alpha y; then there is no first_node.
     """
 
-    def __init__(self, family: Family, base: Tableau, decoupled: bool = False, first_node: bool = False):
-        self.family, self.levels, self.kappa = family, base.levels.detach(), float(base.kappa)
+    def __init__(
+        self, family: Family, base: Tableau, decoupled: bool = False, first_node: bool = False, tied: Path | None = None
+    ):
+        self.family, self.levels, self.kappa, self.tied = family, base.levels.detach(), float(base.kappa), tied
         n = base.nfe
         first = int(first_node)
         sizes = {"theta": family.size, "xi": n, "first": first, "delta": (n - first) * decoupled, "kappa": first}
@@ -48,6 +53,7 @@ class Parameters:
             self.parts[name] = slice(self.size, self.size + size)
             self.size += size
         conditioning = family.tableau(self.levels, torch.zeros(family.size, dtype=torch.float64)).eval_levels
+        self.first_scale = 1.0 if tied is None else float(tied.alpha_of_s(base.eval_levels[0]))
         self.conditioning_factors = base.eval_levels / conditioning  # 1 but where they differ from the nodes' levels
 
     def zeros(self) -> Tensor:
@@ -66,6 +72,8 @@ class Parameters:
         own = torch.cat([first, delta])
         conditioning = conditioning * torch.cat([own.exp(), torch.ones(len(conditioning) - len(own), dtype=torch.float64)])
         moved_on = self.family.conditioned(tableau, conditioning)
+        if self.tied is not None:
+            return replace(moved_on, kappa=self.kappa * self.first_scale / self.tied.alpha_of_s(moved_on.eval_levels[0]))
         return replace(moved_on, kappa=self.kappa * kappa.exp()[0] if len(kappa) else self.kappa)
 
     def free(self, names: frozenset[str]) -> Tensor:

@@ -22,10 +22,14 @@ class Path(ABC):
     Attributes:
         kind: its name in the files of solvers that were made for it.
         times: number of discrete times 0 ... times - 1 that the leading, trailing and linspace schedules count in.
+        clean: the time of clean data.
+        sigma_data: the scale of data for which states x have unit variance, where alpha^2 (sigma_data^2 + s^2) = 1.
     """
 
     kind: ClassVar[str]
     times: int = 1000
+    clean: float = 0.0
+    sigma_data: float = 1.0
 
     @abstractmethod
     def s_of_t(self, t: Tensor) -> Tensor:
@@ -181,4 +185,42 @@ class FlowMatching(Path):
         return 1 / (1 + s)
 
 
-PATHS: tuple[type[Path], ...] = (VPLinear, VPDiscrete, VPCosine, VE, FlowMatching)
+class InvertedFlow(FlowMatching):
+    """Rectified flow with the time of data, x_t = t x_0 + (1 - t) n, t in (0, 1]: s = (1 - t)/t (Mochi)."""
+
+    kind = "flow_inverted"
+    clean = 1.0
+
+    def s_of_t(self, t: Tensor) -> Tensor:
+        return (1 - t) / t
+
+    def t_of_s(self, s: Tensor) -> Tensor:
+        return 1 / (1 + s)
+
+
+class EDM(Path):
+    """What EDM's preconditioning feeds to a network, alpha = 1/sqrt(s^2 + sigma_data^2), t = ln(s)/4 (Karras et al. 2022).
+
+    With sigma_data 1 it is a variance-preserving path told by ln(s)/4 (Stable Video Diffusion).
+    """
+
+    kind = "edm"
+    clean = -math.inf
+
+    def __init__(self, sigma_data: float = 0.5):
+        self.sigma_data = sigma_data
+
+    def description(self) -> dict[str, Any]:
+        return {"path": self.kind, "sigma_data": self.sigma_data}
+
+    def s_of_t(self, t: Tensor) -> Tensor:
+        return torch.exp(4 * t)
+
+    def t_of_s(self, s: Tensor) -> Tensor:
+        return s.log() / 4
+
+    def alpha_of_s(self, s: Tensor) -> Tensor:
+        return (s**2 + self.sigma_data**2).rsqrt()
+
+
+PATHS: tuple[type[Path], ...] = (VPLinear, VPDiscrete, VPCosine, VE, FlowMatching, InvertedFlow, EDM)

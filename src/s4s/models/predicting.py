@@ -1,4 +1,4 @@
-"""A network in a model's own coordinates (x, t) as a denoiser: epsilon, v, x_0 or flow prediction, with guidance."""
+"""A network in a model's own coordinates (x, t) as a denoiser: epsilon, v, x_0, flow or EDM prediction, with guidance."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from s4s.models.conditions import Conditioning
 from s4s.models.denoiser import Denoiser, as_column
 from s4s.models.paths import Path
 
-HALF_STEP = 5e-2  # differences of outputs in half precision, whose rounding is 2 to 4 permille of them
-Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
+HALF_STEP = 5e-2  # of differences in half precision, whose rounding is 2 to 4 permille of an output
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow", "edm"]
 
 
 class PredictingDenoiser(Denoiser):
@@ -26,7 +26,10 @@ class PredictingDenoiser(Denoiser):
         epsilon:       n,                  D = y - s n
         v_prediction:  alpha n - sigma x_0, D = alpha (x - s v)  (arXiv 2202.00512; alpha^2 + sigma^2 = 1)
         sample:        x_0,                D = x_0
-        flow:          n - x_0,            D = x - t v              (rectified flow)
+        flow:          dx/dt,              D = x + (t_0 - t) v   (rectified flow; t_0 the time of clean data)
+        edm:           -v                                        (EDM's raw network; arXiv 2206.00364, table 1)
+
+    On a path for data of scale d = sigma_data, v is D = alpha d (d x - s v).
 
     With a guidance scale w other than 1 the output is that without the condition plus w times the difference that the condition
     makes (Ho & Salimans 2022, arXiv 2207.12598), both from one call on twice the batch.
@@ -64,6 +67,7 @@ class PredictingDenoiser(Denoiser):
         self.weights, self.times, self.conditioning, self.guidance = weights, times, conditioning, guidance
         self.decoder, self.decode_batch = decoder, decode_batch
         self.passes = 1 if conditioning is None or guidance == 1 else 2
+        self.difference_step = difference_step(weights)
 
     def conditions(self, seeds: Sequence[int] | np.ndarray) -> Tensor | None:
         return None if self.conditioning is None else self.conditioning.of_seeds(seeds)
@@ -78,7 +82,11 @@ class PredictingDenoiser(Denoiser):
         if self.prediction == "epsilon":
             return y - as_column(s, y) * output
         if self.prediction == "flow":
-            return x - as_column(t, y) * output
+            return x + as_column(self.path.clean - t, y) * output
+        if self.prediction == "edm":
+            output = -output
+        if (scale := self.path.sigma_data) != 1:
+            return as_column(self.path.alpha_of_s(s) * scale, y) * (scale * x - as_column(s, y) * output)
         return as_column(self.path.alpha_of_s(s), y) * (x - as_column(s, y) * output)
 
     def _network(self, x: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
@@ -114,3 +122,8 @@ class PredictingDenoiser(Denoiser):
         if self.decoder is None:
             return y_0
         return torch.cat([self.decoder(rows).to(y_0.dtype) for rows in y_0.split(self.decode_batch)])
+
+
+def difference_step(weights: torch.dtype) -> float:
+    """`Denoiser.difference_step` of a network whose weights have this type."""
+    return HALF_STEP if weights in (torch.float16, torch.bfloat16) else Denoiser.difference_step

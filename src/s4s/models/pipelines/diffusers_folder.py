@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,15 +17,13 @@ from s4s.files.bounded import read_json
 from s4s.models.conditions import ClassLabels, Conditioning
 from s4s.models.description import PipelineModel, StableDiffusionModel
 from s4s.models.network_weights import check_loaded
-from s4s.models.paths import FlowMatching, VPDiscrete
 from s4s.models.paths import Path as GaussianPath
 from s4s.models.pipelines.prompts import Encode, EncodedRows, Prompts, StoredRows, read_prompts
-from s4s.models.pipelines.scheduler_config import understood
+from s4s.models.pipelines.scheduler_config import Noise, noise_of
 from s4s.models.predicting import PredictingDenoiser, Prediction
 from s4s.models.torch_checkpoint import check_network, check_sizes, weights_in
 from s4s.models.weight_formats import check_has_weights
 
-FLOW_TIMES = 1000  # flow-matching transformers are called at 1000 t
 ALIAS = "Transformer2DModel"  # what DiT's and PixArt's folders of old versions of diffusers name
 NETWORKS = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel", "PixArtTransformer2DModel", "SD3Transformer2DModel")
 INDEX = "model_index.json"
@@ -68,8 +67,8 @@ def outline_of(
     model: PipelineModel | StableDiffusionModel, scheduler: dict[str, Any], prediction: Prediction | None
 ) -> tuple[float, float, GaussianPath, dict[str, Any]]:
     """The same, from a scheduler's configuration."""
-    s_min, s_max, path, kind = _noise_of(model, scheduler, prediction)
-    return s_min, s_max, path, {**path.description(), "prediction": kind}
+    noise = _noise_of(model, scheduler, prediction)
+    return noise.s_min, noise.s_max, noise.path, {**noise.path.description(), "prediction": noise.prediction}
 
 
 def assemble(
@@ -85,9 +84,8 @@ def assemble(
     dtype, config = getattr(torch, model.precision), parts.network.config
     _check(model, parts.network)
     nn.Module.to(parts.network, device, dtype).eval().requires_grad_(False)  # diffusers' own `to` warns
-    s_min, s_max, path, kind = _noise_of(model, scheduler, prediction)
+    noise = _noise_of(model, scheduler, prediction)
     size, channels = config.sample_size, config.in_channels
-    times = FLOW_TIMES if isinstance(path, FlowMatching) else 1
     sizes = _sizes(parts)
 
     def predict(x: Tensor, t: Tensor, **arguments: Any) -> Tensor:
@@ -100,33 +98,23 @@ def assemble(
         return output[:, :channels]  # what follows is a learned variance
 
     return PredictingDenoiser(
-        predict, path, kind, name=model.name, shape=(channels, *((size, size) if isinstance(size, int) else size)),
-        s_min=s_min, s_max=s_max, device=device, weights=dtype, times=times, guidance=model.guidance,
+        predict, noise.path, noise.prediction, name=model.name, device=device, weights=dtype, times=noise.times,
+        shape=(channels, *((size, size) if isinstance(size, int) else size)), s_min=noise.s_min, s_max=noise.s_max,
+        guidance=model.guidance,
         conditioning=_conditioning(model, parts, embeddings, null_class),
         decoder=parts.autoencoder and _decoder(parts.autoencoder, device, dtype), decode_batch=model.decode_batch,
     )  # fmt: skip
 
 
-def _noise_of(
-    model: PipelineModel | StableDiffusionModel, scheduler: dict[str, Any], prediction: Prediction | None
-) -> tuple[float, float, GaussianPath, Prediction]:
-    """s_min, s_max, the path and what is predicted, of a scheduler's configuration and what the model's file says instead.
-
-    Flow matching reaches s = 0 and infinity, so s needs bounds.
-    """
+def _noise_of(model: PipelineModel | StableDiffusionModel, scheduler: dict[str, Any], prediction: Prediction | None) -> Noise:
+    """The noise of a scheduler's configuration, but for what the model's file says instead."""
+    own = {"prediction_type": prediction} if prediction in ("v_prediction", "sample") else {}
     try:
-        kind, config = understood(scheduler)
+        noise = noise_of({**scheduler, **own})
     except S4SError as error:
         raise S4SError(f"model {model.name}: {error}") from error
-    named = config.get("prediction_type", "epsilon")
-    predicted = prediction or ("flow" if named == "flow_prediction" else named)
-    if kind == "flow":
-        return model.s_min or 0.002, model.s_max or 999.0, FlowMatching(), predicted
-    if kind != "vp":
-        raise S4SError(f"model {model.name}: the noise schedule of its {scheduler['_class_name']} is not supported: no betas")
-    path = VPDiscrete(diffusers.DDPMScheduler.from_config(config).betas)
-    first, last = path.s_of_t(torch.tensor([0.0, path.times - 1.0], dtype=torch.float64)).tolist()
-    return model.s_min or first, model.s_max or last, path, predicted
+    s_min, s_max = model.s_min or noise.s_min, model.s_max or noise.s_max
+    return replace(noise, s_min=s_min, s_max=s_max, prediction=prediction or noise.prediction)
 
 
 def _decoder(autoencoder: Any, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

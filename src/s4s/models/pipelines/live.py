@@ -26,7 +26,7 @@ from s4s.models.description import NAME
 from s4s.models.pipelines.pipeline_call import PipelineCall
 from s4s.models.pipelines.scheduler_config import noise_of
 from s4s.models.pipelines.session import Session
-from s4s.models.predicting import PredictingDenoiser
+from s4s.models.predicting import PredictingDenoiser, difference_step
 from s4s.models.seeds import index_of, split_of
 
 STEPS = 1000  # of a session: so many evaluations can be asked for
@@ -122,6 +122,7 @@ class LivePipeline(PredictingDenoiser):
         self.guidance = call.guidance()
         sample = self._session((0,)).sample
         self.shape, self.device, self.weights = tuple(sample.shape[1:]), sample.device, sample.dtype
+        self.difference_step = difference_step(sample.dtype)
 
     @staticmethod
     def _asked_for_none(*_: Any, **__: Any) -> Tensor:
