@@ -1,4 +1,4 @@
-"""Whether a learned solver is better than what a pipeline has: on prompts and noise that no fit has seen, in numbers and pictures."""
+"""Whether a learned solver is better than what a pipeline has, on prompts and noise that no fit has seen."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Comparison:
                 f"({error[LEARNED]:.3g} and {error[best]:.3g} from the full run)."
             )
         return (
-            f"{where} the learned solver does not win: {self.names[best]} is nearer to the full run ({error[best]:.3g}, learned "
-            f"{error[LEARNED]:.3g}); use that one, or fit with a larger budget."
+            f"{where} the learned solver does not win: {self.names[best]} is nearer to the full run ({error[best]:.3g}, "
+            f"learned {error[LEARNED]:.3g}); use that one, or fit with a larger budget."
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ TRIED = [  # solvers and levels, the best of which a fit starts from
     ("iPNDM-3", "time_quadratic"),
     ("UniPC-3", "logsnr"),
 ]
-TEACHER = ("unipc", {"order": 3, "lower_order_final": True})
+TEACHER: tuple[str, dict[str, Any]] = ("unipc", {"order": 3, "lower_order_final": True})
 TOKEN = "joint"
 NFE = (1, 64)
 
@@ -102,7 +102,7 @@ def fit_pipeline(
     denoiser = from_pipeline(pipe, prompts=prompts, name=name, **call)
     with _closing(denoiser):
         each = timed(denoiser)
-        plan = chosen(denoiser, steps, pairs, budget, each)
+        plan = chosen(steps, pairs, budget, each)
         cost = price(denoiser, plan, steps, each)
         if show_progress:
             print(f"fit {denoiser.name}: {cost.in_words()}", file=sys.stderr)
@@ -163,7 +163,8 @@ class _Fits:
         comparison, pictures = compare(denoiser, splits["test"], result.tableau, base, names, self.lpips)
         learned = result.tableau.with_meta(
             token=TOKEN, identity=self.identity, evaluations=fitted * denoiser.passes,
-            evaluations_total=(fitted + searched + shared) * denoiser.passes, pipeline=self._about(), check=comparison.as_json(),
+            evaluations_total=(fitted + searched + shared) * denoiser.passes,
+            pipeline=self._about(), check=comparison.as_json(),
         )  # fmt: skip
         if self.folder is not None:
             learned.save(self.folder / f"nfe~{nfe}.json")
@@ -224,11 +225,13 @@ class _Fits:
 
     def _classical(self, name: str, on: str, nfe: int) -> Tableau | None:
         """A classical solver; None where there is none with so few evaluations."""
-        kind, options = SOLVERS[name]
+        kind, settings = SOLVERS[name]
+        options: dict[str, Any] = {**settings}
         schedule = own_levels(self.denoiser, nfe) if on == OWN_LEVELS else levels(on, nfe, self.denoiser)
         if schedule is None:
             return None
-        options = {key: min(value, nfe) if key == "order" else value for key, value in options.items()}
+        if "order" in options:
+            options["order"] = min(options["order"], nfe)
         return solver(kind, schedule, path=self.denoiser.path, start=self.denoiser.s_max, **options)
 
     def _best_classical(self, nfe: int, val: Split) -> tuple[Tableau, str]:
@@ -251,8 +254,8 @@ class _Fits:
         """Of the pipeline, for the solver's file: what it must be called with to be the one that the solver was made for."""
         plain = {key: value for key, value in self.denoiser.call.given.items() if isinstance(value, int | float | str | bool)}
         return {
-            "class": type(self.denoiser.pipe).__name__, "call": plain, "dtype": str(self.denoiser.weights).removeprefix("torch."),
-            "prompts": self.denoiser.call.count, "weights": weights_digest(self.denoiser.pipe),
+            "class": type(self.denoiser.pipe).__name__, "weights": weights_digest(self.denoiser.pipe),
+            "dtype": str(self.denoiser.weights).removeprefix("torch."), "prompts": self.denoiser.call.count, "call": plain,
         }  # fmt: skip
 
 
@@ -301,7 +304,7 @@ def _numbers(nfe: Any) -> list[int]:
 
 
 def own_levels(denoiser: LivePipeline, nfe: int) -> Tensor | None:
-    """The levels of the pipeline's own scheduler with so many steps, from full noise to s_min; None where it has no such ones."""
+    """The levels of the pipeline's own scheduler with so many steps, from full noise to s_min; None where there are none."""
     times = denoiser.own_times(nfe)
     if times is None or len(times) != nfe:
         return None

@@ -1,4 +1,4 @@
-"""How much a fit on a live pipeline takes: pairs, steps of the teacher and of the fit, and what that costs, before it begins."""
+"""What a fit on a live pipeline takes: pairs, steps of the teacher and of the fit, and their price, before it begins."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def seconds_of(budget: str | int | float) -> float:
+def seconds_of(budget: str | float) -> float:
     """A budget of time in seconds: "10min", "90 s", "1.5h", or a number of seconds.
 
     Raises:
@@ -161,11 +161,11 @@ def _resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def chosen(
-    denoiser: LivePipeline, nfe: Sequence[int], pairs: int | None, budget: str | int | float | None, each: float
-) -> Plan:
+def chosen(nfe: Sequence[int], pairs: int | None, budget: str | float | None, each: float) -> Plan:
     """The plan for a number of training pairs or a budget of time; the default without.
 
+    Args:
+        each: seconds of one evaluation.
     Raises:
         S4SError: if the budget is less than the smallest plan takes.
     """
@@ -174,9 +174,9 @@ def chosen(
         limit = seconds_of(budget)
         possible = [plan for plan in PLANS if plan.evaluations(nfe) * each <= limit]
         if not possible:
-            least = PLANS[0].evaluations(nfe) * each
+            count = PLANS[0].evaluations(nfe)
             raise S4SError(
-                f"budget {budget}: the smallest fit takes about {duration(least)} here ({PLANS[0].evaluations(nfe):,} evaluations of "
+                f"budget {budget}: the smallest fit takes about {duration(count * each)} here ({count:,} evaluations of "
                 f"{each:.3g} s); give more, fewer numbers of evaluations, or a smaller size"
             )
         plan = possible[-1]

@@ -63,6 +63,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         S4SError: if a tableau is none, was made for a network of another kind, or leaves the network's range of levels.
     """
 
+    comparisons: dict[int, Any] = {}  # noqa: RUF012  # of fit_pipeline: what came out, by number of steps; replaced, never changed
     _compatibles = [scheduler.name for scheduler in KarrasDiffusionSchedulers]  # noqa: RUF012
     order = 1
 

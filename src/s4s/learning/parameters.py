@@ -30,8 +30,8 @@ class Parameters:
 
     theta: the family's weights; xi [N]: the schedule; delta [N]: logarithms of the factors on the conditioning levels; kappa
     [1]: logarithm of the factor on y_0 in the first evaluation, and first [1], its part of delta, which is then not in delta.
-    Zero stands for the base solver. Where kappa is tied, it is what keeps the network's first input as large as the base's, whatever
-    level it is told, so that pipelines that start from unit noise do so still.
+    Zero stands for the base solver. Where kappa is tied, it is what keeps the network's first input as large as the base's,
+    whatever level it is told, so that pipelines that start from unit noise do so still.
 
     Args:
         family: from weights and levels to a tableau.

@@ -29,8 +29,7 @@ class Denoiser(ABC):
         guidance: scale of classifier-free guidance; 1 for none.
         passes: states through the network for each evaluation: 2 with classifier-free guidance.
         block: rows in one call of the network when samples are drawn for files; the last bits of a row depend on it.
-        difference_step: of derivatives by differences of outputs, against the noise level: as large as its curvature allows where
-            rounding is coarse.
+        difference_step: of derivatives by differences of outputs, against the noise level; larger where rounding is coarse.
         one_level: rows of different noise levels are computed one after the other, so that a fit takes few.
     """
 

@@ -214,9 +214,10 @@ class LivePipeline(PredictingDenoiser):
     def own_times(self, steps: int) -> Tensor | None:
         """The times of the pipeline's own scheduler with so many steps, float64; None where it does not have as many."""
         try:
-            return self._own_scheduler(steps).timesteps.cpu().double()
+            times: Tensor = self._own_scheduler(steps).timesteps.cpu().double()
         except (ValueError, RuntimeError, IndexError):  # as schedulers say that
             return None
+        return times
 
     def run_own_scheduler(self, noise: Tensor, condition: Tensor | None, steps: int) -> Tensor:
         """Final states [B, *shape] of the pipeline's own scheduler from unit noise [B, *shape].

@@ -25,7 +25,7 @@ class Asked(Protocol):
 
 
 class _Times(Tensor):
-    """The times of a run, [steps]: numbers to whoever looks at them; whoever goes through them gets those that are asked for."""
+    """The times of a run, [steps]: numbers to look at; whoever goes through them gets those that are asked for."""
 
     current: Callable[[], Asked]
 
@@ -53,7 +53,7 @@ class ProbeScheduler(SchedulerMixin, ConfigMixin):
     begin_index = step_index = None
 
     def __init__(self, asked: Asked, config: Mapping[str, Any]):
-        self._internal_dict = FrozenDict(config)
+        self._internal_dict: Any = FrozenDict(config)
         self.asked, self.last = asked, float(config.get("num_train_timesteps", 1000)) - 1
         self.given: dict[str, Any] = {}
         self.timesteps = self.sigmas = torch.zeros(0)
