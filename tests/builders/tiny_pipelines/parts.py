@@ -3,9 +3,10 @@
 import diffusers
 import torch
 import transformers
-from diffusers.models.embeddings import TimestepEmbedding
 from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
 
+from tests.builders import pipelines
 from tests.builders.weights import fill
 
 PROMPTS = ["a cat", "two dogs by the sea", "bread and butter"]
@@ -20,24 +21,50 @@ CHAT = (  # without what the system says, which would be most of the tokens
 )
 
 
-def letters(side: str = "right") -> transformers.Qwen2Tokenizer:
-    """Byte-level pairs without merges: one token a byte, and a template for chats."""
+# The first layer after the waves of the time, by the class that holds it, and the fastest wave to keep (in turns of `t`).
+FIRST = {
+    "TimestepEmbedding": ("linear_1", 0.006),
+    "TimestepEmbedder": ("mlp.0", 0.006),
+    "Krea2TimestepEmbedding": ("linear_1", 0.006),
+    "MLPEmbedder": ("in_layer", 0.006),
+    "Ideogram4EmbedScalar": ("mlp_in", 0.0006),
+}
+
+
+def letters(side: str = "right", start: bool = False) -> transformers.Qwen2Tokenizer:
+    """Byte-level pairs without merges: one token a byte, after one for the start if asked; and a template for chats."""
     vocabulary = {token: i for i, token in enumerate([*sorted(ByteLevel.alphabet()), *SPECIAL])}
     made = transformers.Qwen2Tokenizer(vocab=vocabulary, merges=[], pad_token=SPECIAL[0], eos_token=SPECIAL[2], padding_side=side)
     made.chat_template = CHAT
+    if start:
+        made.backend_tokenizer.post_processor = TemplateProcessing(single=f"{SPECIAL[1]} $A", special_tokens=[(SPECIAL[1], 257)])
     return made
+
+
+def loud(model):
+    """A text encoder whose tokens differ more from one another than what random layers add to all of them."""
+    table = model.get_input_embeddings().weight
+    with torch.no_grad():
+        table *= 8.0
+    return model
 
 
 def language(kind: str, **options):
     """A text model of transformers by its class's name, with the sizes that all of them share."""
     model = getattr(transformers, kind)
-    return fill(model(model.config_class(**{**LANGUAGE, **options})))
+    return loud(fill(model(model.config_class(**{**LANGUAGE, **options}))))
 
 
-def autoencoder(channels: int = 4, **options) -> diffusers.AutoencoderKL:
-    """Half the size, with this many latent channels."""
-    types = dict(down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2)
-    sizes = dict(block_out_channels=(8, 16), norm_num_groups=4, latent_channels=channels, sample_size=16)
+def t5():
+    """T5's tokenizer and its encoder."""
+    tokenizer, encoder = pipelines.t5()
+    return tokenizer, loud(encoder)
+
+
+def autoencoder(channels: int = 4, blocks: int = 2, **options) -> diffusers.AutoencoderKL:
+    """With this many latent channels, and half the size; with 4 blocks an eighth of it."""
+    types = dict(down_block_types=("DownEncoderBlock2D",) * blocks, up_block_types=("UpDecoderBlock2D",) * blocks)
+    sizes = dict(block_out_channels=(8,) * blocks, norm_num_groups=4, latent_channels=channels, sample_size=16)
     return fill(diffusers.AutoencoderKL(**{**types, **sizes, **options}))
 
 
@@ -47,17 +74,22 @@ def flow(**options) -> diffusers.FlowMatchEulerDiscreteScheduler:
 
 
 def network(kind: str, gain: float = 1.0, **options) -> torch.nn.Module:
-    """A denoiser of diffusers by its class's name."""
+    """A denoiser of diffusers by its class's name, its output times `gain`."""
     return smooth(fill(getattr(diffusers, kind)(**options)), gain)
 
 
 def smooth(module: torch.nn.Module, gain: float = 1.0) -> torch.nn.Module:
-    """Leave out the waves of the time that turn more than once from noise to data, as a trained network does."""
-    for part in module.modules():
-        if isinstance(part, TimestepEmbedding):
-            weight = part.linear_1.weight
-            half = weight.shape[1] // 2
-            fast = 10.0 ** (-4.0 * torch.arange(half) / half) > 0.006
-            weight[:, torch.cat([fast, fast])] = 0.0
-            weight *= 2.0
+    """Without the waves of the time that turn more than once from noise to data, as a trained network is."""
+    with torch.no_grad():
+        for part in module.modules():
+            if type(part).__name__ in FIRST:
+                name, fastest = FIRST[type(part).__name__]
+                weight = part.get_submodule(name).weight
+                half = weight.shape[1] // 2
+                fast = 10.0 ** (-4.0 * torch.arange(half) / half) > fastest
+                weight[:, torch.cat([fast, fast])] = 0.0
+                weight *= 2.0
+        last = [part for part in module.modules() if isinstance(part, (torch.nn.Linear, torch.nn.Conv2d))][-1]
+        for parameter in last.parameters():
+            parameter *= gain
     return module
