@@ -24,12 +24,11 @@ ROPE = dict(attention_head_dim=8, num_attention_heads=2, axes_dims_rope=(2, 2, 4
 SHIFTING = dict(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
 
 
-def known(build, *denoisers, **options):
+def known(build, gain=1.0):
     """A pipeline of the other builders."""
-    made = build(**options)
-    for name in ("unet", "transformer"):
-        if hasattr(made, name):
-            smooth(getattr(made, name))
+    made = build()
+    for name in {"unet", "transformer"} & made.components.keys():
+        smooth(getattr(made, name), gain)
     return made
 
 
@@ -109,7 +108,7 @@ def autoencoder_qwen(kind="AutoencoderKLQwenImage"):
 
 
 # What pipelines put around a prompt, as their attributes; and what is dropped of it, counted in Qwen's tokens.
-TEMPLATES = dict(prompt_template_encode="{}", prompt_template="{}", prompt_template_encode_start_idx=0, system_prompt="",
+TEMPLATES = dict(prompt_template_encode="<|im_start|>{}", prompt_template="<|im_start|>{}", prompt_template_encode_start_idx=0, system_prompt="",
     user_prompt_begin_id=0, prompt_template_encode_prefix="", prompt_template_encode_suffix="\n",
     prompt_template_encode_num_suffix_tokens=1, tokenizer_max_length=24)  # fmt: skip
 
@@ -154,7 +153,7 @@ def sana(pipeline=diffusers.SanaPipeline, **options):
 
 def lumina():
     """Time runs from 0 for noise to 1 for data; half of the channels are guided alone."""
-    transformer = network("LuminaNextDiT2DModel", sample_size=8, in_channels=4, hidden_size=16, num_layers=1, num_attention_heads=2,
+    transformer = network("LuminaNextDiT2DModel", 0.5, sample_size=8, in_channels=4, hidden_size=16, num_layers=1, num_attention_heads=2,
         num_kv_heads=1, multiple_of=16, cross_attention_dim=16)  # fmt: skip
     return diffusers.LuminaPipeline(transformer, flow(), autoencoder(blocks=4), language("GemmaModel"), letters(start=True))
 
@@ -185,6 +184,9 @@ def aura_flow():
     config = transformers.UMT5Config(vocab_size=29, d_model=40, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     transformer = network("AuraFlowTransformer2DModel", sample_size=8, num_mmdit_layers=1, num_single_dit_layers=1,
         attention_head_dim=8, num_attention_heads=2, joint_attention_dim=40, caption_projection_dim=16, pos_embed_max_size=16)  # fmt: skip
+    with torch.no_grad():
+        for block in transformer.joint_transformer_blocks:
+            block.attn.add_v_proj.weight *= 6.0  # or the text is not heard
     return diffusers.AuraFlowPipeline(tokenizer_t5, loud(fill(transformers.UMT5EncoderModel(config))), autoencoder(), transformer, flow(shift=1.73))
 
 
@@ -267,8 +269,8 @@ def kandinsky2():
 def kandinsky3():
     """T5's mask in a large UNet."""
     tokenizer_t5, text_encoder = t5()
-    unet = network("Kandinsky3UNet", in_channels=4, time_embedding_dim=8, groups=2, attention_head_dim=4, layers_per_block=1,
-        block_out_channels=(8, 8, 16, 16), cross_attention_dim=8, encoder_hid_dim=40)  # fmt: skip
+    unet = network("Kandinsky3UNet", in_channels=4, time_embedding_dim=8, groups=2, attention_head_dim=4, layers_per_block=2,
+        block_out_channels=(8, 16, 32, 64), cross_attention_dim=8, encoder_hid_dim=40)  # fmt: skip
     return diffusers.Kandinsky3Pipeline(tokenizer_t5, text_encoder, unet, scheduler("DDPMScheduler"), movq())
 
 
@@ -345,13 +347,22 @@ def longcat():
     return bare(diffusers.LongCatImagePipeline(flow(**SHIFTING), *parts))
 
 
-def prx(pipeline=diffusers.PRXPipeline, **options):
-    """Photoroom's transformer."""
+class AsWritten:
+    """What PRX does to a text beforehand, without ftfy: nothing."""
+
+    def clean_text(self, text):
+        return text
+
+
+def prx():
+    """Photoroom's transformer with the encoder of T5 Gemma."""
     config = transformers.T5GemmaModuleConfig(**{**LANGUAGE, "layer_types": ["full_attention"] * 2, "dropout_rate": 0.0})
     transformer = network("PRXTransformer2DModel", in_channels=4, context_in_dim=16, hidden_size=16, mlp_ratio=2.0, num_heads=2, depth=1,
         axes_dim=[4, 4])  # fmt: skip
     text_encoder = fill(transformers.models.t5gemma.modeling_t5gemma.T5GemmaEncoder(config))
-    return diffusers.PRXPipeline(transformer, flow(shift=3.0), text_encoder, letters(), autoencoder(shift_factor=0.1))
+    made = diffusers.PRXPipeline(transformer, flow(shift=3.0), loud(text_encoder), letters(start=True), autoencoder(shift_factor=0.1))
+    made.text_preprocessor = AsWritten()
+    return made
 
 
 class Everything(torch.nn.Module):
@@ -408,7 +419,7 @@ def qwen3_vl(kind="Qwen3VLForConditionalGeneration", layers=3, **options):
 
 def krea2():
     """Several layers of Qwen 3 mixed by the network itself."""
-    transformer = network("Krea2Transformer2DModel", in_channels=16, num_layers=1, attention_head_dim=8, num_attention_heads=2,
+    transformer = network("Krea2Transformer2DModel", 0.5, in_channels=16, num_layers=1, attention_head_dim=8, num_attention_heads=2,
         num_key_value_heads=1, intermediate_size=32, timestep_embed_dim=32, text_hidden_dim=16, num_text_layers=2,
         text_num_attention_heads=2, text_num_key_value_heads=2, text_intermediate_size=32, num_layerwise_text_blocks=1,
         num_refiner_text_blocks=1, axes_dims_rope=(2, 2, 4))  # fmt: skip
@@ -432,9 +443,9 @@ def ideogram4():
         network("Ideogram4Transformer2DModel", 0.3, **sizes), without)  # fmt: skip
 
 
-def pag(pipeline, build, layers, **options):
+def pag(pipeline, build, layers):
     """Guidance by a network whose attention sees nothing but its own place."""
-    made = known(build, **options)
+    made = known(build)
     parts = {name: part for name, part in made.components.items() if name not in ("safety_checker", "feature_extractor", "image_encoder")}
     more = dict(safety_checker=None, feature_extractor=None, requires_safety_checker=False) if "safety_checker" in made.components else {}
     return getattr(diffusers, pipeline)(**parts, **more, pag_applied_layers=layers)
@@ -453,7 +464,7 @@ CASES: dict[str, Case] = {
     "stable_diffusion_xl_rescaled": Case(
         partial(known, pipelines.stable_diffusion_xl), dict(guidance_scale=5.0, guidance_rescale=0.5, **SIZE), PROMPTS
     ),
-    "stable_diffusion_3": Case(partial(known, pipelines.stable_diffusion_3), dict(guidance_scale=7.0, **SIZE, **SHORT), PROMPTS),
+    "stable_diffusion_3": Case(partial(known, pipelines.stable_diffusion_3, 0.5), dict(guidance_scale=7.0, **SIZE, **SHORT), PROMPTS),
     "flux": Case(partial(flux, guidance_embeds=True), dict(guidance_scale=3.5, **SIZE, **SHORT), PROMPTS),
     "flux_true_guidance": Case(
         partial(flux, guidance_embeds=True), dict(guidance_scale=3.5, true_cfg_scale=2.5, **NONE, **SIZE, **SHORT), PROMPTS
@@ -481,19 +492,19 @@ CASES: dict[str, Case] = {
     "hunyuan_dit": Case(hunyuan_dit, dict(guidance_scale=5.0, use_resolution_binning=False, **SIZE), PROMPTS),
     "hunyuan_image": Case(hunyuan_image, dict(**SIZE), PROMPTS),
     "hunyuan_image_distilled": Case(
-        partial(hunyuan_image, guidance_embeds=True), dict(distilled_guidance_scale=3.25, **SIZE), ['a sign "one"', 'a sign "two"', "a cat"]
+        partial(hunyuan_image, guidance_embeds=True), dict(distilled_guidance_scale=3.25, **SIZE), ["a cat", 'two dogs by "the sea"', 'bread and "butter"']
     ),
-    "kandinsky2": Case(kandinsky2, dict(guidance_scale=4.0, image_embeds=EMBEDS, negative_image_embeds=-EMBEDS, **LARGE)),
-    "kandinsky3": Case(kandinsky3, dict(guidance_scale=3.0, **LARGE), PROMPTS),
-    "kandinsky5": Case(kandinsky5, dict(guidance_scale=3.5, **LARGE), PROMPTS),
+    "kandinsky2": Case(kandinsky2, dict(guidance_scale=4.0, image_embeds=EMBEDS, negative_image_embeds=-EMBEDS, **SIZE)),
+    "kandinsky3": Case(kandinsky3, dict(guidance_scale=3.0, **SIZE), PROMPTS),
+    "kandinsky5": Case(kandinsky5, dict(guidance_scale=3.5, **LARGE), PROMPTS, apart="the filling of a shorter text is read"),
     "cascade_prior": Case(cascade_prior, dict(guidance_scale=4.0, **SIZE), PROMPTS),
     "latent_diffusion": Case(latent_diffusion, dict(guidance_scale=4.0, **LARGE), PROMPTS),
-    "omnigen": Case(omnigen, dict(guidance_scale=2.5, **LARGE), PROMPTS),
+    "omnigen": Case(omnigen, dict(guidance_scale=2.5, **LARGE), PROMPTS, apart="places are those of the first row's tokens"),
     "bria": Case(bria, dict(guidance_scale=5.0, **NONE, **SIZE, **SHORT), PROMPTS),
     "bria_fibo": Case(bria_fibo, dict(guidance_scale=5.0, height=128, width=128), PROMPTS),
     "ovis": Case(ovis, dict(guidance_scale=5.0, max_sequence_length=64, **SIZE), PROMPTS),
     "longcat": Case(longcat, dict(guidance_scale=4.5, enable_prompt_rewrite=False, **NONE, **SIZE), PROMPTS),
-    "prx": Case(prx, dict(guidance_scale=4.0, tokenizer_max_length=24, use_resolution_binning=False, **SIZE), PROMPTS),
+    "prx": Case(prx, dict(guidance_scale=4.0, tokenizer_max_length=24, use_resolution_binning=False, **SIZE), PROMPTS, together=False),
     "cosmos2": Case(cosmos2, dict(guidance_scale=7.0, **NONE, **SIZE, **SHORT), PROMPTS),
     "pixel_if": Case(pixel_if, dict(guidance_scale=7.0, clean_caption=False), PROMPTS),
     "ernie": Case(ernie, dict(guidance_scale=4.0, **SIZE), PROMPTS),

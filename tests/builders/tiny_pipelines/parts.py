@@ -43,9 +43,10 @@ def letters(side: str = "right", start: bool = False) -> transformers.Qwen2Token
 
 def loud(model):
     """A text encoder whose tokens differ more from one another than what random layers add to all of them."""
-    table = model.get_input_embeddings().weight
     with torch.no_grad():
-        table *= 8.0
+        for name, table in model.named_parameters():
+            if name.endswith(("embed_tokens.weight", "shared.weight")):
+                table *= 8.0
     return model
 
 
@@ -89,7 +90,8 @@ def smooth(module: torch.nn.Module, gain: float = 1.0) -> torch.nn.Module:
                 fast = 10.0 ** (-4.0 * torch.arange(half) / half) > fastest
                 weight[:, torch.cat([fast, fast])] = 0.0
                 weight *= 2.0
-        last = [part for part in module.modules() if isinstance(part, (torch.nn.Linear, torch.nn.Conv2d))][-1]
-        for parameter in last.parameters():
+        layers = {name: part for name, part in module.named_modules() if isinstance(part, (torch.nn.Linear, torch.nn.Conv2d))}
+        last = [name for name in layers if "modulation" not in name][-1]
+        for parameter in layers[last].parameters():
             parameter *= gain
     return module
