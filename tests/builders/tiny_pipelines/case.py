@@ -1,0 +1,24 @@
+"""One tiny pipeline, and how it is called."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from diffusers import DiffusionPipeline
+
+
+@dataclass(frozen=True)
+class Case:
+    """`make` builds the pipeline in float32 on the CPU; `pipe(prompts, num_inference_steps=2, **call)` runs it.
+
+    prompts: texts or class labels, all different; None where the pipeline takes none, or takes embeddings in `call`.
+    apart: why a row of a batch differs from the same row alone; empty where it does not.
+    together: whether diffusers' own code can run more than one prompt at a time.
+    """
+
+    make: Callable[[], DiffusionPipeline]
+    call: dict[str, Any] = field(default_factory=dict)
+    prompts: list[str] | list[int] | None = None
+    apart: str = ""
+    together: bool = True
+    fetched: str = ""  # where the pipeline's folder comes from when it is not made here
