@@ -51,7 +51,7 @@ def check_custom(
     own: Sequence[float],
     rounding: float,
     first: float | None,
-    last: float,
+    *lasts: float,
 ) -> None:
     """Raise S4SError where levels are neither the solver's own nor what pipelines give unasked.
 
@@ -60,10 +60,10 @@ def check_custom(
         given, exact: what `numbers` gives.
         own: the solver's, as many.
         rounding: of pipelines that cut them to whole numbers.
-        first, last: ends of the even ones that pipelines give unasked; first is None where none do.
+        first, lasts: ends of the even ones that pipelines give unasked; first is None where none do.
     """
-    even = None if first is None else np.linspace(first, last, len(given))
-    if even is not None and np.allclose(given, even, rtol=exact, atol=max(rounding, 1e-8)):
+    evens = [] if first is None else [np.linspace(first, last, len(given)) for last in lasts]
+    if any(np.allclose(given, even, rtol=exact, atol=max(rounding, min(lasts))) for even in evens):
         return
     if not np.allclose(given, own, rtol=exact, atol=rounding):
         shown = ", ".join(f"{value:.6g}" for value in own)

@@ -12,6 +12,7 @@ from s4s.tableau import Tableau
 
 TOWARDS = 0.2  # cosine between what doubling the steps changes and what many steps change
 SAMPLE_LIKE = (0.2, 5.0)  # variance of a first estimate over that of final samples
+DENOISES = 0.35  # squared error at a level as large as the samples, against that of the noise
 OF_NOISE = 0.5  # correlation of an estimate with the initial noise from which on it is that noise, hardly changed
 REMEDY = (
     "its network was distilled to few steps (LCM, Lightning, Turbo and the like), and a teacher of many steps has nothing to "
@@ -27,7 +28,8 @@ def check_teaches(
 
     Two things tell. Doubling a few steps must lead towards what many steps give. And at full noise a diffusion model knows
     nothing of the sample, so that its estimate D(y_T) is nearly the same for any noise; one of a distilled model is a whole
-    sample already: it varies as final samples do, and is not the noise itself.
+    sample already: it varies as final samples do, and is not the noise itself. That says something of a network only that
+    does denoise: with noise as large as the samples, its error is well below what scaling alone (Wiener's 1/2) would leave.
 
     Args:
         y_T: initial noise [B, *shape], B at least 2. many: final samples of the teacher from it.
@@ -45,6 +47,8 @@ def check_teaches(
                 f"model {denoiser.name}: {double.nfe} steps instead of {few.nfe} do not lead towards what many give (cosine "
                 f"{towards:.2f}): {REMEDY}"
             )
+    if _error(denoiser, many, condition, rows) > DENOISES:
+        return
     first = torch.cat([
         denoiser(y, denoiser.s_max, None if condition is None else condition[i * rows : (i + 1) * rows])
         for i, y in enumerate(y_T.split(rows))
@@ -55,6 +59,18 @@ def check_teaches(
             f"model {denoiser.name}: its first estimate from pure noise varies as whole samples do ({variance:.2f} of their "
             f"variance): {REMEDY}"
         )
+
+
+def _error(denoiser: Denoiser, samples: Tensor, condition: Tensor | None, rows: int) -> float:
+    """Mean squared error of D on samples with noise of their own size, over the square of that size."""
+    level = float(samples.std().clamp(denoiser.s_min, denoiser.s_max))
+    noise = torch.randn(samples.shape, generator=torch.Generator().manual_seed(0)).to(samples)
+    noisy = samples + level * noise
+    found = torch.cat([
+        denoiser(y, level, None if condition is None else condition[i * rows : (i + 1) * rows])
+        for i, y in enumerate(noisy.split(rows))
+    ])  # fmt: skip
+    return float((found - samples).double().square().mean() / level**2)
 
 
 def _spread(rows: Tensor) -> Tensor:

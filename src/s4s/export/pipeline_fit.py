@@ -106,14 +106,14 @@ def fit_pipeline(
         cost = price(denoiser, plan, steps, each)
         if show_progress:
             print(f"fit {denoiser.name}: {cost.in_words()}", file=sys.stderr)
-        with _Display(denoiser, cost.evaluations, show_progress) as display:
-            return _Fits(denoiser, plan, folder, display, distilled).scheduler(steps)
+        with Display(denoiser, cost.evaluations, show_progress) as display:
+            return PipelineFits(denoiser, plan, folder, display, distilled).scheduler(steps)
 
 
-class _Fits:
+class PipelineFits:
     """All that is made for one pipeline."""
 
-    def __init__(self, denoiser: LivePipeline, plan: Plan, folder: Path | None, display: _Display, distilled: bool):
+    def __init__(self, denoiser: LivePipeline, plan: Plan, folder: Path | None, display: Display, distilled: bool):
         self.denoiser, self.plan, self.folder, self.display, self.distilled = denoiser, plan, folder, display, distilled
         self.teacher = self._teacher(plan.teacher)
         self.identity = _identity(denoiser, self.teacher)
@@ -259,14 +259,14 @@ class _Fits:
         }  # fmt: skip
 
 
-class _Display:
+class Display:
     """One bar over all evaluations, of which every stage asks its own."""
 
     def __init__(self, denoiser: LivePipeline, total: int, shown_at_all: bool):
         self.denoiser, self.shown = denoiser, shown_at_all
         self.bar: tqdm[Any] = progress(total=total, desc=f"fit {denoiser.name}", unit="evaluation", disable=not shown_at_all)
 
-    def __enter__(self) -> _Display:
+    def __enter__(self) -> Display:
         self.denoiser.on_asked = self.bar.update
         return self
 

@@ -23,7 +23,7 @@ from s4s.export.foreign_config import config_of_tableau, translated
 from s4s.export.initial_noise_scale import Attachment, InitialNoiseScale
 from s4s.export.network_run import NetworkRun
 from s4s.models.paths import FlowMatching
-from s4s.models.pipelines.scheduler_config import known_kind, path_of_betas
+from s4s.models.pipelines.scheduler_config import known_kind, ours, path_of_betas
 from s4s.models.provenance import check
 from s4s.tableau import Tableau
 
@@ -135,6 +135,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         """As in diffusers; configs of its schedulers for flow matching and for EDM are understood too."""
         if isinstance(config, Mapping):
             kwargs = {**translated(config), **kwargs}
+            # what another scheduler left to its defaults stays too, for pipelines look some of it up
+            config = {key: value for key, value in config.items() if ours(config) or key != "_use_default_values"}
         untyped: Any = super()
         return untyped.from_config(config, return_unused_kwargs=return_unused_kwargs, **kwargs)
 
@@ -180,8 +182,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         """Take the solver with this many steps; its levels are part of it.
 
         `timesteps` and `sigmas`, of any kind of list, may be given where they are the solver's own, and for flow matching what
-        its pipelines give unasked: evenly spaced ones, sigmas from 1 to 1/N or timesteps down to 1. `mu`, a pipeline's shift,
-        changes nothing.
+        its pipelines give unasked: evenly spaced ones, sigmas from 1 to 1/N or to that of time 1, or timesteps down to 1. `mu`,
+        a pipeline's shift, changes nothing.
 
         Raises:
             S4SError: if there is no such solver, or the levels are others than its own.
@@ -204,7 +206,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             first = float(self.num_train_timesteps) if flow else None
             check_custom("timesteps", *levels_given["timesteps"], own_times.tolist(), rounding, first, 1.0)
         if "sigmas" in levels_given:
-            check_custom("sigmas", *levels_given["sigmas"], own_sigmas[:-1].tolist(), 0.0, 1.0 if flow else None, 1 / steps)
+            lasts = (1 / steps, 1 / self.num_train_timesteps)
+            check_custom("sigmas", *levels_given["sigmas"], own_sigmas[:-1].tolist(), 0.0, 1.0 if flow else None, *lasts)
         self._run, self._number = run, next(COUNT)
         MINE.runs[self] = self._number
         self._noise.begin()

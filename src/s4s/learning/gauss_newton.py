@@ -72,6 +72,7 @@ class GaussNewton:
         for _ in range(ATTEMPTS):
             change = torch.zeros_like(p)
             change[phase] = -torch.linalg.solve(mine + torch.diag(self.damping * diagonal), gradient)
+            change = self.parameters.bounded(values, values.new_zeros(len(values)).index_add(0, self.index, change))[self.index]
             change = self._within_reach(lin.tableau.levels, values, change)
             after = self._try(objective, values, change, y, rows)
             if after is not None and after[1] <= before * (WORSE if self.age > 1 else 1):

@@ -12,6 +12,8 @@ from s4s.models.paths import Path
 from s4s.schedules.increments import moved
 from s4s.tableau import Tableau
 
+FARTHEST_STEP, FARTHEST = 1.0, 3.0  # of a conditioning level from its node's, as logarithms
+
 
 @dataclass(frozen=True)
 class Linearised:
@@ -79,6 +81,19 @@ class Parameters:
     def free(self, names: frozenset[str]) -> Tensor:
         """Indices of the parameters in the named parts."""
         return torch.cat([torch.arange(self.size)[part] for name, part in self.parts.items() if name in names])
+
+    def bounded(self, values: Tensor, change: Tensor) -> Tensor:
+        """A change [size] of the values, of which no conditioning level moves too far at once or in all.
+
+        A network need not tell levels apart, as those for flow matching near pure noise, and then nothing else holds them.
+        """
+        change = change.clone()
+        for part in (self.parts["first"], self.parts["delta"]):
+            step = change[part].clamp(-FARTHEST_STEP, FARTHEST_STEP)
+            change[part] = torch.where(
+                (values[part] + step).abs() > FARTHEST, (values[part] + step).clamp(-FARTHEST, FARTHEST) - values[part], step
+            )
+        return change
 
     def linearise(self, values: Tensor, free: Tensor) -> Linearised:
         """The tableau at `values` and its derivatives by the parameters `free`."""

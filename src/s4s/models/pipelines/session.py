@@ -67,9 +67,10 @@ class Session:
         pipe: the pipeline.
         arguments: of its `__call__`.
         config: what its scheduler's config says, as S4SScheduler would have it.
+        rows: samples that it is for; some pipelines step copies of them, one for each half of guidance.
         time: the time of the first evaluation.
     Attributes:
-        sample: the pipeline's own first state, [rows, *shape]; output: of its network for it.
+        sample: the pipeline's own first state, [copies * rows, *shape]; output: of its network for it.
         left: evaluations that can still be asked for.
         timing: what the pipeline gave `set_timesteps`.
         over: whether it has ended.
@@ -78,7 +79,7 @@ class Session:
         Exception: what the pipeline raises, as it is.
     """
 
-    def __init__(self, pipe: Any, arguments: Mapping[str, Any], config: Mapping[str, Any], time: float):
+    def __init__(self, pipe: Any, arguments: Mapping[str, Any], config: Mapping[str, Any], rows: int, time: float):
         self._questions: queue.SimpleQueue[_Question] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._time = torch.tensor(time, dtype=torch.float32)
@@ -103,6 +104,13 @@ class Session:
                 "network; give the pipeline that runs the network"
             )
         self.output, self.sample = first.output, first.sample
+        self.copies, rest = divmod(len(self.sample), rows)
+        if rest or not self.copies or (self.copies > 1 and not _alike(self.sample, self.copies)):
+            self.close()
+            raise S4SError(
+                f"a {type(pipe).__name__} steps {len(self.sample)} states for {rows} samples; its network cannot be asked for "
+                "single ones"
+            )
         self.timing = self._probe.given
         self.left = (self._probe.num_inference_steps or 1) - 1
         self._time = self._time.to(self.sample.device)
@@ -148,13 +156,18 @@ class Session:
             Exception: what the pipeline raises, as it is.
         """
         self.left -= 1
+        rows = len(x)
+        if self.copies > 1:
+            x = x.repeat(self.copies, *[1] * (x.ndim - 1))
         answer = self._ask(_Question(x, t, _Modes.of_this_thread(x.device.type)))
         if not isinstance(answer, _Answer):
             raise S4SError("a pipeline ended its run before all of its steps were made, so it cannot be asked")
-        return answer.output[:, : x.shape[1]]  # what follows is a learned variance
+        return answer.output[:rows, : x.shape[1]]  # what follows is a learned variance
 
     def finish(self, sample: Tensor | None = None) -> Any:
         """End the run, with `sample` as its result where one is given; what the pipeline returns."""
+        if sample is not None and self.copies > 1:
+            sample = sample.repeat(self.copies, *[1] * (sample.ndim - 1))
         result = self._ask(_Question(sample, None, None, last=True))
         self._thread.join()
         return result
@@ -184,6 +197,11 @@ class Session:
             self.over = True
             raise answer
         return answer
+
+
+def _alike(states: Tensor, copies: int) -> bool:
+    first, *others = states.chunk(copies)
+    return all(torch.equal(first, other) for other in others)
 
 
 def _own(value: Tensor) -> Tensor:
