@@ -8,7 +8,8 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import wraps
 from inspect import signature
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -34,6 +35,10 @@ KEPT = 8  # sessions at a time, each with its prompts' embeddings
 ROWS = 8  # states in one call of the network, by default
 SHARES = {"train": (0, 2), "search": (0, 2), "val": (2, 3), "test": (3, 4)}  # quarters of the prompts
 _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
+
+
+class _Set(BaseException):
+    """A pipeline has set its scheduler's times, which is all that was wanted of it."""
 
 
 class PromptsInTurn:
@@ -114,7 +119,7 @@ class LivePipeline(PredictingDenoiser):
         self._sessions: OrderedDict[tuple[int, ...], Session] = OrderedDict()
         self._lock = _LOCKS.setdefault(pipe, threading.RLock())
         weakref.finalize(self, _close_all, self._sessions)
-        self._noise, self._timings = noise, dict[int, dict[str, Any]]()
+        self._noise, self._own = noise, dict[int, Any]()
         super().__init__(
             self._asked_for_none, noise.path, noise.prediction, name=name, shape=(1,), s_min=noise.s_min, s_max=noise.s_max,
             device=torch.device("cpu"), times=noise.times, conditioning=PromptsInTurn(call.count),
@@ -222,18 +227,25 @@ class LivePipeline(PredictingDenoiser):
         return torch.cat([self._own_run(noise[n : n + 1], (numbers[n],), steps) for n in range(len(noise))])
 
     def _own_scheduler(self, steps: int) -> Any:
-        """A copy of the pipeline's own scheduler, set as the pipeline sets it for so many steps."""
-        with self._lock:
-            if steps not in self._timings:
-                run = self.session((0,), steps=steps)
-                run.close()
-                self._timings[steps] = {key: value for key, value in run.timing.items() if value is not None}
-        timing = dict(self._timings[steps])
-        if "sigmas" in timing or "timesteps" in timing:
-            timing.pop("num_inference_steps", None)
-        scheduler = copy.deepcopy(self.pipe.scheduler)
-        scheduler.set_timesteps(**timing, device=self.device)
-        return scheduler
+        """A copy of the pipeline's own scheduler, as the pipeline sets it for so many steps; its network does not run."""
+        if steps not in self._own:
+            scheduler = copy.deepcopy(self.pipe.scheduler)
+            run = copy.copy(self.pipe)
+            run.scheduler = scheduler
+            run.set_progress_bar_config(disable=True)
+            own = scheduler.set_timesteps
+
+            @wraps(own)
+            def set_and_stop(*args: Any, **kwargs: Any) -> None:
+                own(*args, **kwargs)
+                raise _Set
+
+            scheduler.set_timesteps = set_and_stop
+            with self._lock, torch.random.fork_rng(), _quiet(True), suppress(_Set):
+                run(**self.call.arguments((0,), steps))
+            del scheduler.set_timesteps
+            self._own[steps] = scheduler
+        return copy.deepcopy(self._own[steps])
 
     @torch.no_grad()
     def _own_run(self, noise: Tensor, numbers: tuple[int], steps: int) -> Tensor:

@@ -55,7 +55,6 @@ class ProbeScheduler(SchedulerMixin, ConfigMixin):
     def __init__(self, asked: Asked, config: Mapping[str, Any]):
         self._internal_dict: Any = FrozenDict(config)
         self.asked, self.last = asked, float(config.get("num_train_timesteps", 1000)) - 1
-        self.given: dict[str, Any] = {}
         self.timesteps = self.sigmas = torch.zeros(0)
         self.num_inference_steps: int | None = None
 
@@ -67,8 +66,7 @@ class ProbeScheduler(SchedulerMixin, ConfigMixin):
         sigmas: Any = None,
         mu: float | None = None,
     ) -> None:
-        """Times that are asked for; what the pipeline wished is kept in `given`."""
-        self.given = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu}
+        """As many times as the pipeline wishes, which will be those that are asked for."""
         counts = [num_inference_steps, *(len(values) for values in (timesteps, sigmas) if values is not None)]
         steps = next(count for count in counts if count is not None)
         asked = self.asked

@@ -72,7 +72,6 @@ class Session:
     Attributes:
         sample: the pipeline's own first state, [copies * rows, *shape]; output: of its network for it.
         left: evaluations that can still be asked for.
-        timing: what the pipeline gave `set_timesteps`.
         over: whether it has ended.
         watched: whether states are compared with what was handed over, for which a GPU is waited for.
     Raises:
@@ -111,7 +110,6 @@ class Session:
                 f"a {type(pipe).__name__} steps {len(self.sample)} states for {rows} samples; its network cannot be asked for "
                 "single ones"
             )
-        self.timing = self._probe.given
         self.left = (self._probe.num_inference_steps or 1) - 1
         self._time = self._time.to(self.sample.device)
 
