@@ -17,9 +17,10 @@ def weights_of(name: str, shape) -> torch.Tensor:
 
 def fill(module: torch.nn.Module, prefix: str = "") -> torch.nn.Module:
     """Every parameter of a network; buffers are kept but for random ones."""
+    parameters = {name for name, _ in module.named_parameters()}
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
-            if name in dict(module.named_parameters()):
+            if name in parameters:
                 tensor.copy_(weights_of(prefix + name, tensor.shape))
             elif name.endswith("freqs"):
                 tensor.copy_(4 * weights_of(prefix + name, tensor.shape))

@@ -7,11 +7,12 @@ import torch
 import transformers
 from diffusers.guiders import AdaptiveProjectedMixGuidance
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
+from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel
 
 from tests.builders import pipelines
 from tests.builders.pipelines import clip, scheduler, tokenizer
 from tests.builders.tiny_pipelines.case import Case
-from tests.builders.tiny_pipelines.parts import LANGUAGE, PROMPTS, autoencoder, flow, language, letters, loud, network, smooth, t5
+from tests.builders.tiny_pipelines.parts import CHAT, LANGUAGE, PROMPTS, autoencoder, flow, language, letters, loud, network, smooth, t5
 from tests.builders.weights import fill, weights_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -24,18 +25,13 @@ ROPE = dict(attention_head_dim=8, num_attention_heads=2, axes_dims_rope=(2, 2, 4
 SHIFTING = dict(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
 
 
-def known(build, gain=1.0):
-    """A pipeline of the other builders."""
+def known(build, gain=1.0, noise=None):
+    """A pipeline of the other builders, perhaps with another scheduler."""
     made = build()
+    if noise is not None:
+        made.register_modules(scheduler=noise())
     for name in {"unet", "transformer"} & made.components.keys():
         smooth(getattr(made, name), gain)
-    return made
-
-
-def stable_diffusion(**options):
-    """With another prediction."""
-    made = known(pipelines.stable_diffusion)
-    made.scheduler = scheduler(set_alpha_to_one=False, steps_offset=1, **options)
     return made
 
 
@@ -142,13 +138,13 @@ def autoencoder_dc():
         encoder_qkv_multiscales=((),) * 4, decoder_qkv_multiscales=((),) * 4))  # fmt: skip
 
 
-def sana(pipeline=diffusers.SanaPipeline, **options):
+def sana(pipeline=diffusers.SanaPipeline, noise=partial(flow, shift=3.0), **options):
     """Linear attention, Gemma 2 and its mask."""
     transformer = network("SanaTransformer2DModel", in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8,
         num_layers=2, num_cross_attention_heads=2, cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=16,
         sample_size=8)  # fmt: skip
     return pipeline(tokenizer=letters(start=True), text_encoder=language("Gemma2Model"), vae=autoencoder_dc(), transformer=transformer,
-        scheduler=flow(shift=3.0), **options)  # fmt: skip
+        scheduler=noise(), **options)  # fmt: skip
 
 
 def lumina():
@@ -251,9 +247,8 @@ def hunyuan_image(**options):
         num_layers=1, num_single_layers=1, num_refiner_layers=1, text_embed_dim=16, text_embed_2_dim=16, rope_axes_dim=(4, 4), **options)  # fmt: skip
     ae = fill(diffusers.AutoencoderKLHunyuanImage(in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(32, 32),
         layers_per_block=1, spatial_compression_ratio=2, sample_size=16, scaling_factor=0.75))  # fmt: skip
-    byt5 = fill(transformers.T5EncoderModel(transformers.T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)))
     guider = None if options.get("guidance_embeds") else AdaptiveProjectedMixGuidance(guidance_scale=3.5)
-    return bare(diffusers.HunyuanImagePipeline(flow(shift=4.0), ae, qwen_vl(), letters(), byt5, transformers.ByT5Tokenizer(), transformer,
+    return bare(diffusers.HunyuanImagePipeline(flow(shift=4.0), ae, qwen_vl(), letters(), byt5(), transformers.ByT5Tokenizer(), transformer,
         guider=guider))  # fmt: skip
 
 
@@ -451,21 +446,108 @@ def pag(pipeline, build, layers):
     return getattr(diffusers, pipeline)(**parts, **more, pag_applied_layers=layers)
 
 
+def cascade_decoder():
+    """The second stage: the prior's map made larger."""
+    decoder = cascade(effnet_in_channels=4, patch_size=2, clip_seq=1)
+    vqgan = fill(PaellaVQModel(levels=2, bottleneck_blocks=1, embed_dim=8, latent_channels=4, num_vq_embeddings=16))
+    return diffusers.StableCascadeDecoderPipeline(decoder, tokenizer(), clip(12), diffusers.DDPMWuerstchenScheduler(), vqgan, 2.0)
+
+
+def unconditional_latent_diffusion():
+    """Latents of nothing in particular; they end as pixels."""
+    unet = network("UNet2DModel", in_channels=4, out_channels=4, down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+        **pipelines.BLOCKS)  # fmt: skip
+    return diffusers.LDMPipeline(movq(), unet, scheduler())
+
+
+def glm_image():
+    """A map of tokens that a language model wrote before, here given, and ByT5 for what is written."""
+    transformer = network("GlmImageTransformer2DModel", in_channels=4, out_channels=4, num_layers=1, attention_head_dim=8,
+        num_attention_heads=2, text_embed_dim=16, time_embed_dim=16, condition_dim=8, prior_vq_quantizer_codebook_size=16)  # fmt: skip
+    shift = dict(use_dynamic_shifting=True, base_shift=0.25, max_shift=0.75, time_shift_type="linear")
+    return diffusers.GlmImagePipeline(transformers.ByT5Tokenizer(), None, byt5(), None, autoencoder(), transformer, flow(**shift))
+
+
+def byt5():
+    """T5 over bytes."""
+    sizes = dict(vocab_size=384, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    return loud(fill(transformers.T5EncoderModel(transformers.T5Config(**sizes))))
+
+
+def prx_pixel():
+    """Pixels by a bottleneck; the pipeline turns the picture that the network names into a velocity."""
+    transformer = network("PRXTransformer2DModel", in_channels=3, context_in_dim=16, hidden_size=16, mlp_ratio=2.0, num_heads=2, depth=1,
+        axes_dim=[4, 4], bottleneck_size=8)  # fmt: skip
+    return diffusers.PRXPixelPipeline(transformer, flow(shift=3.0), language("Qwen3Model"), letters(start=True), 16, 24, 2.0)
+
+
+def kandinsky2_prior():
+    """From text to the embedding of a picture, which is one vector."""
+    prior = network("PriorTransformer", num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=12, num_embeddings=77)
+    sizes = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4, projection_dim=12)
+    seeing = fill(transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**sizes)))
+    config = transformers.CLIPTextConfig(**{**pipelines.TEXT, "max_position_embeddings": 77, "hidden_size": 12, "projection_dim": 12})
+    reading = tokenizer()
+    reading.model_max_length = 77
+    noise = diffusers.UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample", clip_sample=True, clip_sample_range=5.0)
+    return diffusers.KandinskyV22PriorPipeline(prior, seeing, fill(transformers.CLIPTextModelWithProjection(config)), reading, noise,
+        transformers.CLIPImageProcessor(crop_size=8, size=dict(shortest_edge=8)))  # fmt: skip
+
+
+def qwen_image_2_1():
+    """Qwen 3's hidden states before its last norm; latents are not patched."""
+    transformer = network("QwenImage21Transformer2DModel", in_channels=4, out_channels=4, num_layers=1, context_in_dim=16, mlp_ratio=2,
+        **ROPE)  # fmt: skip
+    ae = fill(diffusers.AutoencoderKLQwenImage21(base_dim=8, decoder_base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1,
+        temperal_downsample=[False], latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.0, 2.0, 1.5, 0.5]))  # fmt: skip
+    reads = transformers.Qwen3VLProcessor(transformers.Qwen2VLImageProcessor(), letters(), transformers.Qwen3VLVideoProcessor(),
+        chat_template=CHAT)  # fmt: skip
+    return diffusers.QwenImage21Pipeline(flow(**SHIFTING), ae, qwen3_vl(), reads, transformer)
+
+
+FILLED = "what fills a shorter text up is read"
+SD, XL, SD3 = pipelines.stable_diffusion, pipelines.stable_diffusion_xl, pipelines.stable_diffusion_3
+ALPHA, SIGMA = pipelines.OF_TEXT["pixart_alpha"], pipelines.OF_TEXT["pixart_sigma"]
+BETAS = dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+LEADING = dict(set_alpha_to_one=False, steps_offset=1)
 PAG = dict(pag_scale=1.5)
+TEXT = weights_of("a text", (1, 6, 16)) * 4
 EMBEDS = weights_of("a picture", (1, 12)) * 3
 CASES: dict[str, Case] = {
-    "stable_diffusion": Case(partial(known, pipelines.stable_diffusion), dict(guidance_scale=7.5, **SIZE), PROMPTS),
-    "stable_diffusion_v": Case(partial(stable_diffusion, prediction_type="v_prediction"), dict(guidance_scale=5.0, **SIZE), PROMPTS),
+    "stable_diffusion": Case(partial(known, SD), dict(guidance_scale=7.5, **SIZE), PROMPTS),
+    "stable_diffusion_pndm": Case(
+        partial(known, SD, noise=partial(diffusers.PNDMScheduler, skip_prk_steps=True, steps_offset=1, **BETAS)), dict(guidance_scale=7.5, **SIZE), PROMPTS
+    ),
+    "stable_diffusion_v": Case(
+        partial(known, SD, noise=partial(scheduler, prediction_type="v_prediction", **LEADING)), dict(guidance_scale=5.0, **SIZE), PROMPTS
+    ),
     "stable_diffusion_rescaled": Case(
-        partial(stable_diffusion, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"),
+        partial(known, SD, noise=partial(scheduler, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")),
         dict(guidance_scale=5.0, guidance_rescale=0.7, **SIZE), PROMPTS,
     ),
-    "stable_diffusion_xl": Case(partial(known, pipelines.stable_diffusion_xl), dict(guidance_scale=5.0, **NONE, **SIZE), PROMPTS),
-    "stable_diffusion_xl_rescaled": Case(
-        partial(known, pipelines.stable_diffusion_xl), dict(guidance_scale=5.0, guidance_rescale=0.5, **SIZE), PROMPTS
+    "stable_diffusion_x0": Case(
+        partial(known, SD, noise=partial(scheduler, prediction_type="sample", **LEADING)), dict(guidance_scale=3.0, **SIZE), PROMPTS
     ),
-    "stable_diffusion_3": Case(partial(known, pipelines.stable_diffusion_3, 0.5), dict(guidance_scale=7.0, **SIZE, **SHORT), PROMPTS),
+    "stable_diffusion_dpm": Case(
+        partial(known, SD, noise=partial(diffusers.DPMSolverMultistepScheduler, use_karras_sigmas=True, **BETAS)), dict(guidance_scale=7.5, **SIZE), PROMPTS
+    ),
+    "stable_diffusion_xl": Case(partial(known, XL), dict(guidance_scale=5.0, **NONE, **SIZE), PROMPTS),
+    "stable_diffusion_xl_rescaled": Case(
+        partial(known, XL), dict(guidance_scale=5.0, guidance_rescale=0.5, **SIZE), PROMPTS
+    ),
+    "stable_diffusion_xl_euler": Case(
+        partial(known, XL, noise=partial(diffusers.EulerDiscreteScheduler, steps_offset=1, timestep_spacing="leading", **BETAS)),
+        dict(guidance_scale=5.0, **SIZE), PROMPTS,
+    ),
+    "stable_diffusion_xl_edm": Case(
+        partial(known, XL, noise=partial(diffusers.EDMDPMSolverMultistepScheduler, sigma_data=0.5)), dict(guidance_scale=3.0, **SIZE), PROMPTS
+    ),
+    "stable_diffusion_3_layers": Case(
+        partial(known, SD3, 0.5), dict(guidance_scale=5.0, skip_guidance_layers=[1], skip_layer_guidance_stop=0.8, **SIZE, **SHORT), PROMPTS
+    ),
+    "stable_diffusion_3": Case(partial(known, SD3, 0.5), dict(guidance_scale=7.0, **SIZE, **SHORT), PROMPTS),
     "flux": Case(partial(flux, guidance_embeds=True), dict(guidance_scale=3.5, **SIZE, **SHORT), PROMPTS),
+    "flux_schnell": Case(flux, dict(guidance_scale=0.0, **SIZE, **SHORT), PROMPTS),
     "flux_true_guidance": Case(
         partial(flux, guidance_embeds=True), dict(guidance_scale=3.5, true_cfg_scale=2.5, **NONE, **SIZE, **SHORT), PROMPTS
     ),
@@ -474,19 +556,34 @@ CASES: dict[str, Case] = {
     "flux2_klein": Case(flux2_klein, dict(guidance_scale=4.0, text_encoder_out_layers=(1, 2, 3), max_sequence_length=48, **SIZE), PROMPTS),
     "qwen_image": Case(qwen_image, dict(true_cfg_scale=4.0, **NONE, **SIZE), PROMPTS),
     "z_image": Case(z_image, dict(guidance_scale=4.0, max_sequence_length=48, **SIZE), PROMPTS),
+    "z_image_truncated": Case(
+        z_image, dict(guidance_scale=4.0, cfg_normalization=True, cfg_truncation=0.7, max_sequence_length=48, **SIZE), PROMPTS
+    ),
+    "z_image_turbo": Case(z_image, dict(guidance_scale=0.0, max_sequence_length=48, **SIZE), PROMPTS),
+    "sana_dpm": Case(
+        partial(sana, noise=partial(diffusers.DPMSolverMultistepScheduler, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)),
+        dict(**SANA), PROMPTS,
+    ),
     "sana": Case(sana, dict(**SANA), PROMPTS),
     "lumina": Case(lumina, dict(guidance_scale=4.0, clean_caption=False, **LARGE), PROMPTS),
     "lumina2": Case(lumina2, dict(guidance_scale=4.0, system_prompt="draw", max_sequence_length=64, **NONE, **LARGE), PROMPTS),
+    "lumina2_truncated": Case(
+        lumina2, dict(guidance_scale=4.0, system_prompt="draw", max_sequence_length=64, cfg_trunc_ratio=0.5, cfg_normalization=False, **LARGE), PROMPTS
+    ),
     "hidream": Case(hidream, dict(guidance_scale=5.0, max_sequence_length=12, **NONE, **SIZE), PROMPTS),
     "aura_flow": Case(aura_flow, dict(guidance_scale=3.5, **NONE, **SIZE, **SHORT), PROMPTS),
     "cogview3": Case(cogview3, dict(guidance_scale=5.0, **NONE, **SIZE, **SHORT), PROMPTS),
     "cogview4": Case(cogview4, dict(guidance_scale=5.0, **NONE, **SIZE, **SHORT), PROMPTS),
     "pixart_alpha": Case(
-        partial(known, pipelines.OF_TEXT["pixart_alpha"]),
+        partial(known, ALPHA),
         dict(guidance_scale=4.5, use_resolution_binning=False, clean_caption=False, **LARGE, **SHORT), PROMPTS,
     ),
+    "pixart_sigma_dpm": Case(
+        partial(known, SIGMA, noise=diffusers.DPMSolverMultistepScheduler),
+        dict(guidance_scale=4.5, use_resolution_binning=False, clean_caption=False, **SIZE, **SHORT), PROMPTS,
+    ),
     "pixart_sigma": Case(
-        partial(known, pipelines.OF_TEXT["pixart_sigma"]),
+        partial(known, SIGMA),
         dict(guidance_scale=4.5, use_resolution_binning=False, clean_caption=False, **SIZE, **SHORT), PROMPTS,
     ),
     "hunyuan_dit": Case(hunyuan_dit, dict(guidance_scale=5.0, use_resolution_binning=False, **SIZE), PROMPTS),
@@ -495,9 +592,19 @@ CASES: dict[str, Case] = {
         partial(hunyuan_image, guidance_embeds=True), dict(distilled_guidance_scale=3.25, **SIZE), ["a cat", 'two dogs by "the sea"', 'bread and "butter"']
     ),
     "kandinsky2": Case(kandinsky2, dict(guidance_scale=4.0, image_embeds=EMBEDS, negative_image_embeds=-EMBEDS, **SIZE)),
-    "kandinsky3": Case(kandinsky3, dict(guidance_scale=3.0, **SIZE), PROMPTS),
-    "kandinsky5": Case(kandinsky5, dict(guidance_scale=3.5, **LARGE), PROMPTS, apart="the filling of a shorter text is read"),
+    "kandinsky3": Case(kandinsky3, dict(guidance_scale=3.0, **SIZE), PROMPTS, apart=FILLED),
+    "kandinsky5": Case(kandinsky5, dict(guidance_scale=3.5, **LARGE), PROMPTS, apart=FILLED),
     "cascade_prior": Case(cascade_prior, dict(guidance_scale=4.0, **SIZE), PROMPTS),
+    "cascade_decoder": Case(cascade_decoder, dict(guidance_scale=2.0, image_embeddings=weights_of("a map", (1, 4, 4, 4)) * 7), PROMPTS, together=False),
+    "unconditional_latent_diffusion": Case(unconditional_latent_diffusion, {}),
+    "glm_image": Case(
+        glm_image, dict(guidance_scale=1.5, prompt_embeds=TEXT, prior_token_ids=torch.arange(16)[None], **SIZE)
+    ),
+    "prx_pixel": Case(  # a prompt would need ftfy
+        prx_pixel, dict(guidance_scale=4.0, use_resolution_binning=False, prompt_embeds=TEXT, negative_prompt_embeds=-TEXT, **SIZE)
+    ),
+    "kandinsky2_prior": Case(kandinsky2_prior, dict(guidance_scale=4.0, output_type="pt"), PROMPTS),
+    "qwen_image_2_1": Case(qwen_image_2_1, dict(true_cfg_scale=4.0, height=128, width=128, **NONE), PROMPTS),
     "latent_diffusion": Case(latent_diffusion, dict(guidance_scale=4.0, **LARGE), PROMPTS),
     "omnigen": Case(omnigen, dict(guidance_scale=2.5, **LARGE), PROMPTS, apart="places are those of the first row's tokens"),
     "bria": Case(bria, dict(guidance_scale=5.0, **NONE, **SIZE, **SHORT), PROMPTS),
@@ -512,17 +619,17 @@ CASES: dict[str, Case] = {
     "nucleus": Case(nucleus, dict(guidance_scale=4.0, **SIZE), PROMPTS),
     "ideogram4": Case(ideogram4, dict(guidance_scale=5.0, guidance_schedule=None, max_sequence_length=64, **SIZE), PROMPTS),
     "stable_diffusion_pag": Case(
-        partial(pag, "StableDiffusionPAGPipeline", pipelines.stable_diffusion, "mid"), dict(guidance_scale=5.0, **PAG, **SIZE), PROMPTS
+        partial(pag, "StableDiffusionPAGPipeline", SD, "mid"), dict(guidance_scale=5.0, **PAG, **SIZE), PROMPTS
     ),
     "stable_diffusion_xl_pag": Case(
-        partial(pag, "StableDiffusionXLPAGPipeline", pipelines.stable_diffusion_xl, "mid"), dict(guidance_scale=5.0, **PAG, **SIZE), PROMPTS
+        partial(pag, "StableDiffusionXLPAGPipeline", XL, "mid"), dict(guidance_scale=5.0, **PAG, **SIZE), PROMPTS
     ),
     "stable_diffusion_3_pag": Case(
-        partial(pag, "StableDiffusion3PAGPipeline", pipelines.stable_diffusion_3, "blocks.1"),
+        partial(pag, "StableDiffusion3PAGPipeline", SD3, "blocks.1"),
         dict(guidance_scale=7.0, **PAG, **SIZE, **SHORT), PROMPTS,
     ),
     "pixart_sigma_pag": Case(
-        partial(pag, "PixArtSigmaPAGPipeline", pipelines.OF_TEXT["pixart_sigma"], "blocks.0"),
+        partial(pag, "PixArtSigmaPAGPipeline", SIGMA, "blocks.0"),
         dict(guidance_scale=4.5, use_resolution_binning=False, clean_caption=False, **PAG, **SIZE, **SHORT), PROMPTS,
     ),
     "sana_pag": Case(partial(sana, diffusers.SanaPAGPipeline, pag_applied_layers="transformer_blocks.0"), dict(**PAG, **SANA), PROMPTS),
