@@ -56,10 +56,10 @@ def dit(**options):
     return fill(diffusers.DiTTransformer2DModel(**{**DIT, "num_embeds_ada_norm": 4, **options}))
 
 
-def autoencoder():
+def autoencoder(**options):
     """SD's kind of autoencoder, with 4 latent channels and half the size."""
     types = dict(down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2)
-    return fill(diffusers.AutoencoderKL(block_out_channels=(32, 64), latent_channels=4, sample_size=16, **types))
+    return fill(diffusers.AutoencoderKL(block_out_channels=(32, 64), latent_channels=4, sample_size=16, **types, **options))
 
 
 def tokenizer():
@@ -114,7 +114,7 @@ def stable_diffusion_3():
     """A flow-matching transformer with two CLIP encoders and T5."""
     tokenizer_3, text_encoder_3 = t5()
     return diffusers.StableDiffusion3Pipeline(
-        transformer=fill(diffusers.SD3Transformer2DModel(**MMDIT)), vae=autoencoder(), tokenizer=tokenizer(),
+        transformer=fill(diffusers.SD3Transformer2DModel(**MMDIT)), vae=autoencoder(shift_factor=0.0), tokenizer=tokenizer(),
         tokenizer_2=tokenizer(), tokenizer_3=tokenizer_3, text_encoder=clip(8), text_encoder_2=clip(12),
         text_encoder_3=text_encoder_3, scheduler=scheduler("FlowMatchEulerDiscreteScheduler", shift=3.0),
     )  # fmt: skip
