@@ -26,6 +26,7 @@ from s4s.learning.families import make_family
 from s4s.models.denoiser import Denoiser
 from s4s.models.edm.denoiser import EDMDenoiser, EDMPreconditioning
 from s4s.models.paths import FlowMatching
+from s4s.models.pipelines.scheduler_config import noise_of
 from s4s.models.predicting import PredictingDenoiser
 from s4s.models.provenance import made_for
 from s4s.models.seeds import sample_seeds
@@ -379,6 +380,96 @@ def test_in_float64_a_loop_is_exact(case, prediction, name):
     found = Loop(smooth_network, scheduler)(tableau.nfe, noise)
     assert found.dtype == torch.float64
     assert difference(found, s4s.sample(model, noise * tableau.levels[0], tableau)) < 2e-6
+
+
+def cosine_config(**settings):
+    """Its class needs torchsde."""
+    values = {"sigma_min": 0.3, "sigma_max": 500.0, "sigma_data": 1.0, "prediction_type": "v_prediction", **settings}
+    return {"_class_name": "CosineDPMSolverMultistepScheduler", **values}
+
+
+VIDEO = {"prediction_type": "v_prediction", "timestep_type": "continuous", "sigma_min": 0.002, "sigma_max": 700.0}
+SD_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+ZERO_SNR = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+OTHER_PATHS: dict[str, Callable[[], Any]] = {
+    "zero snr": lambda: diffusers.EulerDiscreteScheduler(**SD_BETAS, **ZERO_SNR),
+    "shifted": lambda: diffusers.CogVideoXDDIMScheduler(**ZERO_SNR),
+    "video": lambda: diffusers.EulerDiscreteScheduler(**VIDEO),
+    "audio": cosine_config,
+    "audio of noise": lambda: cosine_config(prediction_type="epsilon"),
+    "dance": lambda: diffusers.IPNDMScheduler(),
+    "inverted": lambda: diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
+    "edm": lambda: diffusers.EDMEulerScheduler(),
+    "edm of v": lambda: diffusers.EDMEulerScheduler(prediction_type="v_prediction"),
+}
+
+
+def named(like):
+    return dict(like) if isinstance(like, dict) else {**like.config, "_class_name": type(like).__name__}
+
+
+def predicting(like):
+    """A denoiser of the smooth network, as a scheduler's config says."""
+    noise = noise_of(named(like))
+    model = PredictingDenoiser(
+        smooth_network, noise.path, noise.prediction, name="x", shape=(4, 8, 8), s_min=noise.s_min, s_max=noise.s_max,
+        times=noise.times, device=torch.device("cpu"), weights=torch.float64,
+    )  # fmt: skip
+    model.dtype = torch.float64
+    return model
+
+
+@pytest.mark.parametrize("name", ["dpmpp", "unipc", "conditioning", "kappa", "pc", "to_zero", "one"])
+@pytest.mark.parametrize("kind", OTHER_PATHS)
+def test_denoiser_and_scheduler_agree_on_what_a_config_says(kind, name):
+    """In float64, also where the scheduler is saved and read again, or knows the network from the tableau alone."""
+    like = OTHER_PATHS[kind]()
+    model = predicting(like)
+    tableau = TABLEAUX[name](model)
+    if kind in ("zero snr", "shifted", "video", "audio") and name in ("conditioning", "kappa", "pc"):
+        tableau = replace(tableau, eval_levels=tableau.eval_levels.clamp(model.s_min, model.s_max))
+    tableau = tableau.with_meta(**made_for(model))
+    noise = unit_noise(model).double()
+    expected = s4s.sample(model, noise * tableau.levels[0], tableau)
+    scheduler = S4SScheduler.from_tableau(tableau, like)
+    assert scheduler.coordinates.parametrisation == model.parametrisation
+    ways = [scheduler, S4SScheduler.from_config(dict(scheduler.config)), S4SScheduler.from_tableau(tableau)]
+    for way in ways:
+        found = Loop(smooth_network, way)(tableau.nfe, noise)
+        assert found.dtype == torch.float64
+        assert difference(found, expected) < 2e-6
+
+
+@pytest.mark.parametrize("kind", ["zero snr", "shifted", "video", "inverted", "edm of v"])
+def test_schedulers_of_other_paths_get_their_settings_back(kind):
+    own = OTHER_PATHS[kind]()
+    back = type(own).from_config(S4SScheduler.from_tableau(TABLEAUX["dpmpp"](predicting(own)), own).config)
+    assert {key: value for key, value in back.config.items() if key in own.config and key[0] != "_"} == {
+        key: value for key, value in own.config.items() if key[0] != "_"
+    }
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_levels_that_a_network_does_not_know_are_refused(kind):
+    like = OTHER_PATHS[kind]()
+    tableau = s4s.solver("ddim", torch.tensor([2000.0, 1.0]))
+    with pytest.raises(S4SError, match=r"runs over noise levels 2000 to 1, but .* covers (700 to 0.002|500 to 0.3) only"):
+        S4SScheduler.from_tableau(tableau, like)
+
+
+def test_mochi_gives_its_own_sigmas_unasked():
+    from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
+
+    own = OTHER_PATHS["inverted"]()
+    scheduler = S4SScheduler.from_tableau([s4s.solver("ddim", levels(predicting(own), nfe)) for nfe in (2, 5, 8)], own)
+    for nfe in (2, 5, 8):
+        scheduler.set_timesteps(sigmas=np.array(linear_quadratic_schedule(nfe, 0.025)))
+        assert len(scheduler.timesteps) == nfe
+    assert scheduler.timesteps.tolist() == sorted(scheduler.timesteps.tolist())  # the time of data
+    clean, noise = torch.randn(2, 2, 4, 8, 8)
+    assert torch.equal(scheduler.scale_noise(clean, torch.tensor([0.0]), noise), noise)
+    with pytest.raises(S4SError, match="sigmas must be the solver's own"):
+        scheduler.set_timesteps(sigmas=[0.9, 0.1])
 
 
 # Saved and read again
@@ -1085,21 +1176,37 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str | None, str]] = {
     "betas": (lambda case: sd(case, beta_end=0.02), "stable_diffusion", r"levels 0.029\d+ / .* / 14.6\d* .*has levels 0.029"),
     "times": (lambda case: sd(case, num_train_timesteps=500), "stable_diffusion", r"with times 1000 .*has times 500"),
     "range": (lambda case: case("stable_diffusion").own, None, r"levels 80 to 0.05, but .* covers 14.61\d* to 0.029\d* only"),
-    "zero_snr": (lambda case: sd(case, rescale_betas_zero_snr=True), "stable_diffusion", r"has rescale_betas_zero_snr"),
-    "no_betas": (lambda case: diffusers.KarrasVeScheduler(), "stable_diffusion", r"of a KarrasVeScheduler is not .*: no betas"),
-    "own_path": (lambda case: diffusers.IPNDMScheduler(), "stable_diffusion", r"of a IPNDMScheduler is not .*: no betas"),
-    "conditioning_levels": (
-        euler_of_video,
+    "zero_snr": (
+        lambda case: sd(case, rescale_betas_zero_snr=True),
         "stable_diffusion",
-        r"of this EulerDiscreteScheduler is not .* timestep_type continuous",
+        r"epsilon with rescale_betas_zero_snr",
     ),
+    "rescaled": (
+        lambda case: sd(case, rescale_betas_zero_snr=True, prediction_type="sample"),
+        "sample_prediction",
+        r"levels 0.029\d+ / .* / 14.6\d* .*has levels 0.029\d* / .* / 4096",
+    ),
+    "shifted": (lambda case: sd(case, snr_shift_scale=3.0), "stable_diffusion", r"has levels 0.05"),
+    "inverted": (
+        lambda case: diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
+        "stable_diffusion_3",
+        r"path flow .*has path flow_inverted",
+    ),
+    "shift": (
+        lambda case: sd(case, snr_shift_scale=0),
+        "stable_diffusion",
+        r"snr_shift_scale must be a positive number, got 0",
+    ),
+    "no_betas": (lambda case: diffusers.KarrasVeScheduler(), "stable_diffusion", r"of a KarrasVeScheduler is not .*: no betas"),
+    "own_path": (lambda case: diffusers.IPNDMScheduler(), "stable_diffusion", r"path vp_discrete .*has path vp_cosine"),
+    "conditioning_levels": (euler_of_video, "stable_diffusion", r"path vp_discrete .*has path edm"),
     "flow_of_noise": (flow_of_noise, None, r"a UniPC.* with use_flow_sigmas and prediction_type epsilon is not .*; flow_pred"),
     "nameless": (lambda case: diffusers.FlowMatchHeunDiscreteScheduler().config, None, r"does not name it \(pass the schedu"),
     "consistency": (lambda case: diffusers.CMStochasticIterativeScheduler().config, None, r"does not name it .*: no betas"),
-    "edm_of_v": (edm_of_v, "edm", r"an EDMEulerScheduler with prediction_type v_prediction is not supported; epsilon is"),
+    "edm_of_v": (edm_of_v, "edm", r"with prediction edm .*has prediction v_prediction"),
     "wrong": (lambda case: sd(case, prediction_type="wrong"), "stable_diffusion", r"predicts epsilon or .*, not wrong"),
     "schedule": (lambda case: sd(case, beta_schedule="wrong"), "stable_diffusion", r"noise schedule is not supported: wrong"),
-    "path": (lambda case: sd(case, path_type="wrong"), "stable_diffusion", r"path_type must be vp, flow or edm, got 'wrong'"),
+    "path": (lambda case: sd(case, path_type="wrong"), "stable_diffusion", r"path_type must be vp, flow, edm or cosine, got"),
 }
 
 
@@ -1111,7 +1218,8 @@ def test_a_solver_of_another_network_is_refused(case, name):
     with pytest.raises(S4SError, match=message) as error:
         S4SScheduler.from_tableau(tableau, like(case))
     assert len(str(error.value).splitlines()) == 1
-    made_for_another = name in ("vp_on_flow", "flow_on_vp", "edm_on_vp", "vp_on_edm", "prediction", "betas", "times")
+    others = ("rescaled", "shifted", "inverted", "own_path", "conditioning_levels", "edm_of_v")
+    made_for_another = name in ("vp_on_flow", "flow_on_vp", "edm_on_vp", "vp_on_edm", "prediction", "betas", "times", *others)
     assert made_for_another == ("was made for" in str(error.value))
     if made_for_another:
         assert f"(model {case(kind).model.name})" in str(error.value)

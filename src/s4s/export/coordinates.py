@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from s4s.errors import S4SError
-from s4s.models.edm.denoiser import EDMPreconditioning
-from s4s.models.paths import FlowMatching, VPDiscrete
+from s4s.models.paths import EDM, FlowMatching, Path, VPDiscrete
+from s4s.models.predicting import Prediction
+
+if TYPE_CHECKING:  # it imports diffusers, which ComfyUI and k-diffusion do without
+    from s4s.models.pipelines.scheduler_config import Noise
 
 
 class Factors(NamedTuple):
@@ -30,7 +32,7 @@ class Coordinates(NamedTuple):
     Attributes:
         factors: of a noise level.
         at_time: what clean samples and unit noise are multiplied by to be fed at one of the network's times.
-        s_min, s_max: the levels of its first and its last time.
+        s_min, s_max: the levels that it knows.
         parametrisation: plain values, as in Denoiser.parametrisation.
     """
 
@@ -41,68 +43,56 @@ class Coordinates(NamedTuple):
     parametrisation: dict[str, Any]
 
 
-def on_path(path: VPDiscrete | FlowMatching, prediction: str, flow_times: int = 1000) -> Coordinates:
-    """Of a network on a Gaussian path that predicts `prediction`; one for flow matching is given `flow_times` times t.
-
-    Raises:
-        S4SError: if networks on this path do not predict that.
-    """
-    flow = isinstance(path, FlowMatching)
-    known = ("flow_prediction", "sample") if flow else ("epsilon", "v_prediction", "sample")
-    if prediction not in known:
-        raise S4SError(f"a network on the path {path.kind} predicts {' or '.join(known)}, not {prediction}")
-    unit = flow_times if flow else 1
-    about = {**path.description(), "prediction": "flow" if prediction == "flow_prediction" else prediction}
-    factors = partial(_on_path, path, prediction, unit)
-    if isinstance(path, FlowMatching):
-        return Coordinates(factors, partial(_flow_at_time, unit), 0.0, math.inf, about)
-    first, last = path.s_of_t(_number([0.0, path.times - 1.0])).tolist()
-    return Coordinates(factors, partial(_vp_at_time, path), first, last, about)
+def on_path(path: Path, prediction: Prediction, times: float = 1, s_min: float = 0.0, s_max: float = math.inf) -> Coordinates:
+    """Of a network on a Gaussian path, as PredictingDenoiser has it; it is given `times` times t."""
+    return Coordinates(
+        partial(_factors, path, prediction, times), partial(_at_time, path, times), s_min, s_max,
+        {**path.description(), "prediction": prediction},
+    )  # fmt: skip
 
 
-def on_table(sigmas: Tensor, prediction: str) -> Coordinates:
+def of_noise(noise: Noise, s_min: float | None = None, s_max: float | None = None) -> Coordinates:
+    """Of the network that a scheduler's config describes; where its path has no first and last time, at any or these levels."""
+    if isinstance(noise.path, VPDiscrete):
+        ends = noise.s_min, noise.s_max
+    else:
+        ends = 0.0 if s_min is None else s_min, math.inf if s_max is None else s_max
+    return on_path(noise.path, noise.prediction, noise.times, *ends)
+
+
+def on_table(sigmas: Tensor, prediction: Prediction) -> Coordinates:
     """Of a network with a table of times, by their noise levels, rising, [T], as other programs keep them."""
-    return on_path(VPDiscrete(alphas_cumprod=1 / (1 + sigmas.cpu().double() ** 2)), prediction)
-
-
-def _on_path(path: VPDiscrete | FlowMatching, prediction: str, unit: float, s: float) -> Factors:
-    level = _number(s)
-    alpha, time = float(path.alpha_of_s(level)), float(path.t_of_s(level))
-    of_input, of_output = {
-        "epsilon": (1 / alpha, -s),
-        "v_prediction": (alpha, -alpha * s),
-        "sample": (0.0, 1.0),
-        "flow_prediction": (1.0, -time),
-    }[prediction]
-    return Factors(alpha, unit * time, of_input, of_output)
-
-
-def _vp_at_time(path: VPDiscrete, time: float) -> tuple[float, float]:
-    s = path.s_of_t(_number(time))
-    alpha = path.alpha_of_s(s)
-    return float(alpha), float(alpha * s)
-
-
-def _flow_at_time(unit: float, time: float) -> tuple[float, float]:
-    return 1 - time / unit, time / unit
+    path = VPDiscrete(alphas_cumprod=1 / (1 + sigmas.cpu().double() ** 2))
+    return on_path(path, prediction, 1, *path.ends)
 
 
 def preconditioned(sigma_data: float) -> Coordinates:
     """Of a raw network F with EDM's preconditioning (Karras et al. 2022, arXiv 2206.00364, table 1), given ln(s)/4."""
-    scales = EDMPreconditioning(sigma_data)
-    factors = partial(_preconditioned, scales)
-    return Coordinates(factors, partial(_preconditioned_at_time, factors), 0.0, math.inf, scales.description())
+    return on_path(EDM(sigma_data), "edm")
 
 
-def _preconditioned(scales: EDMPreconditioning, s: float) -> Factors:
-    c_skip, c_out, c_in, c_noise = (float(scale) for scale in scales(_number(s)))
-    return Factors(c_in, c_noise, c_skip / c_in, c_out)
+def _factors(path: Path, prediction: Prediction, times: float, s: float) -> Factors:
+    level = _number(s)
+    alpha, t, scale = float(path.alpha_of_s(level)), float(path.t_of_s(level)), path.sigma_data
+    of_input, of_output = {
+        "epsilon": (1 / alpha, -s),
+        "v_prediction": (alpha * scale**2, -alpha * s * scale),
+        "edm": (scale**2 / (s**2 + scale**2) / alpha, s * scale * alpha),
+        "sample": (0.0, 1.0),
+        "flow": (1.0, path.clean - t),
+    }[prediction]
+    return Factors(alpha, times * t, of_input, of_output)
 
 
-def _preconditioned_at_time(factors: Callable[[float], Factors], time: float) -> tuple[float, float]:
-    s = math.exp(4 * time)
-    return (scale := factors(s).scale), scale * s
+def _at_time(path: Path, times: float, time: float) -> tuple[float, float]:
+    t = time / times
+    if isinstance(path, FlowMatching):  # at its end s is infinite
+        of_noise = abs(path.clean - t)
+        return 1 - of_noise, of_noise
+    s = path.s_of_t(_number(t))
+    alpha = path.alpha_of_s(s)
+    return float(alpha), float(alpha * s)
 
 
-def _number(value: float | list[float]) -> Tensor:
+def _number(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)

@@ -44,14 +44,27 @@ def numbers(what: str, given: Any) -> tuple[list[float], float]:
     return values, max(1e-3, torch.finfo(given.dtype).eps / 2 if half else 0.0)
 
 
+def even(first: float, last: float, steps: int) -> np.ndarray:
+    """Evenly spaced ones, [steps]."""
+    return np.linspace(first, last, steps)
+
+
+def linear_quadratic(steps: int, threshold: float = 0.025) -> np.ndarray:
+    """Mochi's, [steps]: 1 - sigma is linear up to `threshold` at half of the steps, then quadratic and smooth up to 1."""
+    linear = max(steps // 2, 1)
+    n, slope = np.arange(steps), threshold / linear
+    beyond = np.clip(n - linear, 0, None)
+    return np.asarray(1 - slope * n - (1 - slope * steps) * (beyond / max(steps - linear, 1)) ** 2)
+
+
 def check_custom(
     what: str,
     given: Sequence[float],
     exact: float,
     own: Sequence[float],
     rounding: float,
-    first: float | None,
-    *lasts: float,
+    unasked: Sequence[np.ndarray],
+    slack: float,
 ) -> None:
     """Raise S4SError where levels are neither the solver's own nor what pipelines give unasked.
 
@@ -60,10 +73,9 @@ def check_custom(
         given, exact: what `numbers` gives.
         own: the solver's, as many.
         rounding: of pipelines that cut them to whole numbers.
-        first, lasts: ends of the even ones that pipelines give unasked; first is None where none do.
+        unasked: what pipelines give unasked, as many; each to within `slack` or `rounding`.
     """
-    evens = [] if first is None else [np.linspace(first, last, len(given)) for last in lasts]
-    if any(np.allclose(given, even, rtol=exact, atol=max(rounding, min(lasts))) for even in evens):
+    if any(np.allclose(given, values, rtol=exact, atol=max(rounding, slack)) for values in unasked):
         return
     if not np.allclose(given, own, rtol=exact, atol=rounding):
         shown = ", ".join(f"{value:.6g}" for value in own)

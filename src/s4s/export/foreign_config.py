@@ -18,13 +18,16 @@ TAKEN = {
     "vp": (*OF_TABLE, "prediction_type"),
     "flow": ("num_train_timesteps", "prediction_type", "invert_sigmas"),
     "edm": ("sigma_data", "prediction_type"),
-    "cosine": ("prediction_type", "sigma_min", "sigma_max"),
+    "cosine": ("prediction_type",),
 }
+STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 KNOWN_BETAS: tuple[dict[str, Any], ...] = (
-    {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},  # Stable Diffusion
+    STABLE_DIFFUSION,
     {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},  # DDPM, DiT, PixArt
     {"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195},  # latent diffusion: faces, bedrooms, ImageNet
     {"beta_schedule": "squaredcos_cap_v2"},
+    {**STABLE_DIFFUSION, "rescale_betas_zero_snr": True},  # NoobAI's v-prediction; CogVideoX 5B
+    {**STABLE_DIFFUSION, "rescale_betas_zero_snr": True, "snr_shift_scale": 3.0},  # CogVideoX 2B
 )
 
 
@@ -38,6 +41,8 @@ def translated(config: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     kind, config = understood(config)
     taken = {key: config[key] for key in TAKEN[kind] if key in config}
+    if kind == "cosine" or (kind == "edm" and config.get("timestep_type") == "continuous"):  # EDM's own say where steps begin
+        taken |= {f"s_{end}": config.get(f"sigma_{end}") for end in ("min", "max")}
     return {**OF_KIND[kind], **taken}
 
 
@@ -48,13 +53,23 @@ def config_of_tableau(tableau: Tableau, given: Mapping[str, Any]) -> dict[str, A
         S4SError: if neither says what the network is.
     """
     about = part(tableau, "parametrisation")
-    named = {"flow": ("prediction",), "edm": ("sigma_data",), "vp_discrete": ("prediction", "times")}
+    named = {
+        "flow": ("prediction",),
+        "flow_inverted": ("prediction",),
+        "edm": ("sigma_data",),
+        "vp_cosine": ("offset", "prediction"),
+        "vp_discrete": ("prediction", "times"),
+    }
     path = str(about.get("path"))
     whole = path in named and all(key in about for key in named[path])
-    if whole and path == "flow":
-        return {**FLOW, "prediction_type": "flow_prediction" if about["prediction"] == "flow" else about["prediction"]}
+    predicted = about.get("prediction", "edm")
+    prediction = {"flow": "flow_prediction", "edm": "epsilon"}.get(predicted, predicted)
+    if whole and path in ("flow", "flow_inverted"):
+        return {**FLOW, "prediction_type": prediction, "invert_sigmas": path == "flow_inverted"}
     if whole and path == "edm":
-        return {"path_type": "edm", "sigma_data": about["sigma_data"]}
+        return {"path_type": "edm", "sigma_data": about["sigma_data"], "prediction_type": prediction}
+    if whole and path == "vp_cosine" and about["offset"] == 0:
+        return {"path_type": "cosine", "prediction_type": prediction}
     if whole and path == "vp_discrete":
         for betas in KNOWN_BETAS:
             known_path = path_of_betas(about["times"], **betas)

@@ -14,12 +14,16 @@ from s4s.export.coordinates import Coordinates, on_table, preconditioned
 from s4s.export.custom_timesteps import numbers
 from s4s.jobs.progress_bar import progress
 from s4s.models.paths import FlowMatching
+from s4s.models.predicting import Prediction
 from s4s.models.provenance import check, part
 from s4s.sampling import run
 from s4s.tableau import Tableau
 
 FLOW = FlowMatching()
-OF_TABLES = {"DiscreteEpsDDPMDenoiser": "epsilon", "DiscreteVDDPMDenoiser": "v_prediction"}  # k-diffusion's classes
+OF_TABLES: dict[str, Prediction] = {
+    "DiscreteEpsDDPMDenoiser": "epsilon",
+    "DiscreteVDDPMDenoiser": "v_prediction",
+}  # k-diffusion's classes
 
 
 def sigmas_of(tableau: Source, flow: bool = False) -> Tensor:

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from s4s.errors import S4SError, shown
 from s4s.export.collection import Source, from_the_middle, pick, read_tableaux
-from s4s.export.coordinates import on_path, preconditioned
-from s4s.export.custom_timesteps import check_custom, numbers, whole_number
+from s4s.export.coordinates import of_noise
+from s4s.export.custom_timesteps import check_custom, even, linear_quadratic, numbers, whole_number
 from s4s.export.foreign_config import config_of_tableau, translated
 from s4s.export.initial_noise_scale import Attachment, InitialNoiseScale
 from s4s.export.network_run import NetworkRun
 from s4s.models.paths import FlowMatching
-from s4s.models.pipelines.scheduler_config import known_kind, ours, path_of_betas
+from s4s.models.pipelines.scheduler_config import noise_of, ours
 from s4s.models.provenance import check
 from s4s.tableau import Tableau
 
@@ -52,13 +52,17 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
 
     Args:
         tableaux: solvers in their JSON form, one for each number of steps; `from_tableau` reads files.
-        path_type: "vp" (its noise schedule given by betas), "flow" (rectified flow) or "edm" (a raw network with
-            EDM's preconditioning).
+        path_type: "vp" (its noise schedule given by betas), "flow" (rectified flow), "edm" (a raw network with
+            EDM's preconditioning; with sigma_data 1 and v_prediction Stable Video Diffusion) or "cosine" (Stable Audio).
         num_train_timesteps: as in diffusers' schedulers; for flow matching the network's time at t = 1.
         beta_start, beta_end, beta_schedule, trained_betas: of path "vp", as in diffusers' schedulers.
-        prediction_type: "epsilon", "v_prediction" or "sample"; with path "flow" "flow_prediction" or "sample".
+        rescale_betas_zero_snr, snr_shift_scale: of path "vp", as in diffusers' schedulers; the shift comes first.
+        prediction_type: "epsilon", "v_prediction" or "sample"; with path "flow" "flow_prediction" or "sample"; with "edm" and
+            "cosine" "epsilon", for EDM's raw network, or "v_prediction".
         sigma_data: of path "edm".
         use_flow_sigmas: true makes pipelines such as Flux leave the levels to the scheduler.
+        invert_sigmas: of path "flow": the network is told the time of data, 1 - t, and predicts data minus noise (Mochi).
+        s_min, s_max: the noise levels that the network knows, where its path has no first and last; None for any.
     Raises:
         S4SError: if a tableau is none, was made for a network of another kind, or leaves the network's range of levels.
     """
@@ -80,17 +84,19 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         prediction_type: str = "epsilon",
         sigma_data: float = 0.5,
         use_flow_sigmas: bool = False,
+        rescale_betas_zero_snr: bool = False,
+        snr_shift_scale: float | None = None,
+        invert_sigmas: bool = False,
+        s_min: float | None = None,
+        s_max: float | None = None,
     ):
-        for name, number in (("num_train_timesteps", num_train_timesteps), ("sigma_data", sigma_data)):
+        positive = {"num_train_timesteps": num_train_timesteps, "sigma_data": sigma_data, "s_min": s_min, "s_max": s_max}
+        for name, number in positive.items():
+            if number is None and name in ("s_min", "s_max"):
+                continue
             if not isinstance(number, int | float) or not 0 < number < math.inf:
                 raise S4SError(f"{name} must be a positive number, got {number!r}")
-        if known_kind(path_type) == "flow":
-            self.coordinates = on_path(FlowMatching(), prediction_type, num_train_timesteps)
-        elif path_type == "edm":
-            self.coordinates = preconditioned(sigma_data)
-        else:
-            path = path_of_betas(num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas)
-            self.coordinates = on_path(path, prediction_type)
+        self.coordinates = of_noise(noise_of({**self.config, "_class_name": "S4SScheduler"}), s_min, s_max)
         self.path_type, self.num_train_timesteps = path_type, num_train_timesteps
         if not isinstance(tableaux, list | tuple) or not all(isinstance(values, Mapping) for values in tableaux):
             raise S4SError("tableaux must be a list of solvers in their JSON form; from_tableau takes files and Tableaux")
@@ -182,8 +188,9 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         """Take the solver with this many steps; its levels are part of it.
 
         `timesteps` and `sigmas`, of any kind of list, may be given where they are the solver's own, and for flow matching what
-        its pipelines give unasked: evenly spaced ones, sigmas from 1 to 1/N or to that of time 1, or timesteps down to 1. `mu`,
-        a pipeline's shift, changes nothing.
+        its pipelines give unasked: evenly spaced ones, sigmas from 1 to 1/N or to that of time 1, or timesteps down to 1, and
+        Mochi's. `mu`, a pipeline's shift, changes nothing. The attribute `sigmas` holds levels s; for flow matching those of
+        noise, s/(1 + s).
 
         Raises:
             S4SError: if there is no such solver, or the levels are others than its own.
@@ -203,11 +210,14 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         own_times = torch.tensor(run.times, dtype=torch.float32)
         if "timesteps" in levels_given:  # pipelines may cut them to whole numbers
             rounding = 1e-3 * self.num_train_timesteps if flow else 1.0 if self.path_type == "vp" else 0.0
-            first = float(self.num_train_timesteps) if flow else None
-            check_custom("timesteps", *levels_given["timesteps"], own_times.tolist(), rounding, first, 1.0)
+            unasked = [even(float(self.num_train_timesteps), 1.0, steps)] if flow else []
+            check_custom("timesteps", *levels_given["timesteps"], own_times.tolist(), rounding, unasked, 1.0)
         if "sigmas" in levels_given:
             lasts = (1 / steps, 1 / self.num_train_timesteps)
-            check_custom("sigmas", *levels_given["sigmas"], own_sigmas[:-1].tolist(), 0.0, 1.0 if flow else None, *lasts)
+            unasked = [even(1.0, last, steps) for last in lasts] if flow else []
+            if self.config["invert_sigmas"]:
+                unasked.append(linear_quadratic(steps))
+            check_custom("sigmas", *levels_given["sigmas"], own_sigmas[:-1].tolist(), 0.0, unasked, min(lasts))
         self._run, self._number = run, next(COUNT)
         MINE.runs[self] = self._number
         self._noise.begin()

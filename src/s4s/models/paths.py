@@ -120,6 +120,12 @@ class VPDiscrete(Path):
         levels = self.log_s[[0, self.times // 2, -1]].exp().tolist()
         return {"path": self.kind, "times": self.times, "levels": [float(f"{level:.6g}") for level in levels]}
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The levels of the first and the last time."""
+        first, last = self.s_of_t(torch.tensor([0.0, self.times - 1.0], dtype=torch.float64)).tolist()
+        return first, last
+
     def s_of_t(self, t: Tensor) -> Tensor:
         left = t.detach().floor().long().clamp(0, self.times - 2)
         log_s = self.log_s.to(t.device)

@@ -24,12 +24,17 @@ from s4s.errors import S4SError
 from s4s.export.coordinates import Coordinates, on_path, on_table, preconditioned
 from s4s.export.k_diffusion import sample_s4s, sigmas_of
 from s4s.models.paths import FlowMatching
+from s4s.models.predicting import Prediction
 from s4s.models.provenance import check
 from s4s.tableau import Tableau
 
 FOLDER = "s4s"  # below ComfyUI's models, and the name of its paths in extra_model_paths.yaml
 
-PREDICTIONS = {"EPS": "epsilon", "V_PREDICTION": "v_prediction", "X0": "sample"}  # ComfyUI's names and ours
+PREDICTIONS: dict[str, Prediction] = {
+    "EPS": "epsilon",
+    "V_PREDICTION": "v_prediction",
+    "X0": "sample",
+}  # ComfyUI's names and ours
 
 folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
 
@@ -99,7 +104,7 @@ def coordinates_of(sampling: Any) -> Coordinates:
     """
     levels, output = type(sampling).__bases__[0].__name__, type(sampling).__bases__[-1].__name__
     if output in ("CONST", "COSMOS_RFLOW") and getattr(sampling, "noise_scale", 1.0) == 1:  # else noise is not unit normal
-        return on_path(FlowMatching(), "flow_prediction")
+        return on_path(FlowMatching(), "flow", 1000)
     if levels == "ModelSamplingDiscrete" and output in PREDICTIONS:
         return on_table(sampling.sigmas, PREDICTIONS[output])
     known = preconditioned(float(getattr(sampling, "sigma_data", 1.0)))

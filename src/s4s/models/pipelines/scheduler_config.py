@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 import diffusers
-import torch
 
 from s4s.errors import S4SError, one_line, shortened
 from s4s.models.paths import EDM, FlowMatching, InvertedFlow, Path, VPCosine, VPDiscrete
 from s4s.models.predicting import Prediction
 
 Kind = Literal["vp", "flow", "edm", "cosine"]
-FLOW_RANGE = 0.002, 999.0  # of paths that reach s = 0 and infinity
+ENDLESS = 0.002, 999.0  # noise levels on paths that reach 0 and infinity
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
 OF_TABLE = (*BETAS, "rescale_betas_zero_snr", "snr_shift_scale")
 ALMOST_ZERO = 2.0**-24  # alphas_cumprod where all is noise: s = 4096, as diffusers' Euler has it
@@ -37,7 +36,7 @@ class Noise:
 
     Attributes:
         kind: "vp" (a table of betas), "flow" (rectified flow), "edm" (EDM's preconditioning; with sigma_data 1 and v_prediction
-            Stable Video Diffusion) or "cosine" (Stable Audio).
+            Stable Video Diffusion) or "cosine" (Stable Audio, Dance Diffusion).
         path: the Gaussian path whose states x = alpha y the network is fed.
         prediction: as PredictingDenoiser's.
         times: what the path's time is multiplied with to be the network's.
@@ -67,23 +66,23 @@ def noise_of(config: Mapping[str, Any]) -> Noise:
     prediction = _prediction(kind, config)
     if kind == "flow":
         path = InvertedFlow() if config.get("invert_sigmas") else FlowMatching()
-        return Noise(kind, path, prediction, config.get("num_train_timesteps", 1000), *FLOW_RANGE)
+        return Noise(kind, path, prediction, config.get("num_train_timesteps", 1000), *ENDLESS)
     if kind == "vp":
         table = path_of_betas(**{key: config[key] for key in OF_TABLE if key in config})
         if prediction == "epsilon" and config.get("rescale_betas_zero_snr"):
             raise S4SError(
-                "prediction_type epsilon is not supported with rescale_betas_zero_snr: at the last time all is noise, and it says "
-                "nothing of the data; set prediction_type to what the network predicts (v_prediction?), or "
+                "prediction_type epsilon with rescale_betas_zero_snr is not supported: at the last time all is noise, and to "
+                "know it says nothing of the data; set prediction_type to v_prediction, if the network predicts that, or "
                 "rescale_betas_zero_snr to false"
             )
-        return Noise(kind, table, prediction, 1, *_ends(table))
-    s_min, s_max = config.get("sigma_min"), config.get("sigma_max")
-    usual = (0.002, 80.0) if kind == "edm" else FLOW_RANGE
-    span = (usual[0] if s_min is None else float(s_min), usual[1] if s_max is None else float(s_max))
+        return Noise(kind, table, prediction, 1, *table.ends)
+    usual = (0.002, 80.0) if kind == "edm" else ENDLESS
+    given = config.get("sigma_min"), config.get("sigma_max")
+    first, last = (end if level is None else float(level) for level, end in zip(given, usual, strict=True))
     if kind == "edm":
         sigma_data = float(config.get("sigma_data", 0.5))
-        return Noise(kind, EDM(sigma_data), prediction, 1, *span, sigma_data)
-    return Noise(kind, VPCosine(0.0), prediction, 1, *span)
+        return Noise(kind, EDM(sigma_data), prediction, 1, first, last, sigma_data)
+    return Noise(kind, VPCosine(0.0), prediction, 1, first, last)
 
 
 def _prediction(kind: Kind, config: Mapping[str, Any]) -> Prediction:
@@ -109,7 +108,7 @@ def path_of_betas(
         S4SError: if there is no such schedule.
     """
     try:
-        betas = diffusers.DDPMScheduler(*schedule, **named).betas
+        betas = diffusers.DDPMScheduler(*schedule, **named).betas  # type: ignore[attr-defined]
     except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         # diffusers raises the first for a beta_schedule that it does not know; the others are for values that make no betas
         given = ", ".join(map(str, (*schedule, *named.values())))
@@ -117,7 +116,7 @@ def path_of_betas(
     shift = 1.0 if snr_shift_scale is None else snr_shift_scale
     if not isinstance(shift, int | float) or not 0 < shift < math.inf:
         raise S4SError(f"snr_shift_scale must be a positive number, got {shift!r}")
-    table = torch.cumprod(1 - betas.double(), 0)
+    table = (1 - betas.double()).cumprod(0)
     if shift != 1:
         table = table / (table + shift * (1 - table))
     if table.ndim == 1 and len(table) > 1:  # else it is no table, and refused below
@@ -138,7 +137,8 @@ def understood(config: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
         S4SError: if the noise schedule is not supported.
     """
     if ours(config):
-        return known_kind(config.get("path_type", "vp")), dict(config)
+        span = {f"sigma_{end}": config[f"s_{end}"] for end in ("min", "max") if config.get(f"s_{end}") is not None}
+        return known_kind(config.get("path_type", "vp")), {**config, **span}
     name = str(config.get("_class_name", ""))
     if any(part in name for part in DISTILLED) or (not name and "original_inference_steps" in config):
         raise S4SError(
@@ -148,7 +148,7 @@ def understood(config: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
         )
     config = {**_defaults(name), **config}
     betas = "beta_schedule" in config or config.get("trained_betas") is not None
-    if name.startswith("FlowMatch") or (not name and "base_shift" in config):
+    if name.startswith(("FlowMatch", "LTXEuler")) or (not name and "base_shift" in config):
         return "flow", {**config, "prediction_type": "flow_prediction"}
     if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
         if (prediction := config.get("prediction_type")) not in ("flow_prediction", "sample"):
@@ -157,6 +157,8 @@ def understood(config: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
                 "flow_prediction and sample are"
             )
         return "flow", config
+    if name == "IPNDMScheduler":  # of Dance Diffusion; its trained_betas are levels
+        return "cosine", {**config, "prediction_type": "v_prediction"}
     if name.startswith("Cosine"):
         if config.get("sigma_data", 1.0) != 1:
             raise S4SError(f"a {name} with sigma_data {config['sigma_data']} is not supported; 1 is")
@@ -167,16 +169,10 @@ def understood(config: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
         whose = f"a {name}" if name else "a scheduler whose config does not name it (pass the scheduler, or its file)"
         raise S4SError(f"the noise schedule of {whose} is not supported: no betas")
     if (config.get("timestep_type"), config.get("prediction_type")) == ("continuous", "v_prediction"):
-        first, last = _ends(path_of_betas(**{key: config[key] for key in OF_TABLE if key in config}))
+        first, last = path_of_betas(**{key: config[key] for key in OF_TABLE if key in config}).ends
         span = {"sigma_min": config.get("sigma_min") or first, "sigma_max": config.get("sigma_max") or last}
         return "edm", {**config, **span, "sigma_data": 1.0}  # told ln(s)/4, as by Euler's scheduler
     return "vp", config
-
-
-def _ends(path: VPDiscrete) -> tuple[float, float]:
-    """The levels of the first and the last time."""
-    first, last = path.s_of_t(torch.tensor([0.0, path.times - 1.0], dtype=torch.float64)).tolist()
-    return first, last
 
 
 def known_kind(path_type: Any) -> Kind:
