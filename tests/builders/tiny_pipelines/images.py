@@ -11,18 +11,7 @@ from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBe
 from tests.builders import pipelines
 from tests.builders.pipelines import clip, scheduler, tokenizer
 from tests.builders.tiny_pipelines.case import Case
-from tests.builders.tiny_pipelines.parts import (
-    LANGUAGE,
-    PROMPTS,
-    autoencoder,
-    flow,
-    language,
-    letters,
-    loud,
-    network,
-    smooth,
-    t5,
-)
+from tests.builders.tiny_pipelines.parts import LANGUAGE, PROMPTS, autoencoder, flow, language, letters, loud, network, smooth, t5
 from tests.builders.weights import fill, weights_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -70,9 +59,7 @@ def chroma():
 def autoencoder_flux2():
     """Latents are patches, each channel brought to its scale."""
     types = dict(down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2)
-    return fill(
-        diffusers.AutoencoderKLFlux2(block_out_channels=(8, 16), norm_num_groups=4, latent_channels=4, sample_size=16, **types)
-    )
+    return fill(diffusers.AutoencoderKLFlux2(block_out_channels=(8, 16), norm_num_groups=4, latent_channels=4, sample_size=16, **types))
 
 
 def flux2():
@@ -111,13 +98,7 @@ def qwen_vl(**options):
     rope = dict(rope_type="default", mrope_section=[1, 1, 2], rope_theta=10000.0)
     text = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
         vocab_size=320, rope_parameters=rope, **options)  # fmt: skip
-    return loud(
-        fill(
-            transformers.Qwen2_5_VLForConditionalGeneration(
-                transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision)
-            )
-        )
-    )
+    return loud(fill(transformers.Qwen2_5_VLForConditionalGeneration(transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision))))
 
 
 def autoencoder_qwen(kind="AutoencoderKLQwenImage"):
@@ -142,9 +123,7 @@ def bare(pipe):
 
 def qwen_image():
     """Texts of their own length with a mask; the guided velocity is brought to the conditional one's norm."""
-    transformer = network(
-        "QwenImageTransformer2DModel", in_channels=16, out_channels=4, num_layers=2, joint_attention_dim=16, **ROPE
-    )
+    transformer = network("QwenImageTransformer2DModel", in_channels=16, out_channels=4, num_layers=2, joint_attention_dim=16, **ROPE)
     return bare(diffusers.QwenImagePipeline(flow(shift_terminal=0.02, time_shift_type="exponential", **SHIFTING), autoencoder_qwen(),
         qwen_vl(), letters(), transformer))  # fmt: skip
 
@@ -153,9 +132,7 @@ def z_image():
     """Lists of texts of their own length; velocities with the other sign."""
     transformer = network("ZImageTransformer2DModel", in_channels=4, dim=16, n_layers=1, n_refiner_layers=1, n_heads=2,
         n_kv_heads=2, cap_feat_dim=16, axes_dims=[2, 2, 4], axes_lens=[512, 64, 64])  # fmt: skip
-    return diffusers.ZImagePipeline(
-        flow(shift=3.0), autoencoder(shift_factor=0.1), language("Qwen3Model"), letters(), transformer
-    )
+    return diffusers.ZImagePipeline(flow(shift=3.0), autoencoder(shift_factor=0.1), language("Qwen3Model"), letters(), transformer)
 
 
 def autoencoder_dc():
@@ -186,9 +163,7 @@ def lumina2():
     transformer = network("Lumina2Transformer2DModel", sample_size=8, in_channels=4, hidden_size=16, num_layers=1,
         num_refiner_layers=1, num_attention_heads=2, num_kv_heads=1, multiple_of=16, cap_feat_dim=16, axes_dim_rope=(2, 2, 4),
         axes_lens=(300, 64, 64))  # fmt: skip
-    return diffusers.Lumina2Pipeline(
-        transformer, flow(**SHIFTING), autoencoder(blocks=4, shift_factor=0.1), language("Gemma2Model"), letters(start=True)
-    )
+    return diffusers.Lumina2Pipeline(transformer, flow(**SHIFTING), autoencoder(blocks=4, shift_factor=0.1), language("Gemma2Model"), letters(start=True))
 
 
 def hidream():
@@ -212,9 +187,7 @@ def aura_flow():
     with torch.no_grad():
         for block in transformer.joint_transformer_blocks:
             block.attn.add_v_proj.weight *= 6.0  # or the text is not heard
-    return diffusers.AuraFlowPipeline(
-        tokenizer_t5, loud(fill(transformers.UMT5EncoderModel(config))), autoencoder(), transformer, flow(shift=1.73)
-    )
+    return diffusers.AuraFlowPipeline(tokenizer_t5, loud(fill(transformers.UMT5EncoderModel(config))), autoencoder(), transformer, flow(shift=1.73))
 
 
 def cogview3():
@@ -224,9 +197,7 @@ def cogview3():
         num_attention_heads=2, text_embed_dim=40, time_embed_dim=32, condition_dim=8, pos_embed_max_size=8, sample_size=8)  # fmt: skip
     known = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
         rescale_betas_zero_snr=True, snr_shift_scale=4.0, timestep_spacing="linspace", set_alpha_to_one=True)  # fmt: skip
-    return diffusers.CogView3PlusPipeline(
-        tokenizer_t5, text_encoder, autoencoder(), transformer, diffusers.CogVideoXDDIMScheduler(**known)
-    )
+    return diffusers.CogView3PlusPipeline(tokenizer_t5, text_encoder, autoencoder(), transformer, diffusers.CogVideoXDDIMScheduler(**known))
 
 
 def cogview4():
@@ -235,9 +206,7 @@ def cogview4():
         num_attention_heads=2, text_embed_dim=16, time_embed_dim=32, condition_dim=8, pos_embed_max_size=8, sample_size=8,
         rope_axes_dim=(8, 8))  # fmt: skip
     shift = dict(use_dynamic_shifting=True, base_shift=0.25, max_shift=0.75, time_shift_type="linear")
-    return diffusers.CogView4Pipeline(
-        letters("left", start=True), language("GlmModel"), autoencoder(), transformer, flow(**shift)
-    )
+    return diffusers.CogView4Pipeline(letters("left", start=True), language("GlmModel"), autoencoder(), transformer, flow(**shift))
 
 
 def dit():
@@ -267,9 +236,7 @@ def movq():
 def hunyuan_dit(pipeline=diffusers.HunyuanDiTPipeline, **options):
     """Bert and T5 beside one another, and a learned variance."""
     tokenizer_2, text_encoder_2 = t5()
-    words = {
-        word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *[f"##{i}" for i in LETTERS]])
-    }
+    words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *[f"##{i}" for i in LETTERS]])}
     sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=len(words))
     transformer = network("HunyuanDiT2DModel", num_attention_heads=2, attention_head_dim=8, in_channels=4, patch_size=2, sample_size=8,
         hidden_size=16, num_layers=2, cross_attention_dim=16, cross_attention_dim_t5=40, pooled_projection_dim=16)  # fmt: skip
@@ -284,11 +251,7 @@ def hunyuan_image(**options):
         num_layers=1, num_single_layers=1, num_refiner_layers=1, text_embed_dim=16, text_embed_2_dim=16, rope_axes_dim=(4, 4), **options)  # fmt: skip
     ae = fill(diffusers.AutoencoderKLHunyuanImage(in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(32, 32),
         layers_per_block=1, spatial_compression_ratio=2, sample_size=16, scaling_factor=0.75))  # fmt: skip
-    byt5 = fill(
-        transformers.T5EncoderModel(
-            transformers.T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-        )
-    )
+    byt5 = fill(transformers.T5EncoderModel(transformers.T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)))
     guider = None if options.get("guidance_embeds") else AdaptiveProjectedMixGuidance(guidance_scale=3.5)
     return bare(diffusers.HunyuanImagePipeline(flow(shift=4.0), ae, qwen_vl(), letters(), byt5, transformers.ByT5Tokenizer(), transformer,
         guider=guider))  # fmt: skip
@@ -316,9 +279,7 @@ def kandinsky5():
     transformer = network("Kandinsky5Transformer3DModel", 0.4, in_visual_dim=4, out_visual_dim=4, in_text_dim=16, in_text_dim2=16, time_dim=16,
         model_dim=16, ff_dim=32, num_text_blocks=1, num_visual_blocks=1, axes_dims=(2, 2, 4))  # fmt: skip
     long = transformers.CLIPTextModel(transformers.CLIPTextConfig(**{**pipelines.TEXT, "max_position_embeddings": 77}))
-    made = diffusers.Kandinsky5T2IPipeline(
-        transformer, autoencoder(blocks=4), qwen_vl(), letters(), fill(long), tokenizer(), flow(shift=3.0)
-    )
+    made = diffusers.Kandinsky5T2IPipeline(transformer, autoencoder(blocks=4), qwen_vl(), letters(), fill(long), tokenizer(), flow(shift=3.0))
     made.resolutions = [(64, 64)]  # the nearest of these is taken
     return bare(made)
 
@@ -334,9 +295,7 @@ def cascade(**options):
 def cascade_prior():
     """The first stage: what the picture is."""
     prior = cascade(clip_text_in_channels=16, clip_image_in_channels=12)
-    return diffusers.StableCascadePriorPipeline(
-        tokenizer(), clip(12), prior, diffusers.DDPMWuerstchenScheduler(), resolution_multiple=2
-    )
+    return diffusers.StableCascadePriorPipeline(tokenizer(), clip(12), prior, diffusers.DDPMWuerstchenScheduler(), resolution_multiple=2)
 
 
 def latent_diffusion():
@@ -353,9 +312,7 @@ def omnigen():
         intermediate_size=32, num_layers=1, pad_token_id=256, vocab_size=320, max_position_embeddings=1024,
         original_max_position_embeddings=1024, pos_embed_max_size=16, time_step_dim=32,
         rope_scaling=dict(long_factor=[1.0] * 4, short_factor=[1.0] * 4, type="su"))  # fmt: skip
-    return diffusers.OmniGenPipeline(
-        transformer, flow(invert_sigmas=True, num_train_timesteps=1), autoencoder(blocks=4), letters("left")
-    )
+    return diffusers.OmniGenPipeline(transformer, flow(invert_sigmas=True, num_train_timesteps=1), autoencoder(blocks=4), letters("left"))
 
 
 def bria():
@@ -403,9 +360,7 @@ def prx():
     transformer = network("PRXTransformer2DModel", in_channels=4, context_in_dim=16, hidden_size=16, mlp_ratio=2.0, num_heads=2, depth=1,
         axes_dim=[4, 4])  # fmt: skip
     text_encoder = fill(transformers.models.t5gemma.modeling_t5gemma.T5GemmaEncoder(config))
-    made = diffusers.PRXPipeline(
-        transformer, flow(shift=3.0), loud(text_encoder), letters(start=True), autoencoder(shift_factor=0.1)
-    )
+    made = diffusers.PRXPipeline(transformer, flow(shift=3.0), loud(text_encoder), letters(start=True), autoencoder(shift_factor=0.1))
     made.text_preprocessor = AsWritten()
     return made
 
@@ -491,16 +446,8 @@ def ideogram4():
 def pag(pipeline, build, layers):
     """Guidance by a network whose attention sees nothing but its own place."""
     made = known(build)
-    parts = {
-        name: part
-        for name, part in made.components.items()
-        if name not in ("safety_checker", "feature_extractor", "image_encoder")
-    }
-    more = (
-        dict(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
-        if "safety_checker" in made.components
-        else {}
-    )
+    parts = {name: part for name, part in made.components.items() if name not in ("safety_checker", "feature_extractor", "image_encoder")}
+    more = dict(safety_checker=None, feature_extractor=None, requires_safety_checker=False) if "safety_checker" in made.components else {}
     return getattr(diffusers, pipeline)(**parts, **more, pag_applied_layers=layers)
 
 

@@ -34,14 +34,10 @@ FIRST = {
 def letters(side: str = "right", start: bool = False) -> transformers.Qwen2Tokenizer:
     """Byte-level pairs without merges: one token a byte, after one for the start if asked; and a template for chats."""
     vocabulary = {token: i for i, token in enumerate([*sorted(ByteLevel.alphabet()), *SPECIAL])}
-    made = transformers.Qwen2Tokenizer(
-        vocab=vocabulary, merges=[], pad_token=SPECIAL[0], eos_token=SPECIAL[2], padding_side=side
-    )
+    made = transformers.Qwen2Tokenizer(vocab=vocabulary, merges=[], pad_token=SPECIAL[0], eos_token=SPECIAL[2], padding_side=side)
     made.chat_template = CHAT
     if start:
-        made.backend_tokenizer.post_processor = TemplateProcessing(
-            single=f"{SPECIAL[1]} $A", special_tokens=[(SPECIAL[1], 257)]
-        )
+        made.backend_tokenizer.post_processor = TemplateProcessing(single=f"{SPECIAL[1]} $A", special_tokens=[(SPECIAL[1], 257)])
     return made
 
 
