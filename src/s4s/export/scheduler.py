@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from diffusers import SchedulerMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -189,8 +188,9 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         """Take the solver with this many steps; its levels are part of it.
 
         `timesteps` and `sigmas`, of any kind of list, may be given where they are the solver's own, and for flow matching what
-        its pipelines give unasked: evenly spaced ones, sigmas from 1 to 1/N or timesteps down to 1, and Mochi's. `mu`, a
-        pipeline's shift, changes nothing. The attribute `sigmas` holds levels s; for flow matching those of noise, s/(1 + s).
+        its pipelines give unasked: evenly spaced ones, sigmas from 1 to 1/N or to that of time 1, or timesteps down to 1, and
+        Mochi's. `mu`, a pipeline's shift, changes nothing. The attribute `sigmas` holds levels s; for flow matching those of
+        noise, s/(1 + s).
 
         Raises:
             S4SError: if there is no such solver, or the levels are others than its own.
@@ -211,16 +211,13 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         if "timesteps" in levels_given:  # pipelines may cut them to whole numbers
             rounding = 1e-3 * self.num_train_timesteps if flow else 1.0 if self.path_type == "vp" else 0.0
             unasked = [even(float(self.num_train_timesteps), 1.0, steps)] if flow else []
-            check_custom("timesteps", *levels_given["timesteps"], own_times.tolist(), rounding, unasked)
+            check_custom("timesteps", *levels_given["timesteps"], own_times.tolist(), rounding, unasked, 1.0)
         if "sigmas" in levels_given:
-            unasked = []
-            if flow:  # some cut the times to whole numbers, one way or the other
-                times = even(float(self.num_train_timesteps), 1.0, steps)
-                cut = [cutting(times) / self.num_train_timesteps for cutting in (np.floor, np.ceil)]
-                unasked = [even(1.0, 1 / steps, steps), *cut]
+            lasts = (1 / steps, 1 / self.num_train_timesteps)
+            unasked = [even(1.0, last, steps) for last in lasts] if flow else []
             if self.config["invert_sigmas"]:
                 unasked.append(linear_quadratic(steps))
-            check_custom("sigmas", *levels_given["sigmas"], own_sigmas[:-1].tolist(), 0.0, unasked)
+            check_custom("sigmas", *levels_given["sigmas"], own_sigmas[:-1].tolist(), 0.0, unasked, min(lasts))
         self._run, self._number = run, next(COUNT)
         MINE.runs[self] = self._number
         self._noise.begin()
