@@ -66,7 +66,8 @@ def card(
         base_model: the model's repository on the hub, owner/name.
         library: by which the hub files the page: diffusers for a scheduler, as diffusers' own are.
     Raises:
-        S4SError: if base_model is no repository, the tableaux are not of one model and solver, or the scores cannot be read or hold none of it.
+        S4SError: if base_model is no repository,
+            the tableaux are not of one model and solver, or the scores cannot be read or hold none of it.
     """
     model, token = (_common(tableaux, key) for key in ("model", "token"))
     about: dict[str, Any] = {"license": licence, "library_name": library}

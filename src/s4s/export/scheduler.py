@@ -169,8 +169,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             )
         except OSError as error:
             raise S4SError(
-                f"{where}: no scheduler_config.json found there ({one_line(error)}); give a folder that has one, or owner/name on "
-                'the hub, when connected or if it was fetched before; of a whole pipeline with subfolder="scheduler"'
+                f"{where}: no scheduler_config.json found there ({one_line(error)}); give a folder that has one, or owner/name "
+                'on the hub, when connected or if it was fetched before; of a whole pipeline with subfolder="scheduler"'
             ) from error
         name = config.get("_class_name") if isinstance(config, Mapping) else None
         if name != cls.__name__:
