@@ -58,7 +58,7 @@ def test_what_is_no_solver_of_ours_is_refused(scheduler, tmp_path):
             S4SScheduler.from_pretrained(tmp_path / "own")
         assert "own" in str(error.value) and len(str(error.value).splitlines()) == 1
     for where in ("owner/none", str(tmp_path), "/no/such/folder"):
-        with pytest.raises(S4SError, match="no scheduler_config.json found there") as error:
+        with pytest.raises(S4SError, match=r"no scheduler_config\.json found there") as error:
             S4SScheduler.from_pretrained(where, cache_dir=tmp_path, local_files_only=True)
         assert len(str(error.value).splitlines()) == 1
 

@@ -181,7 +181,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         try:
             return cls.from_config(config, return_unused_kwargs=return_unused_kwargs, **unused)
         except S4SError as error:
-            raise S4SError(f"{where}: {error}") from error
+            raise S4SError(f"{where}: {one_line(error)}") from error
 
     @classmethod
     def _dict_from_json_file(cls, json_file: Any) -> Any:
