@@ -84,9 +84,9 @@ def fit(
     once, s4s_alt alternating as the paper does, ld3 levels alone. An interrupted command, given again, goes on where it was,
     but for the last minute of pairs; these are made once for all solvers that share **--pairs**.
 
-    Of a pipeline of diffusers a joint solver is learned for how it is called here, and compared with the pipeline's own scheduler on
-    prompts that the fit did not see. Options of pipelines stand below; **--solver**, **--config**, **--val**, **--distance** and
-    **--pairs** are for models.
+    Of a pipeline of diffusers a joint solver is learned for how it is called here, and compared with the pipeline's own
+    scheduler on prompts that the fit did not see. Its options stand below; **--solver**, **--config**, **--val**,
+    **--distance** and **--pairs** are for models.
 
     Examples:
 
@@ -96,7 +96,7 @@ def fit(
 
     `s4s fit my-pipeline/ --prompts prompts.txt --nfe 4-8 --guidance 3.5 --size 512 --dtype bfloat16 --out my-solver`
 
-    `s4s fit sdxl.safetensors --config-folder sdxl-config --lora style.safetensors --prompts prompts.txt --nfe 6 --out my-solver`
+    `s4s fit xl.safetensors --config-folder xl-config --lora style.safetensors --prompts prompts.txt --nfe 6 --out my-solver`
     """
     from s4s.jobs.script import use_device
 

@@ -17,11 +17,11 @@ MOST = 1000  # evaluations
 
 
 def is_pipeline(model: str) -> bool:
-    """Whether the argument is a folder or file of a pipeline, or owner/name of one; else it is a model's name or its YAML file."""
+    """Whether the argument is the folder, the file or owner/name of a pipeline; else it is a model's name or its YAML file."""
     path = Path(model).expanduser()
     if path.suffix.lower() in (".yaml", ".yml"):
         return False
-    return path.suffix.lower() in WEIGHTS or (path / "model_index.json").is_file() or len(path.parts) > 1
+    return path.suffix.lower() in WEIGHTS or (path / "model_index.json").is_file() or "/" in model
 
 
 def check_options(given: Iterable[str], pipeline: bool) -> None:
