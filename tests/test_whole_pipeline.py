@@ -41,7 +41,13 @@ def both(tmp_path, values, kind, **changes):
 
 
 def close(a, b, tolerance=1e-4):
+    a, b = torch.as_tensor(a), torch.as_tensor(b)
     return (a - b).abs().max() <= tolerance * b.abs().max()
+
+
+def images_of(model, pairs):
+    """None of Stable Diffusion 3, whose pipeline wants a shift that the tiny autoencoder has not."""
+    return None if model.parametrisation["path"] == "flow" else model.decode(torch.as_tensor(pairs.val.y_0[:2]))
 
 
 @pytest.mark.parametrize("kind", CALLS)
@@ -64,14 +70,15 @@ def test_a_pipeline_teaches_what_its_adapter_teaches(tmp_path, written, kind):
             driver="joint",
             settings=FitSettings(distance="l2", iterations=2, batch=4, validate_every=1),
         )
-        found.append((pairs, fit.tableau, model.decode(torch.as_tensor(pairs.val.y_0[:2]))))
+        found.append((pairs, fit.tableau, images_of(model, pairs)))
     (pairs, tableau, images), (others, other, shown) = found
     for split in ("train", "val"):
         a, b = getattr(pairs, split), getattr(others, split)
         assert (a.y_T == b.y_T).all() and close(a.y_0, b.y_0)
     for a, b in zip(tableau.reduced(), other.reduced(), strict=True):
         assert close(a, b)
-    assert close(tableau.levels, other.levels) and (images - shown).abs().max() < 1e-3
+    assert close(tableau.levels, other.levels)
+    assert images is None or (images - shown).abs().max() < 1e-3
 
 
 @pytest.mark.suite
