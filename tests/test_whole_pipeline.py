@@ -68,7 +68,7 @@ def test_a_pipeline_teaches_what_its_adapter_teaches(tmp_path, written, kind):
             "lms",
             levels,
             driver="joint",
-            settings=FitSettings(distance="l2", iterations=2, batch=4, validate_every=1),
+            settings=FitSettings(distance="l2", derivatives="forward", iterations=2, batch=4, validate_every=1),
         )
         found.append((pairs, fit.tableau, images_of(model, pairs)))
     (pairs, tableau, images), (others, other, shown) = found
