@@ -49,7 +49,7 @@ def load_pipeline(
     """A pipeline from this machine.
 
     Args:
-        path: a folder with a model_index.json; a single file of Stable Diffusion 1, 2 or XL (3 and Flux are tried); or owner/name of a
+        path: a folder with a model_index.json; a single file of Stable Diffusion 1, 2 or XL; or owner/name of a
             repository on huggingface.co that is in the local cache.
         dtype: of the weights: float32, bfloat16 or float16.
         variant: of the files of weights, such as fp16; by default the plain ones, or the only variant that there is.
