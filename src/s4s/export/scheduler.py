@@ -173,9 +173,10 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         """
         where = f"{pretrained_model_name_or_path}{f', folder {subfolder}' if subfolder else ''}"
         try:
-            config, unused, _ = cls.load_config(
+            found: Any = cls.load_config(
                 pretrained_model_name_or_path, subfolder=subfolder, return_unused_kwargs=True, return_commit_hash=True, **kwargs
             )
+            config, unused, _ = found
         except OSError as error:
             raise S4SError(
                 f"{where}: no scheduler_config.json found there ({one_line(error)}); give a folder that has one, or owner/name "

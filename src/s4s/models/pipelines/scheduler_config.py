@@ -89,7 +89,7 @@ def noise_of(config: Mapping[str, Any]) -> Noise:
 def _prediction(kind: Kind, config: Mapping[str, Any]) -> Prediction:
     named = config.get("prediction_type", "epsilon")
     named = "sample" if named == "original_sample" else named  # of old versions of diffusers
-    if named not in PREDICTIONS[kind]:
+    if not isinstance(named, str) or named not in PREDICTIONS[kind]:
         known = " or ".join(PREDICTIONS[kind])
         raise S4SError(f"a network on the path {kind} predicts {known}, not {named}; set prediction_type to one of these")
     return PREDICTIONS[kind][named]
