@@ -152,6 +152,8 @@ class LivePipeline(PredictingDenoiser):
         if len(t) > 1 and t.stride(0) != 0:  # else it is one number for all
             plain, tangent = forward_ad.unpack_dual(t) if forward_ad._current_level >= 0 else (t, None)
             times = [*zip(plain.tolist(), [0.0] * len(t) if tangent is None else tangent.tolist(), strict=True)]
+            if t.requires_grad:  # each row's own derivative
+                times = [*range(len(t))]
         groups: dict[Any, list[int]] = {}
         for n, time in enumerate(times):
             groups.setdefault(time, []).append(n)

@@ -6,8 +6,10 @@ import copy
 import inspect
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,7 +63,8 @@ class Session:
     """One run of a pipeline, from its first evaluation, of noise of its own, until it is closed.
 
     The pipeline itself is left alone: a shallow copy runs, which has the same networks but a scheduler and settings of its own.
-    The run ends as the pipeline ends it, so that what it changed for a run is put back.
+    The run ends as the pipeline ends it, so that what it changed for a run is put back. Attention processors, which some change
+    for a run, are there only while a question is answered: runs of one pipeline take turns.
 
     Args:
         pipe: the pipeline.
@@ -91,11 +94,18 @@ class Session:
         own.set_progress_bar_config(disable=True)
         call = inspect.unwrap(type(pipe).__call__)  # without torch.no_grad
         self._thread = threading.Thread(target=self._work, args=(call, own, dict(arguments)), daemon=True)
+        self._pipe, self._processors = pipe, _Processors()
+        outside = _processors_of(pipe)
         devices = [*range(torch.cuda.device_count())] if torch.cuda.is_initialized() else []
         with torch.random.fork_rng(devices):  # what a pipeline draws by itself is the same in each of its sessions
             torch.manual_seed(0)
-            self._thread.start()
-            first = self._wait()
+            try:
+                first = self._wait(self._thread.start)
+            finally:
+                inside = _processors_of(pipe)
+                if inside != outside:
+                    self._processors = inside
+                    _put(outside)
         if not isinstance(first, _Answer):
             self.over = True
             raise S4SError(
@@ -174,27 +184,56 @@ class Session:
         """End the run, whatever comes out of it."""
         if self.over:
             return
+        with self._with_processors():
+            self._end()
+
+    def _end(self) -> None:
         self._questions.put(_Question(None, None, None, last=True))
         self._thread.join()
+        self.over = True
 
     def _ask(self, question: _Question) -> Any:
         if self.over:
             raise S4SError("this run of a pipeline is over")
-        self._questions.put(question)
-        return self._wait()
+        with self._with_processors():
+            return self._wait(partial(self._questions.put, question))
 
-    def _wait(self) -> Any:
+    def _wait(self, begin: Callable[[], None]) -> Any:
         try:
+            begin()
             answer = self._answers.get()
         except BaseException:  # Ctrl-C: what still comes is of no use
-            self._questions.put(_Question(None, None, None, last=True))
-            self._thread.join()
+            if self._thread.is_alive():
+                self._end()
             self.over = True
             raise
         if isinstance(answer, BaseException):
             self.over = True
             raise answer
         return answer
+
+    @contextmanager
+    def _with_processors(self) -> Iterator[None]:
+        """The networks have the attention processors of this run, if it has any; then again those that they had."""
+        outside = _processors_of(self._pipe) if self._processors else _Processors()
+        _put(self._processors)
+        try:
+            yield
+        finally:
+            _put(outside)
+
+
+_Processors = list[tuple[Any, dict[str, Any]]]  # networks, and their attention processors by name
+
+
+def _processors_of(pipe: Any) -> _Processors:
+    networks = [part for part in pipe.components.values() if hasattr(part, "set_attn_processor")]
+    return [(network, {**network.attn_processors}) for network in networks]
+
+
+def _put(processors: _Processors) -> None:
+    for network, own in processors:
+        network.set_attn_processor({**own})  # which empties what it is given
 
 
 def _alike(states: Tensor, copies: int) -> bool:
