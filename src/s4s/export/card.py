@@ -43,6 +43,10 @@ MEASURED = (
     "global error is the root-mean-square difference from the teacher's final sample for the same initial noise. Both are "
     "lower for better solvers."
 )
+COMPARED_WITH = (
+    "On noise and, where there were four prompts or more, on prompts that the fit has not seen: how far samples are from those of "
+    "the teacher with all of its steps, from the same noise."
+)
 RIGHT = "---:"  # numbers
 OF_ALL = ["model", "solver", "nfe", "n_seeds", "n_samples", "features"]
 COLUMNS = OF_ALL + [column for measure in COMPARED.values() for column in (measure.mean, measure.spread)]
@@ -71,6 +75,7 @@ def card(
     """
     model, token = (_common(tableaux, key) for key in ("model", "token"))
     about: dict[str, Any] = {"license": licence, "library_name": library}
+    base_model = base_model or base_model_of(tableaux)
     if base_model is not None:  # adapter is the nearest of the hub's relations; without one it says finetune
         about |= {"base_model": repository("base_model", base_model), "base_model_relation": "adapter"}
     head = yaml.safe_dump({**about, "tags": ["diffusion", "solver", "s4s"]}, sort_keys=False)
@@ -92,10 +97,38 @@ def card(
             RIGHT,
         ),
     ]
+    parts += _compared(tableaux)
     if scores is not None:
         parts += ["## Scores", *_scores(Path(scores), model, token, tableaux)]
     parts += ["## Use", use]
     return "\n\n".join(parts) + "\n"
+
+
+def base_model_of(tableaux: Mapping[int, Tableau]) -> str | None:
+    """The repository of the model, where all of the solvers were fitted on a pipeline that came from it."""
+    found = {part(tableau, "pipeline").get("base_model") for tableau in tableaux.values()}
+    name = found.pop() if len(found) == 1 else None
+    return name if isinstance(name, str) and REPOSITORY.fullmatch(name) else None
+
+
+def _compared(tableaux: Mapping[int, Tableau]) -> list[str]:
+    """What a fit on a pipeline found when it compared the solver with what the pipeline has; none where it was made otherwise."""
+    rows, verdicts = [], []
+    for nfe, tableau in tableaux.items():
+        check = part(tableau, "check")
+        names, verdict = check.get("names"), check.get("verdict")
+        measures = [check.get(measure) for measure in ("rms", "psnr", "lpips")]
+        if not isinstance(names, dict) or not isinstance(measures[0], dict):
+            continue
+        for solver in measures[0]:
+            values = [measure.get(solver) if isinstance(measure, dict) else None for measure in measures]
+            shown_values = [f"{value:.4g}" if isinstance(value, int | float) else "-" for value in values]
+            rows.append([nfe, check.get("passes", "-"), without_folders(names.get(solver, solver)), *shown_values])
+        verdicts.append(in_markdown("* {verdict}", verdict=without_folders(verdict or "-")))
+    if not rows:
+        return []
+    kinds = ["evaluations", "passes", "solver", "RMS of states", "PSNR, dB", "LPIPS"]
+    return ["## Compared with what the pipeline has", COMPARED_WITH, "\n".join(verdicts), markdown_table(kinds, rows, RIGHT)]
 
 
 def repository(what: str, given: str) -> str:

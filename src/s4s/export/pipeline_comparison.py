@@ -121,7 +121,7 @@ def compare(
     lpips = {}
     if perceptual is not None and decoded[FULL].ndim == 4:
         lpips = {name: _lpips(perceptual, rows, decoded[FULL]) for name, rows in decoded.items() if name != FULL}
-    seen = denoiser.call.count < 4 and condition is not None
+    seen = denoiser.call.texts and denoiser.call.count < 4
     words = {LEARNED: "the learned solver", **names}
     found = Comparison(learned.nfe, learned.nfe * denoiser.passes, rms, psnr, lpips, words, seen)
     return found, {name: rows[:SHOWN] for name, rows in decoded.items()}

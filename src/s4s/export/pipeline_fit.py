@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from s4s import __version__
 from s4s.errors import S4SError, must_be, shown
+from s4s.export.card import REPOSITORY
 from s4s.export.few_step_networks import check_teaches
 from s4s.export.pipeline_comparison import CLASSICAL, OWN, compare, draw_grid
 from s4s.export.pipeline_plan import DISTILLED_ROWS, DISTILLED_STEPS, Plan, chosen, price, timed
@@ -51,6 +52,7 @@ TRIED = [  # solvers and levels, the best of which a fit starts from
     ("UniPC-3", "time_uniform"),
     ("iPNDM-3", "time_uniform"),
     ("iPNDM-3", "time_quadratic"),
+    ("iPNDM-3", "edm"),
     ("UniPC-3", "logsnr"),
 ]
 TEACHER: tuple[str, dict[str, Any]] = ("unipc", {"order": 3, "lower_order_final": True})
@@ -224,10 +226,13 @@ class PipelineFits:
         check_teaches(self.denoiser, y_T, condition, many, few, double, self.denoiser.rows)
 
     def _classical(self, name: str, on: str, nfe: int) -> Tableau | None:
-        """A classical solver; None where there is none with so few evaluations."""
+        """A classical solver; None where there is none with so few evaluations, or no such levels of this path."""
         kind, settings = SOLVERS[name]
         options: dict[str, Any] = {**settings}
-        schedule = own_levels(self.denoiser, nfe) if on == OWN_LEVELS else levels(on, nfe, self.denoiser)
+        try:
+            schedule = own_levels(self.denoiser, nfe) if on == OWN_LEVELS else levels(on, nfe, self.denoiser)
+        except S4SError:  # powers of a time that begins below 0, as EDM's does
+            schedule = None
         if schedule is None:
             return None
         if "order" in options:
@@ -253,8 +258,10 @@ class PipelineFits:
     def _about(self) -> dict[str, Any]:
         """Of the pipeline, for the solver's file: what it must be called with to be the one that the solver was made for."""
         plain = {key: value for key, value in self.denoiser.call.given.items() if isinstance(value, int | float | str | bool)}
+        place = str(getattr(self.denoiser.pipe.config, "_name_or_path", "") or "")
+        known = {"base_model": place} if REPOSITORY.fullmatch(place) and not Path(place).exists() else {}
         return {
-            "class": type(self.denoiser.pipe).__name__, "weights": weights_digest(self.denoiser.pipe),
+            **known, "class": type(self.denoiser.pipe).__name__, "weights": weights_digest(self.denoiser.pipe),
             "dtype": str(self.denoiser.weights).removeprefix("torch."), "prompts": self.denoiser.call.count, "call": plain,
         }  # fmt: skip
 

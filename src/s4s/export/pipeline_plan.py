@@ -18,7 +18,7 @@ from s4s.sampling import initial_noise
 from s4s.study.plan import fit_evaluations
 
 UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
-CANDIDATES = 9  # classical solvers that are tried for each number of evaluations
+CANDIDATES = 10  # classical solvers that are tried for each number of evaluations
 DISTILLED_ROWS, DISTILLED_STEPS = 4, (1, 4, 8)  # of the question whether a teacher of many steps teaches anything
 TAKEN = 0.8  # of the counted evaluations of a fit: some parameters move the solver as others do, and fits stop early
 

@@ -19,7 +19,7 @@ from huggingface_hub import create_repo
 from torch import Tensor, nn
 
 from s4s.errors import S4SError, one_line, shown
-from s4s.export.card import PLACEHOLDER, card, repository, use_in_diffusers
+from s4s.export.card import PLACEHOLDER, base_model_of, card, repository, use_in_diffusers
 from s4s.export.collection import Source, from_the_middle, pick, read_tableaux
 from s4s.export.coordinates import of_noise
 from s4s.export.custom_timesteps import check_custom, even, linear_quadratic, numbers, whole_number
@@ -217,7 +217,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         repo = PLACEHOLDER if repo is None else repository("repo", repo)
         if not self.tableaux:
             raise S4SError("this scheduler holds no solver, of which a card could tell")
-        use = use_in_diffusers(repo, self.tableaux, base_model)
+        use = use_in_diffusers(repo, self.tableaux, base_model or base_model_of(self.tableaux))
         return card(self.tableaux, use, licence, scores, base_model, "diffusers")
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
