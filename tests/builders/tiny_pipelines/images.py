@@ -700,7 +700,7 @@ CASES: dict[str, Case] = {
         **SIZE)
     ),
     "kandinsky2_prior": Case(kandinsky2_prior, dict(guidance_scale=4.0, output_type="pt"), PROMPTS),
-    "qwen_image_2_1": Case(qwen_image_2_1, dict(true_cfg_scale=4.0, height=128, width=128), PROMPTS),
+    "qwen_image_2_1": Case(qwen_image_2_1, dict(true_cfg_scale=4.0, height=128, width=128, **NONE), PROMPTS, together=False),
     "latent_diffusion": Case(latent_diffusion, dict(guidance_scale=4.0, **LARGE), PROMPTS),
     "omnigen": Case(omnigen, dict(guidance_scale=2.5, **LARGE), PROMPTS, apart="places are those of the first row's tokens"),
     "bria": Case(bria, dict(guidance_scale=5.0, **NONE, **SIZE, **SHORT), PROMPTS),
