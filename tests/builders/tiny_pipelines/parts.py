@@ -14,7 +14,15 @@ LANGUAGE = dict(
     hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=8,
     vocab_size=320, pad_token_id=256, bos_token_id=257, eos_token_id=258,
 )  # fmt: skip
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
+SPECIAL = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+]
 CHAT = (  # without what the system says, which would be most of the tokens
     "{% for m in messages if m.role != 'system' %}<|im_start|>{{ m.role }}\n"
     "{{ m.content if m.content is string else m.content[0].text }}<|im_end|>\n{% endfor %}"
@@ -34,11 +42,15 @@ FIRST = {
 def letters(side: str = "right", start: bool = False) -> transformers.Qwen2Tokenizer:
     """Byte-level pairs without merges: one token a byte, after one for the start if asked; and a template for chats."""
     vocabulary = {token: i for i, token in enumerate([*sorted(ByteLevel.alphabet()), *SPECIAL])}
-    made = transformers.Qwen2Tokenizer(vocab=vocabulary, merges=[], pad_token=SPECIAL[0], eos_token=SPECIAL[2], padding_side=side)
+    made = transformers.Qwen2Tokenizer(
+        vocab=vocabulary, merges=[], pad_token=SPECIAL[0], eos_token=SPECIAL[2], padding_side=side
+    )
     made.add_special_tokens({"additional_special_tokens": SPECIAL[1:]})
     made.chat_template = CHAT
     if start:
-        made.backend_tokenizer.post_processor = TemplateProcessing(single=f"{SPECIAL[1]} $A", special_tokens=[(SPECIAL[1], 257)])
+        made.backend_tokenizer.post_processor = TemplateProcessing(
+            single=f"{SPECIAL[1]} $A", special_tokens=[(SPECIAL[1], 257)]
+        )
     return made
 
 
