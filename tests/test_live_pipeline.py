@@ -521,3 +521,113 @@ def test_an_interrupt_leaves_the_pipeline_as_it_was(pipes, call):
         assert close(denoiser(*states(denoiser, 3)), expected)
         denoiser.close()
     assert state_of(pipe) == before and threads() == []
+
+
+def test_embeddings_of_inference_mode_have_gradients_without_guidance(sd):
+    with torch.inference_mode():
+        encoded = sd.encode_prompt(PROMPTS, "cpu", 1, False)[0]
+    sd.unet.requires_grad_(True)
+    denoiser = s4s.from_pipeline(sd, prompt_embeds=encoded, guidance_scale=1.0)
+    y, s, condition = states(denoiser)
+    torch.autograd.grad(denoiser(y.requires_grad_(), s, condition).sum(), y)
+    denoiser.close()
+
+
+class Remembers(torch.nn.Module):
+    """A network that adds a little of what it gave before, as caches and momentum do."""
+
+    def __init__(self, network, every=1):
+        super().__init__()
+        self.network, self.before = network, None
+        self.config, self.dtype = network.config, network.dtype
+        self.add_embedding = None
+
+    def forward(self, *args, **kwargs):
+        output = self.network(*args, **kwargs)[0]
+        mixed = output if self.before is None or self.before.shape != output.shape else 0.9 * output + 0.1 * self.before
+        self.before = output
+        return (mixed,)
+
+
+def test_a_network_with_memory_is_refused(sd):
+    sd.unet.__dict__.pop("unused", None)
+    sd.unet = Remembers(sd.unet)
+    with pytest.raises(S4SError, match="another output for the same state and time later in a run") as error:
+        s4s.from_pipeline(sd, prompts=PROMPTS, guidance_scale=5.0)
+    assert len(str(error.value).splitlines()) == 1 and threads() == []
+
+
+def test_a_control_that_ends_is_refused_and_named(pipes):
+    sd = pipes("stable_diffusion")
+    controls = builder.fill(diffusers.ControlNetModel.from_unet(sd.unet, conditioning_embedding_out_channels=(16, 32)))
+    pipe = diffusers.StableDiffusionControlNetPipeline(**sd.components, controlnet=controls, requires_safety_checker=False)
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    denoiser = s4s.from_pipeline(pipe, prompts=PROMPTS, image=image, guidance_scale=5.0)
+    y, s, condition = states(denoiser, 2)
+    plain = s4s.from_pipeline(sd, prompts=PROMPTS, guidance_scale=5.0)
+    assert not close(denoiser(y, s, condition), plain(y, s, condition), 1e-3) and denoiser.passes == 2
+    denoiser.close()
+    plain.close()
+    with pytest.raises(S4SError, match="control_guidance_end may do that; leave it out"):
+        s4s.from_pipeline(pipe, prompts=PROMPTS, image=image, control_guidance_end=0.5)
+    assert threads() == []
+
+
+def test_states_that_the_pipeline_changes_are_refused(pipes):
+    """Inpainting with a network of four channels keeps what is not masked, after each step."""
+    pipe = diffusers.StableDiffusionInpaintPipeline(**pipes("stable_diffusion").components, requires_safety_checker=False)
+    image, mask = torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
+    mask[..., :8] = 1
+    with pytest.raises(S4SError, match="changes the state between steps") as error:
+        s4s.from_pipeline(pipe, prompts="a", image=image, mask_image=mask, height=16, width=16, strength=1.0)
+    assert len(str(error.value).splitlines()) == 1 and threads() == []
+
+
+def test_pipelines_for_which_nothing_can_be_learned(sd):
+    sd.unet.down_blocks[0].drop = torch.nn.Dropout(0.5).train()
+    try:
+        with pytest.raises(S4SError, match=r"unet .* draws dropout \(1 layers\); call pipe.unet.eval\(\)"):
+            s4s.from_pipeline(sd, prompts="a")
+    finally:
+        del sd.unet.down_blocks[0].drop
+    sd.scheduler = diffusers.LCMScheduler(**BETAS)
+    with pytest.raises(S4SError, match="LCM"):
+        s4s.from_pipeline(sd, prompts="a")
+    sd.scheduler = None
+    with pytest.raises(S4SError, match="has no scheduler whose steps could be learned"):
+        s4s.from_pipeline(sd, prompts="a")
+    for thing in (sd.unet, "a/folder", None, object()):
+        with pytest.raises(S4SError, match="must be a pipeline of diffusers"):
+            s4s.from_pipeline(thing)
+    assert threads() == []
+
+
+def test_a_cache_is_refused(pipes):
+    pipe = pipes("pixart_sigma")
+    config = diffusers.FasterCacheConfig if False else diffusers.FirstBlockCacheConfig(threshold=0.1)
+    try:
+        pipe.transformer.enable_cache(config)
+    except Exception as error:
+        pytest.skip(f"no cache for this network: {error}")
+    try:
+        with pytest.raises(S4SError, match=r"keeps results from one step for the next.*call pipe.transformer.disable_cache\(\)"):
+            s4s.from_pipeline(pipe, prompts="a")
+    finally:
+        pipe.transformer.disable_cache()
+
+
+def test_weights_that_are_not_finite_are_named(pipes):
+    pipe = ddpm()
+    with torch.no_grad():
+        next(pipe.unet.parameters()).fill_(float("nan"))
+    with pytest.raises(S4SError, match="output at noise level .* is not finite"):
+        s4s.from_pipeline(pipe)
+    assert threads() == []
+
+
+@pytest.mark.parametrize("given", [{"prompts": ["a"]}, {"prompts": [0.5]}, {}, {"prompts": [True]}])
+def test_classes_are_whole_numbers(pipes, given):
+    with pytest.raises(S4SError, match=r"number of a class|needs classes"):
+        s4s.from_pipeline(pipes("dit"), **given)
+    with pytest.raises(S4SError, match="takes no prompts"):
+        s4s.from_pipeline(ddpm(), prompts="a cat")
