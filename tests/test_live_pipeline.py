@@ -533,27 +533,21 @@ def test_embeddings_of_inference_mode_have_gradients_without_guidance(sd):
     denoiser.close()
 
 
-class Remembers(torch.nn.Module):
-    """A network that adds a little of what it gave before, as caches and momentum do."""
+def test_a_network_with_memory_is_refused(sd):
+    """One that adds a little of what it gave before, as caches and momentum do."""
+    given = []
 
-    def __init__(self, network, every=1):
-        super().__init__()
-        self.network, self.before = network, None
-        self.config, self.dtype = network.config, network.dtype
-        self.add_embedding = None
-
-    def forward(self, *args, **kwargs):
-        output = self.network(*args, **kwargs)[0]
-        mixed = output if self.before is None or self.before.shape != output.shape else 0.9 * output + 0.1 * self.before
-        self.before = output
+    def remember(module, args, output):
+        mixed = 0.9 * output[0] + 0.1 * given[-1] if given and given[-1].shape == output[0].shape else output[0]
+        given.append(output[0])
         return (mixed,)
 
-
-def test_a_network_with_memory_is_refused(sd):
-    sd.unet.__dict__.pop("unused", None)
-    sd.unet = Remembers(sd.unet)
-    with pytest.raises(S4SError, match="another output for the same state and time later in a run") as error:
-        s4s.from_pipeline(sd, prompts=PROMPTS, guidance_scale=5.0)
+    handle = sd.unet.register_forward_hook(remember)
+    try:
+        with pytest.raises(S4SError, match="another output for the same state and time later in a run") as error:
+            s4s.from_pipeline(sd, prompts=PROMPTS, guidance_scale=5.0)
+    finally:
+        handle.remove()
     assert len(str(error.value).splitlines()) == 1 and threads() == []
 
 
@@ -603,24 +597,20 @@ def test_pipelines_for_which_nothing_can_be_learned(sd):
 
 
 def test_a_cache_is_refused(pipes):
-    pipe = pipes("pixart_sigma")
-    config = diffusers.FasterCacheConfig if False else diffusers.FirstBlockCacheConfig(threshold=0.1)
+    pipe = pipes("stable_diffusion_3")
+    pipe.transformer.is_cache_enabled = True
     try:
-        pipe.transformer.enable_cache(config)
-    except Exception as error:
-        pytest.skip(f"no cache for this network: {error}")
-    try:
-        with pytest.raises(S4SError, match=r"keeps results from one step for the next.*call pipe.transformer.disable_cache\(\)"):
+        with pytest.raises(S4SError, match=r"keeps results from one step.*call pipe.transformer.disable_cache\(\)"):
             s4s.from_pipeline(pipe, prompts="a")
     finally:
-        pipe.transformer.disable_cache()
+        del pipe.transformer.is_cache_enabled
 
 
 def test_weights_that_are_not_finite_are_named(pipes):
     pipe = ddpm()
     with torch.no_grad():
         next(pipe.unet.parameters()).fill_(float("nan"))
-    with pytest.raises(S4SError, match="output at noise level .* is not finite"):
+    with pytest.raises(S4SError, match=r"output at noise level .* is not finite"):
         s4s.from_pipeline(pipe)
     assert threads() == []
 

@@ -68,7 +68,12 @@ class PipelineCall:
         listed = [prompts] if isinstance(prompts, str | int) else list(prompts) if isinstance(prompts, Sequence) else []
         kind = int if self.rows_in == "class_labels" else str
         words = "a number of a class, or a list of such" if kind is int else "a text, or a list of texts"
-        must_be("prompts", prompts, bool(listed) and all(isinstance(prompt, kind) for prompt in listed), words)
+        must_be(
+            "prompts",
+            prompts,
+            bool(listed) and all(type(prompt) is not bool and isinstance(prompt, kind) for prompt in listed),
+            words,
+        )
         return listed
 
     def _embedded(self) -> int:
