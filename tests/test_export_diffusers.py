@@ -511,13 +511,13 @@ def test_a_saved_pipeline_keeps_its_solver(case, kind, tmp_path):
 
 @pytest.mark.suite
 def test_a_saved_pipeline_loads_in_another_program(case, tmp_path):
-    """Which has imported the scheduler: diffusers loads no class of a module that is not."""
+    """Which has imported s4s: diffusers loads no class of a module that is not."""
     case = case("ddpm")
     case.pipe.scheduler = scheduler_for(case, made("unipc", case.model))
     case.pipe.save_pretrained(tmp_path)
     case.pipe.scheduler = case.own
     program = (
-        "from s4s.export import S4SScheduler\nimport diffusers\n"
+        "import s4s, diffusers\n"
         f"pipe = diffusers.DiffusionPipeline.from_pretrained({str(tmp_path)!r})\nprint(pipe.scheduler.available_steps)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

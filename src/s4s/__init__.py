@@ -23,19 +23,23 @@ _PUBLIC = {
     "Tableau": "s4s.tableau",
     "Denoiser": "s4s.models.denoiser",
     "S4SError": "s4s.errors",
+    "S4SScheduler": "s4s.export.scheduler",
 }
+
+_OF_DIFFUSERS = {"SchedulerMixin": "diffusers"}  # which asks the module of a class in model_index.json for its base
 
 __all__ = list(_PUBLIC)
 __version__ = "0.2.0.dev0"  # pyproject.toml and provenance take it from here
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    module = _PUBLIC.get(name) or _OF_DIFFUSERS.get(name)
+    if module is None:
         raise AttributeError(f"module 's4s' has no attribute {name!r}")
     from s4s.errors import needed_for
 
     with needed_for(f"s4s.{name}"):
-        return getattr(import_module(_PUBLIC[name]), name)
+        return getattr(import_module(module), name)
 
 
 TorchvisionFinder.install()

@@ -18,6 +18,7 @@ EXTRAS = {
     "xxhash": "fit",
     "diffusers": "pretrained",
     "transformers": "pretrained",
+    "peft": "pretrained",
     "cleanfid": "workflow",
     "huggingface_hub": "workflow",
     "jinja2": "workflow",

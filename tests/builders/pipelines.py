@@ -10,6 +10,7 @@ from pathlib import Path
 
 import diffusers
 import torch
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPTextConfig,
@@ -180,6 +181,57 @@ def write_single_file(path: Path) -> dict:
     torch.save({"state_dict": state, "global_step": 1}, path)
     values = {"name": "single_file", "kind": "stable_diffusion", "path": str(path), "config": str(folder)}
     return {**values, "prompts": {"path": str(path.parent / "captions.txt")}, "guidance": 7.5}
+
+
+def _original(network, translate, prefix, more=()):
+    """A network's tensors with the original's names, which diffusers' `translate` is asked for by numbers in their place."""
+    shapes = {name: shape for name, shape in json.loads(GOLDEN.read_text())["stable_diffusion"]["keys"].items()
+              if name.startswith(prefix)}  # fmt: skip
+    names, own = [*shapes, *more], network.state_dict()
+    found = translate({name: torch.tensor(number) for number, name in enumerate(names)}, config=network.config)
+    assert found.keys() == own.keys()
+    tensors = {names[int(number)]: own[name] for name, number in found.items()}
+    return {name: tensor.reshape(shapes[name]) if prefix.startswith("first") else tensor for name, tensor in tensors.items()}
+
+
+def _open_clip(text_encoder, prefix):
+    """A text encoder's tensors with OpenCLIP's names."""
+    own = {name.removeprefix("text_model."): tensor for name, tensor in text_encoder.state_dict().items()}
+    found = {
+        "positional_embedding": own["embeddings.position_embedding.weight"],
+        "token_embedding.weight": own["embeddings.token_embedding.weight"], "logit_scale": torch.tensor(4.6),
+        **{f"ln_final.{end}": own[f"final_layer_norm.{end}"] for end in ("weight", "bias")},
+    }  # fmt: skip
+    if "text_projection.weight" in own:
+        found["text_projection"] = own["text_projection.weight"].T.contiguous()
+    names = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2",
+             "attn.out_proj": "self_attn.out_proj"}  # fmt: skip
+    for layer in range(text_encoder.config.num_hidden_layers):
+        there, here = f"transformer.resblocks.{layer}", f"encoder.layers.{layer}"
+        for end in ("weight", "bias"):
+            found |= {f"{there}.{new}.{end}": own[f"{here}.{old}.{end}"] for new, old in names.items()}
+            found[f"{there}.attn.in_proj_{end}"] = torch.cat([own[f"{here}.self_attn.{part}_proj.{end}"] for part in "qkv"])
+    return {prefix + name: tensor for name, tensor in found.items()}
+
+
+def single_file(kind: str, folder: Path):
+    """A pipeline as a state in the original's names, and its folder without weights."""
+    pipe = {"sd1": stable_diffusion, "sd2": stable_diffusion, "sdxl": stable_diffusion_xl}[kind]()
+    if kind == "sd2":
+        pipe.scheduler = scheduler(prediction_type="v_prediction", set_alpha_to_one=False, steps_offset=1)
+    pipe.save_pretrained(folder)
+    for weights in folder.rglob("*.safetensors"):
+        weights.unlink()
+    unet = "model.diffusion_model."
+    more = [f"{unet}label_emb.0.{n}.{end}" for n in (0, 2) for end in ("weight", "bias")] if kind == "sdxl" else []
+    state = _original(pipe.unet, convert_ldm_unet_checkpoint, unet, more)
+    state |= _original(pipe.vae, convert_ldm_vae_checkpoint, "first_stage_model.")
+    clip_names = {f"text_model.{name}": tensor for name, tensor in pipe.text_encoder.state_dict().items()}
+    if kind == "sd2":
+        return pipe, state | _open_clip(pipe.text_encoder, "cond_stage_model.model.")
+    prefix = {"sd1": "cond_stage_model.transformer.", "sdxl": "conditioner.embedders.0.transformer."}[kind]
+    state |= {prefix + name: tensor for name, tensor in clip_names.items()}
+    return pipe, state | (_open_clip(pipe.text_encoder_2, "conditioner.embedders.1.model.") if kind == "sdxl" else {})
 
 
 if __name__ == "__main__":

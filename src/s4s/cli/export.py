@@ -28,15 +28,18 @@ def diffusers(
     ] = None,
     scores: Scores = None,
     licence: Licence = "unknown",
+    repo: Annotated[
+        str | None, typer.Option(help="The repository on the hub that it goes to, owner/name, for the card.")
+    ] = None,
+    base_model: Annotated[str | None, typer.Option(help="The model's own repository on the hub, for the card.")] = None,
 ) -> None:
     """Write a scheduler for diffusers' pipelines, with a card for a model hub.
 
     Without **--like** noise schedule and prediction type are those that the tableau says its model has.
 
     Example: `s4s export diffusers results/tableaux/sd15/s4s_alt --like stable-diffusion-v1-5 --out s4s-sd15`,
-    then `pipe.scheduler = S4SScheduler.from_pretrained("s4s-sd15")`
+    then `pipe.scheduler = s4s.S4SScheduler.from_pretrained("s4s-sd15")`
     """
-    from s4s.export.card import card, use_in_diffusers
     from s4s.export.collection import read_tableaux
     from s4s.export.scheduler import S4SScheduler
     from s4s.files.atomic import write_text
@@ -44,7 +47,7 @@ def diffusers(
     check_folder("--out", out)
     found = read_tableaux(tableaux)
     scheduler = S4SScheduler.from_tableau(list(found.values()), like=None if like is None else _config(like))
-    page = card(found, use_in_diffusers(out, found), licence, scores)
+    page = scheduler.card(repo, base_model, licence, scores)
     scheduler.save_pretrained(out)
     write_text(out / "README.md", page)
     print(f"{out}: {', '.join(map(str, found))} steps")

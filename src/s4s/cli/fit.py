@@ -1,4 +1,4 @@
-"""s4s fit: learn a solver for one model, without the workflow."""
+"""s4s fit: learn a solver for one model or pipeline, without the workflow."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from s4s.cli.checks import check_folder
+from s4s.cli.fit_pipeline import check_options, fit_of_pipeline, is_pipeline, numbers, size
 from s4s.errors import S4SError, explain, one_line
 from s4s.files.shipped import shipped
 from s4s.files.yaml_file import read_yaml
@@ -24,14 +25,23 @@ if TYPE_CHECKING:
     from s4s.tableau import Tableau
 
 SHIPPED = shipped("config/config.yaml")
+PIPELINES = "Options of pipelines"
 
 
 def fit(
-    model: Annotated[str, typer.Argument(help="The model: a name in config/models, or a path of its YAML file.")],
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model: a name in config/models, or a path of its YAML file. Or a pipeline: a folder with model_index.json, "
+            "a single file of weights, or owner/name in the local cache of huggingface.co."
+        ),
+    ],
     nfe: Annotated[
-        list[int],
+        list[str],
         typer.Option(
-            help="Number of network evaluations, at least the order of the start, 3 for joint; give it again for more.", min=1
+            help="Numbers of network evaluations, such as 5, 4-8 or 4,6; at least the order of the start, 3 for joint.",
+            metavar="NUMBERS",
         ),
     ],
     out: Annotated[
@@ -49,23 +59,57 @@ def fit(
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="Folder that keeps the teacher's pairs; by default OUT/pairs.")] = None,
     threads: Annotated[int, typer.Option(help="Of the CPU; 0 for all.", min=0)] = 0,
+    prompts: Annotated[Path | None, typer.Option(help="Text file with a prompt a line.", rich_help_panel=PIPELINES)] = None,
+    guidance: Annotated[float | None, typer.Option(help="Scale of guidance.", rich_help_panel=PIPELINES)] = None,
+    size_: Annotated[
+        str | None, typer.Option("--size", help="Pixels: 512, or HxW.", metavar="SIZE", rich_help_panel=PIPELINES)
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=PIPELINES)] = "float32",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1; by default the GPU if there is one.", rich_help_panel=PIPELINES)
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Of the files of weights: fp16.", rich_help_panel=PIPELINES)] = None,
+    lora: Annotated[
+        list[Path] | None, typer.Option(help="File of a LoRA; give it again for more.", rich_help_panel=PIPELINES)
+    ] = None,
+    config_folder: Annotated[
+        Path | None,
+        typer.Option(help="Of a single file: folder of its pipeline's configurations.", rich_help_panel=PIPELINES),
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for all of it: 10min.", rich_help_panel=PIPELINES)] = None,
 ) -> None:
-    """Learn a solver for one model: make the teacher's pairs, then fit, on the GPUs of this machine or its CPU.
+    """Learn a solver for one model or pipeline: make the teacher's pairs, then fit, on the GPUs of this machine or its CPU.
 
     What is learned and how stands in config/config.yaml, as for the workflow: joint learns noise levels and coefficients at
     once, s4s_alt alternating as the paper does, ld3 levels alone. An interrupted command, given again, goes on where it was,
     but for the last minute of pairs; these are made once for all solvers that share **--pairs**.
+
+    Of a pipeline of diffusers a joint solver is learned for how it is called here, and compared with the pipeline's own
+    scheduler on prompts that the fit did not see. Its options stand below; **--solver**, **--config**, **--val**,
+    **--distance** and **--pairs** are for models.
 
     Examples:
 
     `s4s fit digits --nfe 5 --out my-solver`
 
     `s4s fit my-model.yaml --nfe 4 --nfe 6 --solver s4s_alt --distance l2 --train 256 --val 64 --out my-solver`
+
+    `s4s fit my-pipeline/ --prompts prompts.txt --nfe 4-8 --guidance 3.5 --size 512 --dtype bfloat16 --out my-solver`
+
+    `s4s fit xl.safetensors --config-folder xl-config --lora style.safetensors --prompts prompts.txt --nfe 6 --out my-solver`
     """
     from s4s.jobs.script import use_device
 
+    steps, pipeline = numbers(nfe), is_pipeline(model)
+    check_options((name.rstrip("_") for name in context.params if _given(context, name)), pipeline)
+    if pipeline:
+        found = use_device(threads or os.cpu_count() or 1)
+        return fit_of_pipeline(
+            model, steps, out, prompts=prompts, guidance=guidance, pixels={} if size_ is None else size(size_), dtype=dtype,
+            device=device or found, variant=variant, lora=lora or [], config_folder=config_folder, pairs=train, budget=budget,
+        )  # fmt: skip
     counts = {name: count for name, count in (("train", train), ("val", val)) if count is not None}
-    study = _study(model, solver, config, sorted(nfe), counts)
+    study = _study(model, solver, config, steps, counts)
     cells, store = [cell for cell in study.cells() if cell.solver == solver], pairs or out / "pairs"
     settings = _settings(study, cells[0], distance)
     for option, folder in (("--out", out), ("--out", out / "fits"), ("--pairs", store)):
@@ -95,6 +139,11 @@ def fit(
             state.unlink(missing_ok=True)
             print(f"{job.path}: validation loss {validated(result.tableau)}, {result.seconds:.0f} s")
         solvers[job.cell] = Tableau.load(job.path)
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 class Job(NamedTuple):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from s4s.errors import S4SError, one_line
+from s4s.errors import S4SError, one_line, shown
 from s4s.export.collection import listed
 from s4s.files.bounded import CSV_BYTES, check_size
 from s4s.files.checksum import read_with_checksum
@@ -20,16 +21,22 @@ from s4s.models.provenance import guidance, part, validated
 from s4s.tableau import Tableau
 
 DIFFUSERS = """```python
-from s4s.export import S4SScheduler
-
-pipe.scheduler = S4SScheduler.from_pretrained({folder})
-images = pipe(..., {options}).images
+import s4s
+{pipe}
+pipe.scheduler = s4s.S4SScheduler.from_pretrained({repo})
+images = pipe("a photo of a cat", {options}).images
 ```"""
+PIPE = """from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained({base_model})"""
+PLACEHOLDER = "owner/name"
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+OUTSIDE = re.compile(r"\s*(?:[A-Za-z]:[\\/]|[~/\\]|\.{1,2}[\\/]|file:)")  # how a path that is not relative begins
 COMFYUI = """In ComfyUI, with the node S4S Solver, which `s4s export comfyui` puts there: choose the model and one of these
 files in the node, and connect its SAMPLER and SIGMAS to SamplerCustom or SamplerCustomAdvanced."""
 WHAT = (
     "A solver for a pre-trained diffusion model: coefficients and noise levels with which it samples in few evaluations of its "
-    "network. It was made for {model} and belongs to no other model, whose weights are not part of it."
+    "network. Its name is {token}. It was made for {model} and belongs to no other model, whose weights are not part of it."
 )
 MEASURED = (
     "{spread} {n_seeds} sampling seeds of {n_samples} samples. The Fréchet distance is on the features of {features}; the "
@@ -41,7 +48,14 @@ OF_ALL = ["model", "solver", "nfe", "n_seeds", "n_samples", "features"]
 COLUMNS = OF_ALL + [column for measure in COMPARED.values() for column in (measure.mean, measure.spread)]
 
 
-def card(tableaux: Mapping[int, Tableau], use: str, licence: str, scores: str | Path | None = None) -> str:
+def card(
+    tableaux: Mapping[int, Tableau],
+    use: str,
+    licence: str,
+    scores: str | Path | None = None,
+    base_model: str | None = None,
+    library: str = "s4s",
+) -> str:
     """The page, with metadata of the hub at its head.
 
     Args:
@@ -49,15 +63,22 @@ def card(tableaux: Mapping[int, Tableau], use: str, licence: str, scores: str | 
         use: how it is used: `use_in_diffusers(...)` or COMFYUI.
         licence: identifier of the licence, as the hub spells it.
         scores: results/tables/scores.csv, whose rows on this model and solver are shown.
+        base_model: the model's repository on the hub, owner/name.
+        library: by which the hub files the page: diffusers for a scheduler, as diffusers' own are.
     Raises:
-        S4SError: if the tableaux are not of one model and solver, or the scores cannot be read or hold none of it.
+        S4SError: if base_model is no repository,
+            the tableaux are not of one model and solver, or the scores cannot be read or hold none of it.
     """
     model, token = (_common(tableaux, key) for key in ("model", "token"))
-    head = yaml.safe_dump({"license": licence, "library_name": "s4s", "tags": ["diffusion", "solver", "s4s"]}, sort_keys=False)
+    about: dict[str, Any] = {"license": licence, "library_name": library}
+    if base_model is not None:  # adapter is the nearest of the hub's relations; without one it says finetune
+        about |= {"base_model": repository("base_model", base_model), "base_model_relation": "adapter"}
+    head = yaml.safe_dump({**about, "tags": ["diffusion", "solver", "s4s"]}, sort_keys=False)
+    name = without_folders(model)
     parts = [
         f"---\n{head}---",
-        in_markdown("# {token}: a solver for {model} in {steps} steps", token=token, model=model, steps=listed(tableaux)),
-        in_markdown(WHAT, model=f"{model}{_guided(tableaux)}"),
+        in_markdown("# A solver for {model} in {steps} steps", model=name, steps=listed(tableaux)),
+        in_markdown(WHAT, token=without_folders(token), model=f"{name}{_guided(tableaux)}"),
         markdown_table(
             [
                 "evaluations",
@@ -77,12 +98,36 @@ def card(tableaux: Mapping[int, Tableau], use: str, licence: str, scores: str | 
     return "\n\n".join(parts) + "\n"
 
 
-def use_in_diffusers(folder: str | Path, tableaux: Mapping[int, Tableau]) -> str:
-    """How it is used in diffusers, loaded from a folder or a hub's name."""
+def repository(what: str, given: str) -> str:
+    """The name of a repository on a hub.
+
+    Raises:
+        S4SError: if it is none.
+    """
+    if not REPOSITORY.fullmatch(given):
+        raise S4SError(f"{what} must be a repository on the hub, owner/name, not {shown(given)}")
+    return given
+
+
+def without_folders(value: object) -> str:
+    """What a file says, as a public page may show it: of each path its last part."""
+    text = str(value)
+    if OUTSIDE.match(text) and "," not in text:
+        return _last(text)
+    return re.sub(r"[^\s,;()]*[/\\][^\s,;()]*", lambda found: _last(found[0]), text)
+
+
+def _last(path: str) -> str:
+    return path if REPOSITORY.fullmatch(path) else next(filter(None, reversed(re.split(r"[/\\]", path))), "-")
+
+
+def use_in_diffusers(repo: str, tableaux: Mapping[int, Tableau], base_model: str | None = None) -> str:
+    """How it is used in diffusers, loaded from a repository on the hub."""
     nfe, tableau = next(iter(tableaux.items()))
     scale = guidance(tableau)
     options = f"num_inference_steps={nfe}" + ("" if scale is None else f", guidance_scale={scale:g}")
-    return DIFFUSERS.format(folder=quoted(folder), options=options)
+    pipe = "" if base_model is None else PIPE.format(base_model=quoted(base_model))
+    return DIFFUSERS.format(pipe=pipe, repo=quoted(repo), options=options)
 
 
 def _guided(tableaux: Mapping[int, Tableau]) -> str:
@@ -102,7 +147,8 @@ def _made(tableau: Tableau) -> list[Any]:
     pairs = part(tableau, "pairs")
     counts = f"{pairs['train']} and {pairs['val']}" if {"train", "val"} <= {*pairs} else "-"
     fit = f"{meta['evaluations']:,} evaluations" if isinstance(meta.get("evaluations"), int) else "-"
-    return [tableau.nfe, meta.get("teacher") or "-", counts, validated(tableau) or "-", fit, Written(f"`{tableau.digest()}`")]
+    teacher = without_folders(meta.get("teacher") or "-")
+    return [tableau.nfe, teacher, counts, without_folders(validated(tableau) or "-"), fit, Written(f"`{tableau.digest()}`")]
 
 
 def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau]) -> list[str]:
@@ -128,7 +174,7 @@ def _scores(file: Path, model: str, token: str, tableaux: Mapping[int, Tableau])
         raise S4SError(f"{file}: not a table of scores that the workflow wrote: {one_line(error)}") from error
     if not rows:
         raise S4SError(f"{file}: no scores of solver {token} on model {model} for {listed(tableaux)} evaluations")
-    words = in_markdown(MEASURED, spread=MEAN_AND_SPREAD, **about[0])
+    words = in_markdown(MEASURED, spread=MEAN_AND_SPREAD, **{key: without_folders(value) for key, value in about[0].items()})
     return [words, markdown_table(["evaluations", *(measure.name for measure in COMPARED.values())], found, RIGHT)]
 
 

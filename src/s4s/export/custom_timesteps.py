@@ -64,6 +64,7 @@ def check_custom(
     own: Sequence[float],
     rounding: float,
     unasked: Sequence[np.ndarray],
+    slack: float,
 ) -> None:
     """Raise S4SError where levels are neither the solver's own nor what pipelines give unasked.
 
@@ -72,9 +73,9 @@ def check_custom(
         given, exact: what `numbers` gives.
         own: the solver's, as many.
         rounding: of pipelines that cut them to whole numbers.
-        unasked: what pipelines give unasked, as many.
+        unasked: what pipelines give unasked, as many; each to within `slack` or `rounding`.
     """
-    if any(np.allclose(given, values, rtol=exact, atol=max(rounding, 1e-8)) for values in unasked):
+    if any(np.allclose(given, values, rtol=exact, atol=max(rounding, slack)) for values in unasked):
         return
     if not np.allclose(given, own, rtol=exact, atol=rounding):
         shown = ", ".join(f"{value:.6g}" for value in own)

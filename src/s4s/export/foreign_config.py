@@ -62,7 +62,7 @@ def config_of_tableau(tableau: Tableau, given: Mapping[str, Any]) -> dict[str, A
     }
     path = str(about.get("path"))
     whole = path in named and all(key in about for key in named[path])
-    predicted = about.get("prediction", "edm")
+    predicted = str(about.get("prediction", "edm"))  # whatever was written there
     prediction = {"flow": "flow_prediction", "edm": "epsilon"}.get(predicted, predicted)
     if whole and path in ("flow", "flow_inverted"):
         return {**FLOW, "prediction_type": prediction, "invert_sigmas": path == "flow_inverted"}

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import itertools
 import math
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeVar
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from diffusers import SchedulerMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerOutput
+from huggingface_hub import create_repo
 from torch import Tensor, nn
 
-from s4s.errors import S4SError, shown
+from s4s.errors import S4SError, one_line, shown
+from s4s.export.card import PLACEHOLDER, card, repository, use_in_diffusers
 from s4s.export.collection import Source, from_the_middle, pick, read_tableaux
 from s4s.export.coordinates import of_noise
 from s4s.export.custom_timesteps import check_custom, even, linear_quadratic, numbers, whole_number
 from s4s.export.foreign_config import config_of_tableau, translated
 from s4s.export.initial_noise_scale import Attachment, InitialNoiseScale
 from s4s.export.network_run import NetworkRun
+from s4s.files.atomic import write_text
+from s4s.files.bounded import RESULT, read_json
 from s4s.models.paths import FlowMatching
 from s4s.models.pipelines.scheduler_config import noise_of, ours
 from s4s.models.provenance import check
@@ -68,7 +73,8 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         S4SError: if a tableau is none, was made for a network of another kind, or leaves the network's range of levels.
     """
 
-    comparisons: dict[int, Any] = {}  # noqa: RUF012  # of fit_pipeline: what came out, by number of steps; replaced, never changed
+    comparisons: dict[int, Any] = {}  # noqa: RUF012  # of fit_pipeline, by number of steps; replaced, never changed
+    __module__ = "s4s"  # what model_index.json of a saved pipeline says, so that `import s4s` is enough to load it
     _compatibles = [scheduler.name for scheduler in KarrasDiffusionSchedulers]  # noqa: RUF012
     order = 1
 
@@ -147,6 +153,124 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         untyped: Any = super()
         return untyped.from_config(config, return_unused_kwargs=return_unused_kwargs, **kwargs)
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any = None,
+        subfolder: str | None = None,
+        return_unused_kwargs: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """A scheduler from a folder, or from a repository on the hub (owner/name); no code in it is run.
+
+        Args:
+            pretrained_model_name_or_path: the folder or repository.
+            subfolder: where in it the scheduler is; "scheduler" in a whole pipeline's.
+            return_unused_kwargs: as in diffusers.
+            kwargs: as in diffusers: revision, token, cache_dir, local_files_only; settings that differ.
+        Raises:
+            S4SError: if it cannot be found or fetched, is another scheduler's, or its solvers are damaged.
+        """
+        where = f"{pretrained_model_name_or_path}{f', folder {subfolder}' if subfolder else ''}"
+        try:
+            found: Any = cls.load_config(
+                pretrained_model_name_or_path, subfolder=subfolder, return_unused_kwargs=True, return_commit_hash=True, **kwargs
+            )
+            config, unused, _ = found
+        except OSError as error:
+            raise S4SError(
+                f"{where}: no scheduler_config.json found there ({one_line(error)}); give a folder that has one, or owner/name "
+                'on the hub, when connected or if it was fetched before; of a whole pipeline with subfolder="scheduler"'
+            ) from error
+        name = config.get("_class_name") if isinstance(config, Mapping) else None
+        if name != cls.__name__:
+            raise S4SError(
+                f"{where}: scheduler_config.json is of {shown(name)}, not of {cls.__name__}; from_tableau(solver, like=...) "
+                "makes one like another scheduler"
+            )
+        try:
+            return cls.from_config(config, return_unused_kwargs=return_unused_kwargs, **unused)
+        except S4SError as error:
+            raise S4SError(f"{where}: {one_line(error)}") from error
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: Any) -> Any:
+        return read_json(json_file, RESULT)
+
+    def card(
+        self,
+        repo: str | None = None,
+        base_model: str | None = None,
+        licence: str = "unknown",
+        scores: str | Path | None = None,
+    ) -> str:
+        """The Markdown page for a hub.
+
+        Args:
+            repo: the repository that it goes to, owner/name; a placeholder stands for it where it is not known.
+            base_model: the model's repository.
+            licence: of the solver, as the hub spells it.
+            scores: results/tables/scores.csv.
+        Raises:
+            S4SError: if there is no solver, a name is no repository's, or as `card`.
+        """
+        repo = PLACEHOLDER if repo is None else repository("repo", repo)
+        if not self.tableaux:
+            raise S4SError("this scheduler holds no solver, of which a card could tell")
+        use = use_in_diffusers(repo, self.tableaux, base_model)
+        return card(self.tableaux, use, licence, scores, base_model, "diffusers")
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write scheduler_config.json, and a card where there is none and the solvers say what model they are for."""
+        folder = Path(save_directory)
+        known = {(tableau.meta.get("model"), tableau.meta.get("token")) for tableau in self.tableaux.values()}
+        SchedulerMixin.save_pretrained(self, str(folder))
+        if len(known) == 1 and next(iter(known))[0] and not (folder / "README.md").exists():
+            write_text(folder / "README.md", self.card())
+        if push_to_hub:
+            kwargs.pop("safe_serialization", None)
+            self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        create_pr: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        subfolder: str | None = None,
+        *,
+        base_model: str | None = None,
+        licence: str = "unknown",
+    ) -> Any:
+        """Write scheduler_config.json and the card, README.md, to a repository on the hub, which is made if it is not there.
+
+        Args:
+            repo_id: owner/name, or a name of one's own.
+            commit_message, private, token, create_pr, subfolder: as in diffusers.
+            safe_serialization, variant: not used; a scheduler has no weights.
+            base_model, licence: as in `card`.
+        Raises:
+            S4SError: as `card`, or if the hub cannot be reached or refuses.
+        """
+        self.card(None, base_model, licence)  # what is wrong with it is said before a repository is made
+        try:
+            made = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
+            with tempfile.TemporaryDirectory() as folder:
+                write_text(Path(folder) / "README.md", self.card(made, base_model, licence))
+                self.save_pretrained(folder)
+                return self._upload_folder(
+                    folder, made, token=token, commit_message=commit_message, create_pr=create_pr, subfolder=subfolder
+                )
+        except (OSError, ValueError) as error:
+            if isinstance(error, S4SError):
+                raise
+            raise S4SError(
+                f"{repo_id}: could not be pushed to the hub ({one_line(error)}); connect, and log in with `hf auth login`"
+            ) from error
+
     @property
     def available_steps(self) -> list[int]:
         """The values of num_inference_steps for which there is a solver."""
@@ -189,8 +313,9 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         """Take the solver with this many steps; its levels are part of it.
 
         `timesteps` and `sigmas`, of any kind of list, may be given where they are the solver's own, and for flow matching what
-        its pipelines give unasked: evenly spaced ones, sigmas from 1 to 1/N or timesteps down to 1, and Mochi's. `mu`, a
-        pipeline's shift, changes nothing. The attribute `sigmas` holds levels s; for flow matching those of noise, s/(1 + s).
+        its pipelines give unasked: evenly spaced ones, sigmas from 1 to 1/N or to that of time 1, or timesteps down to 1, and
+        Mochi's. `mu`, a pipeline's shift, changes nothing. The attribute `sigmas` holds levels s; for flow matching those of
+        noise, s/(1 + s).
 
         Raises:
             S4SError: if there is no such solver, or the levels are others than its own.
@@ -211,16 +336,13 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
         if "timesteps" in levels_given:  # pipelines may cut them to whole numbers
             rounding = 1e-3 * self.num_train_timesteps if flow else 1.0 if self.path_type == "vp" else 0.0
             unasked = [even(float(self.num_train_timesteps), 1.0, steps)] if flow else []
-            check_custom("timesteps", *levels_given["timesteps"], own_times.tolist(), rounding, unasked)
+            check_custom("timesteps", *levels_given["timesteps"], own_times.tolist(), rounding, unasked, 1.0)
         if "sigmas" in levels_given:
-            unasked = []
-            if flow:  # some cut the times to whole numbers, one way or the other
-                times = even(float(self.num_train_timesteps), 1.0, steps)
-                cut = [cutting(times) / self.num_train_timesteps for cutting in (np.floor, np.ceil)]
-                unasked = [even(1.0, 1 / steps, steps), *cut]
+            lasts = (1 / steps, 1 / self.num_train_timesteps)
+            unasked = [even(1.0, last, steps) for last in lasts] if flow else []
             if self.config["invert_sigmas"]:
                 unasked.append(linear_quadratic(steps))
-            check_custom("sigmas", *levels_given["sigmas"], own_sigmas[:-1].tolist(), 0.0, unasked)
+            check_custom("sigmas", *levels_given["sigmas"], own_sigmas[:-1].tolist(), 0.0, unasked, min(lasts))
         self._run, self._number = run, next(COUNT)
         MINE.runs[self] = self._number
         self._noise.begin()

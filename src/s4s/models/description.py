@@ -115,6 +115,10 @@ class Model(Strict):
         """Where a user sets the range of noise levels, in words; nowhere, "", where it belongs to the weights."""
         return "s_max and s_min in its YAML file" if "s_max" in type(self).model_fields else ""
 
+    def stores_embeddings(self) -> bool:
+        """Whether its prompts are turned into embeddings once, in a file that its jobs share."""
+        return False
+
     def all_files(self) -> list[WeightFile]:
         """Every file that the model and its scores need."""
         return [*self.own_files(), *(self.features.own_files() if self.features else []), *filter(None, [self.perceptual])]
@@ -165,6 +169,10 @@ class Guided(Model):
     decode_batch: int = Field(8, ge=1, description="latents decoded at a time")
     s_min: float | None = Field(None, gt=0, description="lowest noise level; by default that of the first time")
     s_max: float | None = Field(None, gt=0, description="highest noise level; by default that of the last time")
+
+    def stores_embeddings(self) -> bool:
+        """Where it has prompts."""
+        return self.prompts is not None
 
     @model_validator(mode="after")
     def _conditions(self) -> Guided:
@@ -282,6 +290,42 @@ class StableDiffusionModel(Guided, WeightFile):
         return [self, WeightFile(path=self.config), self.prompts]
 
 
+PlainValue = str | bool | int | float | list[str] | list[int] | list[float] | None
+
+
+class LivePipelineModel(Model):
+    """A whole pipeline of diffusers, from a folder or a single file, whose own call is the denoiser."""
+
+    kind: Literal["pipeline"]
+    path: LocalPath = Field(description="folder with a model_index.json, or a single file of weights")
+    repository: str | None = Field(None, pattern=f"^{REPOSITORY}$", description="on huggingface.co, to get the folder from")
+    config: LocalPath | None = Field(None, description="of a single file: folder of its pipeline's configurations")
+    variant: str | None = Field(None, pattern=r"^[\w-]+$", description="of the files of weights, such as fp16")
+    lora: list[LocalPath] = Field([], description="files of LoRAs that are loaded into it")
+    prompts: WeightFile | None = Field(None, description="captions: a text file with one a line, or COCO's captions_*.json")
+    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the weights; states are float32")
+    call: dict[str, PlainValue] = Field({}, description="what else the pipeline is called with: guidance_scale, height, width")
+    block: int = Field(8, ge=1, description="samples in one call of the pipeline; last bits of results depend on it")
+    decode_batch: int = Field(8, ge=1, description="latents decoded at a time")
+    s_min: float | None = Field(None, gt=0, description="lowest noise level; by default that of the scheduler")
+    s_max: float | None = Field(None, gt=0, description="highest noise level; by default that of the scheduler")
+
+    @model_validator(mode="after")
+    def _call(self) -> LivePipelineModel:
+        for name in self.call:
+            if name == "prompt" or name.startswith("callback"):
+                raise ValueError(f"call: {name} cannot be given: prompts come from `prompts`, and steps are the solver's")
+        if self.config is not None and self.repository is not None:
+            raise ValueError("config belongs to a single file; a repository is a folder")
+        return self
+
+    def own_files(self) -> list[WeightFile]:
+        """The folder or file, its configurations, the LoRAs and the prompts."""
+        url = f"hf://{self.repository}" if self.repository else None
+        beside = [WeightFile(path=path) for path in ([self.config] if self.config else []) + self.lora]
+        return [WeightFile(path=self.path, url=url), *beside, *([self.prompts] if self.prompts else [])]
+
+
 class PythonModel(Model):
     """A Python function that returns a Denoiser."""
 
@@ -308,6 +352,6 @@ class PythonModel(Model):
 
 
 AnyModel = Annotated[
-    EmbeddedModel | EDMModel | LatentDiffusionModel | PipelineModel | StableDiffusionModel | PythonModel,
+    EmbeddedModel | EDMModel | LatentDiffusionModel | PipelineModel | StableDiffusionModel | LivePipelineModel | PythonModel,
     Field(discriminator="kind"),
 ]

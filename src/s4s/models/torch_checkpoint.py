@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +21,7 @@ from s4s.files.bounded import MB, VOCABULARY, check_safetensors, checked_zip, js
 from s4s.files.pickle_check import TENSORS, check_pickle
 from s4s.models.description import WeightFile
 from s4s.models.model_files import check_file
-from s4s.models.weight_formats import CHECKPOINT, SAFETENSORS, instead_of
+from s4s.models.weight_formats import CHECKPOINT, OLD_CHECKPOINT, SAFETENSORS, instead_of, of_file
 
 
 class _Lightning:
@@ -47,9 +47,11 @@ OVERLAP = 4  # times its bytes that the tensors of a file may have together, tie
 NUMBERS, MOST_TENSORS = 1 << 26, 20_000  # of a network, whatever its weights; Stable Diffusion's has 700 tensors, XL's 1 700
 
 
-def read_checkpoint(weights: WeightFile) -> dict[str, Tensor]:
+def read_checkpoint(weights: WeightFile, old: bool = False) -> dict[str, Tensor]:
     """Tensors by name, on the CPU: those of its `state_dict` if the file has one.
 
+    Args:
+        old: whether to read files of torch before 1.6 too, into memory.
     Raises:
         S4SError: if the file is missing, damaged or no checkpoint, or asks for anything but tensors and plain containers.
     """
@@ -59,15 +61,17 @@ def read_checkpoint(weights: WeightFile) -> dict[str, Tensor]:
             check_safetensors(path)
             return load_file(path)
         with path.open("rb") as file:
-            zipfile.ZipFile(file)  # those of torch before 1.6 are none, and would be read into memory
+            zipped = not old or of_file(path) != OLD_CHECKPOINT
+            if zipped:
+                zipfile.ZipFile(file)  # those of torch before 1.6 are none, and would be read into memory
             check_content(file, path)
         with torch.serialization.safe_globals(INERT):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except S4SError:
         raise
     except Exception as error:  # damaged bytes can raise anything
         wanted = SAFETENSORS if path.suffix == ".safetensors" else CHECKPOINT
-        if known := instead_of(path, wanted):
+        if known := instead_of(path, wanted, *([OLD_CHECKPOINT] if old else [])):
             raise S4SError(f"{path}: not a checkpoint of torch, or damaged{known}") from None
         raise refusal(error, path, "checkpoint", "file of weights") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
@@ -118,13 +122,15 @@ def check_together(tensors: dict[str, Tensor], size: int, where: str | Path) -> 
         raise S4SError(f"{where}: more than {OVERLAP} times as many bytes in its tensors as in the file; get the file again")
 
 
-def check_sizes(folder: Path) -> None:
+def check_sizes(folder: Path, files: Iterable[Path] | None = None) -> None:
     """Refuse a folder of diffusers or transformers with a file that their readers would spend far too much on.
 
+    Args:
+        files: those of its files that are read, if not all.
     Raises:
         S4SError: if there is one, or a file of weights is damaged or asks for code.
     """
-    for path in folder.iterdir() if folder.is_dir() else ():
+    for path in files or (folder.iterdir() if folder.is_dir() else ()):
         try:
             if path.suffix == ".json":
                 json_bytes(path, VOCABULARY)

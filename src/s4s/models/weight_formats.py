@@ -56,10 +56,14 @@ STARTS: list[tuple[bytes, Format]] = [
 
 
 class Names(NamedTuple):
-    """A kind of network, by names of tensors that no other has."""
+    """A kind of network, by names of tensors that no other has; the pipeline of diffusers that a single file of it is of."""
 
     pattern: str
     format: Format
+    pipeline: str | None = None
+
+
+SD, SDXL, SD3 = "StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline"
 
 
 def _folder_of(pipeline: str) -> str:
@@ -69,6 +73,7 @@ def _folder_of(pipeline: str) -> str:
 FUSE = "pipe.fuse_lora(); pipe.unload_lora_weights(); pipe.save_pretrained(folder)"
 LORA = r"(^|[._])(lora|lokr|loha)[._]|\.lora_|\.hada_w|\.base_layer\."
 STABLE_DIFFUSION = Format("Stable Diffusion v1 in a single file", "`kind: stable_diffusion` reads it")
+FLUX = Format("Flux, or a network like it", "it is not supported; bring it with `kind: python`")
 LATENT_DIFFUSION = Format(
     "a checkpoint of CompVis/latent-diffusion's kind", "`kind: latent_diffusion` reads those with their configuration"
 )
@@ -79,13 +84,11 @@ PART_OF_FOLDER = Format(
 TEXT_ENCODER = Format("a text encoder alone", WHOLE)
 AUTOENCODER = Format("an autoencoder alone", WHOLE)
 NAMES = [
-    Names(
-        r"^conditioner\.embedders\.", Format("Stable Diffusion XL in a single file", _folder_of("StableDiffusionXLPipeline"))
-    ),
-    Names(r"(^|\.)joint_blocks\.", Format("Stable Diffusion 3 in a single file", _folder_of("StableDiffusion3Pipeline"))),
-    Names(r"(^|\.)double_blocks\.", Format("Flux, or a network like it", "it is not supported; bring it with `kind: python`")),
-    Names(r"^cond_stage_model\.model\.", Format("Stable Diffusion v2 in a single file", _folder_of("StableDiffusionPipeline"))),
-    Names(r"^cond_stage_model\.transformer\.", STABLE_DIFFUSION),
+    Names(r"^conditioner\.embedders\.", Format("Stable Diffusion XL in a single file", _folder_of(SDXL)), SDXL),
+    Names(r"(^|\.)joint_blocks\.", Format("Stable Diffusion 3 in a single file", _folder_of(SD3)), SD3),
+    Names(r"(^|\.)double_blocks\.", FLUX, "FluxPipeline"),
+    Names(r"^cond_stage_model\.model\.", Format("Stable Diffusion v2 in a single file", _folder_of(SD)), SD),
+    Names(r"^cond_stage_model\.transformer\.", STABLE_DIFFUSION, SD),
     Names(r"^control_model\.|controlnet_cond_embedding", CONTROL_NET),
     Names(r"^model\.diffusion_model\.|^first_stage_model\.", LATENT_DIFFUSION),
     Names(r"^(down_blocks|transformer_blocks|time_embedding)\.", PART_OF_FOLDER),
@@ -135,8 +138,19 @@ def by_names(names: Iterable[str], *read: Format) -> str:
     names = list(names)
     if lora := with_lora(names):
         return lora
-    found = next((found for pattern, found in NAMES if any(re.search(pattern, name) for name in names)), None)
-    return "" if found is None or found in read else f"; {found}"
+    found = _kind(names)
+    return "" if found is None or found.format in read else f"; {found.format}"
+
+
+def pipeline_of(names: Iterable[str]) -> str | None:
+    """The pipeline of diffusers that a single file with these tensors is of; None for a LoRA and for what is not known."""
+    names = list(names)
+    found = None if with_lora(names) else _kind(names)
+    return found and found.pipeline
+
+
+def _kind(names: list[str]) -> Names | None:
+    return next((known for known in NAMES if any(re.search(known.pattern, name) for name in names)), None)
 
 
 def with_lora(names: Collection[str]) -> str:
@@ -152,12 +166,25 @@ def names_in(path: Path) -> list[str]:
     return [name for name in safetensors_header(path) if name != "__metadata__"]
 
 
-def check_has_weights(folder: Path, *stems: str) -> None:
+def variants(folder: Path, *stems: str) -> list[str]:
+    """The variants of the weights in a folder of one part of a pipeline, such as fp16; "" for the plain ones."""
+    of_file = rf"(?:{'|'.join(stems)})(?:\.(?!\S*-\d+-of-)([\w-]+))?\.(?:safetensors|bin)"
+    of_index = rf"(?:{'|'.join(stems)})\.(?:safetensors|bin)\.index(?:\.([\w-]+))?\.json"
+    names = [path.name for path in folder.glob("*")]
+    found = [re.fullmatch(of_file, name) or re.fullmatch(of_index, name) for name in names]
+    return sorted({match[1] or "" for match in found if match})
+
+
+def check_has_weights(folder: Path, *stems: str, variant: str | None = None) -> None:
     """Refuse a folder of one part of a pipeline without weights under the names that are read, STEM.safetensors or .bin.
 
+    Args:
+        variant: of the weights, where it is not the plain ones that are read: STEM.fp16.safetensors.
     Raises:
         S4SError: what is there instead, and what to do.
     """
+    if variant in variants(folder, *stems):
+        return
     for stem, suffix in itertools.product(stems, (".safetensors", ".bin")):
         whole, index = folder / f"{stem}{suffix}", folder / f"{stem}{suffix}.index.json"
         if whole.is_file() or index.is_file():
@@ -167,8 +194,8 @@ def check_has_weights(folder: Path, *stems: str) -> None:
             return
     absent = f"{folder}: cannot be read: it has no {stems[0]}.safetensors or {stems[-1]}.bin"
     others = sorted(path for path in folder.glob("*") if path.suffix in WEIGHTS)
-    variants = [re.match(rf"(?:{'|'.join(stems)})\.(\w+)[.-](.*\.)?(safetensors|bin)$", path.name) for path in others]
-    if variant := next((match[1] for match in variants if match), None):
+    marked = [re.match(rf"(?:{'|'.join(stems)})\.(\w+)[.-](.*\.)?(safetensors|bin)$", path.name) for path in others]
+    if variant := next((match[1] for match in marked if match), None):
         raise S4SError(
             f"{absent}, but the variant {variant}; save it without one: "
             f'diffusers.DiffusionPipeline.from_pretrained(path, variant="{variant}").save_pretrained(folder)'

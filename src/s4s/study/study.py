@@ -235,8 +235,8 @@ class Study:
         return _INPUTS[stage](self, names)
 
     def embeddings(self, model: str) -> list[str]:
-        """The text embeddings of a model with prompts."""
-        return [paths.teacher(model, "embeddings.h5")] if getattr(self.models[model], "prompts", None) is not None else []
+        """The text embeddings of a model with prompts, unless it computes them as it goes."""
+        return [paths.teacher(model, "embeddings.h5")] if self.models[model].stores_embeddings() else []
 
     def reference(self, model: str) -> list[str]:
         """The moments of a model's real data, where they are computed here."""

@@ -17,7 +17,8 @@ from s4s.study.study import MAIN, Study, folder_of
 ANALYSES = ("evaluations_saved", "ranks")
 ABLATION = "ablation"  # a question that is answered from the scores alone
 SHOWN_NFE = 5  # figures of single cells show the one nearest to it
-LATENT = ("latent_diffusion", "diffusers", "stable_diffusion")  # kinds of models whose samples a decoder makes images of
+# kinds of models whose samples a decoder makes images of
+LATENT = ("latent_diffusion", "diffusers", "stable_diffusion", "pipeline")
 # width of a paper's figures, in inches: a column or the page
 PAPER_WIDTHS = {"fid": 3.25, "global_error": 3.25, "schedules": 3.25, "samples": 6.75, "coefficients": 6.75}
 

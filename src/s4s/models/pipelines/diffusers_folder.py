@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import diffusers
 import torch
+from diffusers.utils.import_utils import is_accelerate_available
 from torch import Tensor, nn
 
 from s4s.errors import S4SError, one_line
@@ -27,6 +28,7 @@ from s4s.models.weight_formats import check_has_weights
 ALIAS = "Transformer2DModel"  # what DiT's and PixArt's folders of old versions of diffusers name
 NETWORKS = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel", "PixArtTransformer2DModel", "SD3Transformer2DModel")
 INDEX = "model_index.json"
+STEM = "diffusion_pytorch_model"  # of diffusers' files of weights
 LOCAL: dict[str, Any] = {"local_files_only": True}
 
 
@@ -46,14 +48,14 @@ def load_denoiser(model: PipelineModel, device: torch.device, embeddings: Path |
     """
     dtype = getattr(torch, model.precision)
     folder = _folder(model)
-    pipeline = _read(folder, INDEX) if (folder / INDEX).is_file() else None
+    pipeline = read_settings(folder, INDEX) if (folder / INDEX).is_file() else None
     if model.prompts is not None and embeddings is None:
         from s4s.models.pipelines.text_encoders import check_pipeline  # it imports transformers
 
-        check_pipeline(_read(folder, INDEX))
-    network = _component(_network_folder(folder, pipeline), dtype, lambda kind: _check_class(model, kind))
+        check_pipeline(read_settings(folder, INDEX))
+    network = read_network(_network_folder(folder, pipeline), dtype, lambda kind: _check_class(model, kind))
     names = [name for name in ("vae", "vqvae") if pipeline and name in pipeline and (folder / name).is_dir()]
-    autoencoder = _component(folder / names[0], torch.float32) if names else None
+    autoencoder = read_network(folder / names[0], torch.float32) if names else None
     parts = Parts(network, autoencoder, lambda: text_encoder(model, device))
     return assemble(model, parts, _scheduler(model), model.prediction, device, embeddings, model.null_class)
 
@@ -183,7 +185,7 @@ def text_encoder(model: PipelineModel, device: torch.device) -> Encode:
     from s4s.models.pipelines.text_encoders import read_encoder
 
     folder = _folder(model)
-    return read_encoder(folder, _read(folder, INDEX), device, getattr(torch, model.precision))
+    return read_encoder(folder, read_settings(folder, INDEX), device, getattr(torch, model.precision))
 
 
 def _folder(model: PipelineModel) -> Path:
@@ -213,30 +215,42 @@ def _scheduler(model: PipelineModel) -> dict[str, Any]:
 
 def read_scheduler(folder: Path) -> dict[str, Any]:
     """scheduler_config.json of a folder."""
-    return _read(folder, "scheduler_config.json")
+    return read_settings(folder, "scheduler_config.json")
 
 
-def _component(folder: Path, dtype: torch.dtype, check: Callable[[str], None] = lambda kind: None) -> Any:
-    """A network of diffusers with all its weights; its class is checked before they are read."""
-    name = _read(folder, "config.json")["_class_name"]
+def read_network(
+    folder: Path, dtype: torch.dtype, check: Callable[[str], None] = lambda kind: None, variant: str | None = None
+) -> Any:
+    """A network of diffusers with all its weights, of a variant such as fp16; its class is checked before they are read.
+
+    Raises:
+        S4SError: if it is no network of diffusers, or its weights are not all there.
+    """
+    name = read_settings(folder, "config.json")["_class_name"]
     known = getattr(diffusers, str(name), None)
     if not isinstance(known, type) or not issubclass(known, diffusers.ModelMixin):
         raise S4SError(f"{folder}: {name!r} is no network of diffusers {diffusers.__version__}")
     check(name)
-    check_has_weights(folder, "diffusion_pytorch_model")
+    check_has_weights(folder, STEM, variant=variant)
     check_sizes(folder)
-    check_network(lambda: known.from_config(_read(folder, "config.json")), weights_in(folder), folder)
+    check_network(lambda: known.from_config(read_settings(folder, "config.json")), weights_in(folder), folder)
     try:
         network, info = known.from_pretrained(
-            folder, torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True, **LOCAL
-        )
+            folder, torch_dtype=dtype, low_cpu_mem_usage=is_accelerate_available(), output_loading_info=True,
+            **LOCAL, **({"variant": variant} if variant else {}),
+        )  # fmt: skip
     except Exception as error:  # whatever a damaged file does to diffusers
         raise S4SError(f"{folder}: cannot be read: {one_line(error)}") from error
     check_loaded(network, info, folder)
     return network
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
+def read_settings(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file that save_pretrained wrote.
+
+    Raises:
+        S4SError: if it is not there, or names no class.
+    """
     try:
         content = read_json(folder / name)
     except FileNotFoundError:

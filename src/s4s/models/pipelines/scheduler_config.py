@@ -20,7 +20,8 @@ BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trai
 OF_TABLE = (*BETAS, "rescale_betas_zero_snr", "snr_shift_scale")
 ALMOST_ZERO = 2.0**-24  # alphas_cumprod where all is noise: s = 4096, as diffusers' Euler has it
 # in the names of diffusers' schedulers for networks that were distilled: consistency models and their kin
-DISTILLED = ("LCM", "TCD", "CMStochastic", "Consistency", "SCM", "FlowMap", "PiFlow", "DMD")
+DISTILLED = ("LCM", "TCD", "CMStochastic", "Consistency", "SCM", "FlowMap", "Piflow", "HeliosDMD")
+OF_TOKENS = ("Amused", "BlockRefinement", "DiscreteDDIM", "EntropyBound", "VQDiffusion")  # in the names of those for tokens
 # what prediction_type stands for on each kind of path
 PREDICTIONS: dict[Kind, dict[str, Prediction]] = {
     "vp": {"epsilon": "epsilon", "v_prediction": "v_prediction", "sample": "sample"},
@@ -88,7 +89,7 @@ def noise_of(config: Mapping[str, Any]) -> Noise:
 def _prediction(kind: Kind, config: Mapping[str, Any]) -> Prediction:
     named = config.get("prediction_type", "epsilon")
     named = "sample" if named == "original_sample" else named  # of old versions of diffusers
-    if named not in PREDICTIONS[kind]:
+    if not isinstance(named, str) or named not in PREDICTIONS[kind]:
         known = " or ".join(PREDICTIONS[kind])
         raise S4SError(f"a network on the path {kind} predicts {known}, not {named}; set prediction_type to one of these")
     return PREDICTIONS[kind][named]
@@ -146,7 +147,14 @@ def understood(config: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
             "data (a consistency model or the like), so it follows no ODE that a solver here could take steps of; take the "
             "model that it was distilled from"
         )
+    if name.startswith(OF_TOKENS):
+        raise S4SError(f"a {name} is not supported: its network works on discrete tokens, not on noise; no solver here fits it")
     config = {**_defaults(name), **config}
+    if name == "HeliosScheduler" and config.get("stages", 1) != 1:
+        raise S4SError(
+            f"a {name} with stages {config['stages']} is not supported: its noise changes in stages of rising resolution; "
+            "stages 1 is"
+        )
     betas = "beta_schedule" in config or config.get("trained_betas") is not None
     if name.startswith(("FlowMatch", "LTXEuler")) or (not name and "base_shift" in config):
         return "flow", {**config, "prediction_type": "flow_prediction"}
@@ -167,7 +175,7 @@ def understood(config: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
         return "edm", config
     if not betas:
         whose = f"a {name}" if name else "a scheduler whose config does not name it (pass the scheduler, or its file)"
-        raise S4SError(f"the noise schedule of {whose} is not supported: no betas")
+        raise S4SError(f"the noise schedule of {whose} is not supported: no betas; take one that has some")
     if (config.get("timestep_type"), config.get("prediction_type")) == ("continuous", "v_prediction"):
         first, last = path_of_betas(**{key: config[key] for key in OF_TABLE if key in config}).ends
         span = {"sigma_min": config.get("sigma_min") or first, "sigma_max": config.get("sigma_max") or last}

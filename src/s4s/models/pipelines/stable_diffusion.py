@@ -65,12 +65,16 @@ def text_encoder(model: StableDiffusionModel, device: torch.device, state: dict[
 
 
 def _state(model: StableDiffusionModel) -> dict[str, Tensor]:
-    """The checkpoint without a second set of weights: those that sample better replace the others."""
     _check_names(model, names_in(model.path))  # before gigabytes are read
     state = read_checkpoint(model)
     _check_names(model, state)
-    averaged = {key: "model_ema." + key.removeprefix("model.").replace(".", "") for key in state if key.startswith("model.")}
-    return {key: state.get(averaged.get(key, key), value) for key, value in state.items() if not key.startswith("model_ema.")}
+    return averaged(state)
+
+
+def averaged(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint without a second set of weights: those that sample better replace the others."""
+    names = {key: "model_ema." + key.removeprefix("model.").replace(".", "") for key in state if key.startswith("model.")}
+    return {key: state.get(names.get(key, key), value) for key, value in state.items() if not key.startswith("model_ema.")}
 
 
 def _check_names(model: StableDiffusionModel, names: Iterable[str]) -> None:

@@ -27,6 +27,7 @@ RETURNED = {
     "PixArtSigmaPipeline": {"encoder_hidden_states": 0, "encoder_attention_mask": 1},
 }
 PARTS = ("tokenizer", "text_encoder")
+STEMS = ("model", "pytorch_model")  # of transformers' files of weights, .safetensors and .bin
 
 
 def read_encoder(folder: Path, index: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Encode:
@@ -53,24 +54,37 @@ def read_part(folder: Path, kind: str, device: torch.device, dtype: torch.dtype)
     tokenizer = isinstance(known, type) and issubclass(known, transformers.PreTrainedTokenizerBase)
     if not tokenizer and not (isinstance(known, type) and issubclass(known, transformers.PreTrainedModel)):
         raise S4SError(f"{folder}: {kind!r} is no tokenizer or text encoder of transformers {transformers.__version__}")
-    if not tokenizer:
-        check_has_weights(folder, "model", "pytorch_model")
+    return read_settings_of(known, folder) if tokenizer else read_model(known, folder, dtype).to(device)
+
+
+def read_settings_of(known: Any, folder: Path) -> Any:
+    """A tokenizer, processor or scheduler: what has settings and no weights."""
     check_sizes(folder)
-    options: dict[str, Any] = {} if tokenizer else {"dtype": dtype, "output_loading_info": True}
     try:
-        if not tokenizer:
-            config = known.config_class.from_pretrained(folder, local_files_only=True)
-            check_network(lambda: known(config), weights_in(folder), folder)
-        loaded: Any = known.from_pretrained(folder, local_files_only=True, **options)
+        return known.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever a damaged file does to transformers
+        raise S4SError(f"{folder}: cannot be read: {one_line(error)}") from error
+
+
+def read_model(known: Any, folder: Path, dtype: torch.dtype, variant: str | None = None) -> Any:
+    """A network of transformers with all its weights, on the CPU; of those in `dtype` some layers stay in float32.
+
+    Raises:
+        S4SError: if they are not all there, or cannot be read.
+    """
+    check_has_weights(folder, *STEMS, variant=variant)
+    check_sizes(folder)
+    options = {"variant": variant} if variant else {}
+    try:
+        config = known.config_class.from_pretrained(folder, local_files_only=True)
+        check_network(lambda: known(config), weights_in(folder), folder)
+        model, info = known.from_pretrained(folder, local_files_only=True, dtype=dtype, output_loading_info=True, **options)
     except S4SError:
         raise
     except Exception as error:  # whatever a damaged file does to transformers
         raise S4SError(f"{folder}: cannot be read: {one_line(error)}") from error
-    if tokenizer:
-        return loaded
-    model, info = loaded
     check_loaded(model, info, folder)
-    return model.to(device).eval().requires_grad_(False)  # not to the dtype: some layers stay in float32
+    return model.eval().requires_grad_(False)
 
 
 def check_pipeline(index: dict[str, Any]) -> None:

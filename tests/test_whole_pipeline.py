@@ -1,0 +1,163 @@
+"""`kind: pipeline` of model files: held against the adapters, through the workflow, and what is refused."""
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import s4s
+from s4s import S4SError
+from s4s.files.rows import read_split
+from s4s.learning.settings import FitSettings
+from s4s.learning.teacher import make_pairs
+from s4s.models.load import load_outline
+from s4s.models.pipelines.prompts import prompt_numbers
+from s4s.models.seeds import sample_seeds
+from tests.builders import formats, studies
+from tests.builders import pipelines as builder
+
+CALLS = {
+    "stable_diffusion": {},
+    "stable_diffusion_xl": {},
+    "stable_diffusion_3": {},
+    "pixart_sigma": {"use_resolution_binning": False, "clean_caption": False},
+}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return {kind: builder.write(kind, folder / kind / "folder") for kind in CALLS}
+
+
+def both(tmp_path, values, kind, **changes):
+    """The YAML files of the adapter and of the whole pipeline."""
+    own = {**values, "kind": "pipeline", "call": {"guidance_scale": values["guidance"], **CALLS[kind]}, **changes}
+    del own["guidance"]
+    for name, content in (("adapter", values), ("whole", own)):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path / "adapter.yaml", tmp_path / "whole.yaml"
+
+
+def close(a, b, tolerance=1e-4):
+    a, b = torch.as_tensor(a), torch.as_tensor(b)
+    return (a - b).abs().max() <= tolerance * b.abs().max()
+
+
+def images_of(model, pairs):
+    """None of Stable Diffusion 3, whose pipeline wants a shift that the tiny autoencoder has not."""
+    return None if model.parametrisation["path"] == "flow" else model.decode(torch.as_tensor(pairs.val.y_0[:2]))
+
+
+@pytest.mark.parametrize("kind", CALLS)
+def test_a_pipeline_teaches_what_its_adapter_teaches(tmp_path, written, kind):
+    adapter, whole = both(tmp_path, written[kind], kind)
+    one, other = load_outline(adapter), load_outline(whole)
+    assert (one.s_min, one.s_max, one.parametrisation) == (other.s_min, other.s_max, other.parametrisation)
+    found = []
+    for path in (adapter, whole):
+        model = s4s.load_model(path)
+        assert (model.guidance, model.passes, model.block) == (7.5, 2, 64 if path == adapter else 8)
+        teacher = s4s.solver("unipc", s4s.levels("logsnr", 8, model), order=3)
+        pairs = s4s.TeacherPairs(*(make_pairs(model, teacher, sample_seeds(split, 4)) for split in ("train", "val")))
+        levels = s4s.levels("logsnr", 3, model)
+        fit = s4s.fit(
+            model,
+            pairs,
+            "lms",
+            levels,
+            driver="joint",
+            settings=FitSettings(distance="l2", derivatives="forward", iterations=2, batch=4, validate_every=1),
+        )
+        found.append((pairs, fit.tableau, images_of(model, pairs)))
+    (pairs, tableau, images), (others, other, shown) = found
+    for split in ("train", "val"):
+        a, b = getattr(pairs, split), getattr(others, split)
+        assert (a.y_T == b.y_T).all() and close(a.y_0, b.y_0)
+    for a, b in zip(tableau.reduced(), other.reduced(), strict=True):
+        assert close(a, b)
+    assert close(tableau.levels, other.levels)
+    assert images is None or (images - shown).abs().max() < 1e-3
+
+
+@pytest.mark.suite
+def test_a_pipeline_goes_through_the_workflow(tmp_path):
+    """From the teacher to the scores: no text embeddings are computed, and tests have prompts that no fit has seen."""
+    path = formats.write("stable_diffusion", tmp_path)
+    values = yaml.safe_load(path.read_text())
+    values |= {"name": "whole", "kind": "pipeline", "call": {"guidance_scale": values.pop("guidance")}}
+    path.write_text(yaml.safe_dump(values))
+    studies.copy_checkout(tmp_path)
+    config = [
+        f"models=[{path}]",
+        "nfe=[3]",
+        "seeds=[0]",
+        "samples=24",
+        "solvers=[s4s_alt]",
+        "search={steps: 6, trajectories: 4}",
+    ]
+    config += ["fit={distance: l2, iterations: 2, batch: 4, validate_every: 2}", "teacher={steps: 6, train: 4, val: 4}"]
+    printed = studies.snakemake(tmp_path, "results/tables/scores.csv", "--config", *config)
+    assert "text_embeddings" not in printed and not list(tmp_path.rglob("embeddings.h5"))
+    scores = pd.read_csv(tmp_path / "results/tables/scores.csv").set_index("solver")
+    assert scores.loc["s4s_alt"].evaluations == 6 and scores.fid_mean.gt(0).all() and scores.global_error["s4s_alt"] > 0
+    tested = {int(n) for n in read_split(tmp_path / "results/samples/whole/s4s_alt/nfe~3.h5", "samples", "test~0").condition}
+    assert tested == set(range(24)) and not tested & {*prompt_numbers(sample_seeds("train", 4), 40).tolist()}
+
+
+def test_prompts_of_tests_are_not_those_of_a_fit(tmp_path, written):
+    model = s4s.load_model(both(tmp_path, written["stable_diffusion"], "stable_diffusion")[1])
+    for split in ("train", "val", "test"):
+        seeds = sample_seeds(split, 5)
+        assert model.conditions(seeds).tolist() == prompt_numbers(seeds, 40).tolist()
+    with pytest.raises(S4SError, match="40 prompts are too few for 31 samples of test"):
+        model.conditions(sample_seeds("test", 31))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"call": {"guidence": 2}},
+            "model stable_diffusion: call: a StableDiffusionPipeline takes no guidence; it takes .*height",
+        ),
+        ({"call": {"generator": 2}}, "call: generator cannot be given with a pipeline: noise comes from the seeds"),
+        ({"call": {"num_inference_steps": 2}}, "call: num_inference_steps cannot be given"),
+        ({"call": {"output_type": "pil"}}, "call: output_type cannot be given"),
+        ({"call": {"prompt": "a cat"}}, "call: prompt cannot be given: prompts come from `prompts`"),
+        ({"call": {"callback_on_step_end": "x"}}, "call: callback_on_step_end cannot be given"),
+        ({"call": {"height": {"a": 1}}}, "call.height"),
+        ({"path": "absent"}, "absent: no such folder or file; put it there"),
+        ({"path": "absent", "repository": "owner/name"}, "absent: no such folder or file; hf download owner/name --local-dir"),
+        ({"repository": "owner/name", "config": "x"}, "config belongs to a single file"),
+        ({"precision": "int8"}, "precision"),
+    ],
+)
+def test_wrong_descriptions_are_refused_before_weights_are_read(tmp_path, written, monkeypatch, changes, message):
+    monkeypatch.setattr("s4s.models.pipelines.whole_pipeline.load_pipeline", None)
+    path = both(tmp_path, written["stable_diffusion"], "stable_diffusion", **changes)[1]
+    with pytest.raises(S4SError, match=message) as error:
+        s4s.load_model(path)
+    assert "\n" not in str(error.value).strip() or "call.height" in message
+
+
+def test_a_range_and_a_block_of_ones_own(tmp_path, written):
+    values = written["stable_diffusion"]
+    path = both(tmp_path, values, "stable_diffusion", s_min=0.1, s_max=9.0, block=3, precision="bfloat16")[1]
+    model, outline = s4s.load_model(path), load_outline(path)
+    assert (model.s_min, model.s_max, model.rows, model.weights) == (0.1, 9.0, 3, torch.bfloat16)
+    assert (outline.s_min, outline.s_max) == (0.1, 9.0)
+
+
+def test_a_single_file_is_a_model_too(tmp_path):
+    _, state = builder.single_file("sd2", tmp_path / "folder")
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "sd.safetensors")
+    (tmp_path / "captions.txt").write_text("\n".join(builder.CAPTIONS))
+    values = {"name": "one", "kind": "pipeline", "path": "sd.safetensors", "prompts": {"path": "captions.txt"}}
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(S4SError, match="a single file holds weights alone"):
+        s4s.load_model(tmp_path / "one.yaml")
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump({**values, "config": "folder"}))
+    model, outline = s4s.load_model(tmp_path / "one.yaml"), load_outline(tmp_path / "one.yaml")
+    assert model.parametrisation["prediction"] == "v_prediction" and outline.parametrisation == model.parametrisation
