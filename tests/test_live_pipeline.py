@@ -1,5 +1,6 @@
 """Denoisers of live pipelines: equality with the pipeline's own runs, prompts, sessions, refusals."""
 
+import copy
 import gc
 import pickle
 import signal
@@ -249,3 +250,374 @@ def test_the_callers_modes_are_those_of_the_pipeline(adapters, denoisers):
     with torch.no_grad():
         assert not close(rough, expected(y, s, condition), 1e-4)
         assert close(denoiser(y, s, condition), expected(y, s, condition))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 70), st.integers(0, 500), st.sampled_from(["train", "val", "test"]))
+def test_prompts_go_round_and_splits_share_none(count, first, split):
+    turns, size = PromptsInTurn(count), 150
+    seeds = {name: sample_seeds(name, size, first) for name in ("train", "val", "test")}
+    numbers = {name: turns.of_seeds(of) for name, of in seeds.items()}
+    assert all(bool(((found >= 0) & (found < count)).all()) for found in numbers.values())
+    alone = torch.cat([turns.of_seeds(seeds[split][i : i + 1]) for i in range(0, size, 17)])
+    assert alone.tolist() == numbers[split][::17].tolist()
+    sets = [set(found.tolist()) for found in numbers.values()]
+    assert count < 4 or sum(map(len, sets)) == count == len(set.union(*sets))
+    assert count >= 4 or all(len(found) == count for found in sets)
+    assert set(turns.of_seeds(range(count)).tolist()) == set(range(count))  # seeds of no split
+
+
+def test_one_prompt_is_that_of_all(denoisers, sd):
+    call = GUIDED["stable_diffusion"]
+    denoiser = s4s.from_pipeline(sd, prompts="bread", **call)
+    y, s, _ = states(denoiser)
+    assert denoiser.conditions(range(3)).tolist() == [0, 0, 0] and denoiser.call.count == 1
+    expected = denoisers("stable_diffusion")(y, s, torch.tensor([2, 2]))
+    assert close(denoiser(y, s), expected) and close(denoiser(y, s, torch.tensor([0, 0])), expected)
+    with pytest.raises(S4SError, match="below 1"):
+        denoiser(y, s, torch.tensor([0, 1]))
+    denoiser.close()
+
+
+def test_arguments_of_each_prompt_go_with_it(sd, denoisers):
+    """Lists of negative prompts, and embeddings in the place of prompts."""
+    call, negative = {"guidance_scale": 5.0}, ["ugly", "", "a sea", "x"]
+    listed = s4s.from_pipeline(sd, prompts=PROMPTS, negative_prompt=negative, **call)
+    y, s, condition = states(listed, 4)
+    for n in (1,):
+        alone = s4s.from_pipeline(sd, prompts=PROMPTS[n], negative_prompt=negative[n], **call)
+        rows = condition == n
+        assert close(listed(y, s, condition)[rows], alone(y[rows], s[rows]))
+        alone.close()
+    assert not close(listed(y, s, condition), denoisers("stable_diffusion")(y, s, condition), 1e-3)
+    with torch.inference_mode():  # as some cache them
+        encoded = [sd.encode_prompt(texts, "cpu", 1, False)[0] for texts in (PROMPTS, negative)]
+    embedded = s4s.from_pipeline(sd, prompt_embeds=encoded[0], negative_prompt_embeds=encoded[1], **call)
+    assert embedded.call.count == 4 and embedded.conditions(range(5)).tolist() == [0, 1, 2, 3, 0]
+    with torch.inference_mode():
+        embedded(y, s, condition)
+    sd.unet.requires_grad_(True)  # as diffusers loads it
+    found = embedded(y.requires_grad_(), s, condition)
+    torch.autograd.grad(found.sum(), y)
+    assert close(found, listed(y, s, condition)) and found.requires_grad
+    for denoiser in (listed, embedded):
+        denoiser.close()
+
+
+IMAGE = torch.zeros(1, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"prompts": PROMPTS, "negative_prompt": ["a", "b", "c"]}, "negative_prompt has 3 .*4 prompts"),
+        ({"prompts": "a", "negative_prompt": ["a", "b", "c"]}, "negative_prompt has 3 .*1 prompts"),
+        ({"prompts": PROMPTS, "negative_prompt_embeds": torch.zeros(3, 12, 16)}, "has 3 rows for 4 prompts"),
+        ({"prompts": PROMPTS, "guidance": 3.0}, "takes no guidance; it takes .*guidance_scale"),
+        ({"prompts": PROMPTS, "generator": torch.Generator()}, "generator cannot be given"),
+        ({"prompts": PROMPTS, "latents": IMAGE}, "latents cannot be given"),
+        ({"prompts": PROMPTS, "num_inference_steps": 20}, "num_inference_steps cannot be given"),
+        ({"prompts": PROMPTS, "sigmas": [1.0]}, "sigmas cannot be given"),
+        ({"prompts": PROMPTS, "num_images_per_prompt": 2}, "num_images_per_prompt cannot be given"),
+        ({"prompts": PROMPTS, "callback_on_step_end": print}, "callback_on_step_end cannot be given"),
+        ({"prompts": PROMPTS, "prompt": "a"}, "prompt cannot be given"),
+        ({"prompts": 3}, "prompts must be a text"),
+        ({"prompts": [1, 2]}, "prompts must be a text"),
+        ({"prompts": []}, "prompts must be a text"),
+        ({"prompts": {"a": 1}}, "prompts must be a text"),
+        ({"prompts": ["a", None]}, "prompts must be a text"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_line(sd, given, message):
+    with pytest.raises(S4SError, match=message) as error:
+        s4s.from_pipeline(sd, **given)
+    assert len(str(error.value).splitlines()) == 1 and threads() == []
+
+
+def threads():
+    """Those of sessions."""
+    return [thread for thread in threading.enumerate() if thread is not threading.main_thread() and "_work" in thread.name]
+
+
+@pytest.fixture(autouse=True)
+def _no_session_of_others(request):
+    """Runs of the shared denoisers end before a test that counts threads."""
+    if "denoisers" not in request.fixturenames:
+        for denoiser in [thing for thing in gc.get_objects() if type(thing) is live.LivePipeline and "_lock" in vars(thing)]:
+            denoiser.close()
+
+
+def test_rows_do_not_depend_on_batch_order_and_history(denoisers):
+    """More prompts in more orders than runs are kept, and mixed levels."""
+    denoiser = denoisers("stable_diffusion")
+    y, _, _ = states(denoiser, 11)
+    s = torch.tensor([0.5, 2.0, 0.5, 7.0, 2.0, 2.0, 0.5, 9.0, 2.0, 0.5, 0.5]).double()
+    condition = torch.tensor([3, 1, 0, 2, 2, 1, 3, 0, 0, 1, 2])
+    alone = torch.cat([denoiser(y[i : i + 1], s[i], condition[i : i + 1]) for i in range(11)])
+    assert close(denoiser(y, s, condition), alone)
+    for seed in range(6):
+        order = torch.randperm(11, generator=torch.Generator().manual_seed(seed))[: 3 + seed]
+        assert close(denoiser(y[order], s[order], condition[order]), alone[order])
+    assert len(denoiser._sessions) <= live.KEPT
+    again = torch.cat([denoiser(y[i : i + 1], s[i], condition[i : i + 1]) for i in reversed(range(11))]).flip(0)
+    assert torch.equal(again, alone)
+
+
+def test_a_run_that_is_used_up_is_followed_by_another(sd):
+    denoiser = s4s.from_pipeline(sd, prompts=PROMPTS)
+    y, s, condition = states(denoiser, 1)
+    denoiser.close()
+    denoiser._sessions[0,] = denoiser.session((0,), steps=5)
+    before = denoiser.asked
+    found = [denoiser(y, s, condition) for _ in range(9)]
+    assert all(torch.equal(one, found[0]) for one in found) and denoiser.asked - before == 9 + 1
+    denoiser.close()
+    assert threads() == []
+
+
+class Broken(Exception):
+    pass
+
+
+def test_errors_of_the_network_come_out_and_the_denoiser_works_again(sd):
+    denoiser = s4s.from_pipeline(sd, prompts=PROMPTS)
+    y, s, condition = states(denoiser)
+    expected = denoiser(y, s, condition)
+
+    def fail(*_):
+        raise Broken("in the network")
+
+    for close_first in (False, True):  # in the middle of a run, and at the beginning of one
+        handle = sd.unet.register_forward_pre_hook(fail)
+        if close_first:
+            denoiser.close()
+        with pytest.raises(Broken, match="in the network"):
+            denoiser(y, s, condition)
+        handle.remove()
+        assert torch.equal(denoiser(y, s, condition), expected)
+    denoiser.close()
+    assert threads() == []
+
+
+def test_what_the_pipeline_refuses_comes_out_as_it_says_it(sd):
+    with pytest.raises(ValueError, match="has to be in"):
+        s4s.from_pipeline(sd, prompts=PROMPTS, callback_on_step_end_tensor_inputs=["noise"])
+    with pytest.raises(ValueError, match="Provide either `prompt` or `prompt_embeds`"):
+        s4s.from_pipeline(sd)
+    assert threads() == []
+
+
+def test_a_dropped_denoiser_ends_its_runs(sd):
+    denoiser = s4s.from_pipeline(sd, prompts=PROMPTS)
+    denoiser(*states(denoiser, 3))
+    assert threads()
+    del denoiser
+    gc.collect()
+    assert threads() == []
+
+
+def test_two_denoisers_of_a_pipeline_at_once(sd):
+    guided, plain = (s4s.from_pipeline(sd, prompts=PROMPTS, guidance_scale=scale) for scale in (5.0, 1.0))
+    y, s, condition = states(guided, 3)
+    alone = [guided(y, s, condition)]
+    guided.close()
+    alone.append(plain(y, s, condition))
+    for _ in range(2):
+        assert torch.equal(guided(y, s, condition), alone[0]) and torch.equal(plain(y, s, condition), alone[1])
+    assert (guided.passes, plain.passes) == (2, 1)
+    guided.close()
+    plain.close()
+
+
+def test_two_threads_may_ask(denoisers):
+    denoiser = denoisers("stable_diffusion")
+    y, s, condition = states(denoiser, 6)
+    expected, found, failed = denoiser(y, s, condition).detach(), {}, []
+
+    def ask(which):
+        try:
+            with torch.set_grad_enabled(which % 2 == 0):
+                for i in range(6):
+                    output = denoiser(y[i : i + 1].requires_grad_(which % 2 == 0), s[i], condition[i : i + 1])
+                    assert output.requires_grad == (which % 2 == 0)
+                    found[which, i] = output.detach()
+        except BaseException as error:
+            failed.append(error)
+
+    asking = [threading.Thread(target=ask, args=(which,)) for which in range(3)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join(60)
+    assert not failed and len(found) == 18
+    assert all(close(output, expected[i : i + 1]) for (_, i), output in found.items())
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_copy_is_refused_in_a_line(denoisers, copied):
+    with pytest.raises(S4SError, match=r"cannot be copied .* from_pipeline") as error:
+        copied(denoisers("stable_diffusion"))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def pag(pipes):
+    parts = {name: part for name, part in pipes("stable_diffusion").components.items() if part is not None}
+    return diffusers.StableDiffusionPAGPipeline(
+        **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False, pag_applied_layers=["down"]
+    )
+
+
+def state_of(pipe):
+    """What a run may change."""
+    networks = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    hooks = [len(part._forward_hooks) + len(part._forward_pre_hooks) for net in networks for part in net.modules()]
+    return (
+        {**vars(pipe)}, {**pipe.unet.attn_processors}, hooks, [part.training for part in networks],
+        torch.random.get_rng_state().tolist(), str(pipe.scheduler.__dict__), diffusers.logging.get_verbosity(),
+    )  # fmt: skip
+
+
+def test_attention_processors_are_there_for_a_question_only(pipes):
+    """Two runs of a pipeline that changes them, ended in the order in which they began."""
+    pipe = pag(pipes)
+    before = state_of(pipe)
+    denoiser = s4s.from_pipeline(pipe, prompts=PROMPTS, guidance_scale=5.0, pag_scale=3.0)
+    y, s, _ = states(denoiser, 1)
+    assert denoiser.passes == 3
+    first = denoiser(y, s, torch.tensor([0]))
+    other = denoiser(y, s, torch.tensor([1]))
+    assert state_of(pipe) == before
+    denoiser._sessions.popitem(last=False)[1].close()
+    assert torch.equal(denoiser(y, s, torch.tensor([1])), other) and torch.equal(denoiser(y, s, torch.tensor([0])), first)
+    denoiser.decode(y)
+    handle = pipe.unet.register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        denoiser(y, s, torch.tensor([0]))
+    handle.remove()
+    denoiser.close()
+    assert state_of(pipe) == before and threads() == []
+
+
+@pytest.mark.parametrize("call", [2, 9, 40])  # a denoiser's first questions, of runs at their beginning and later
+def test_an_interrupt_leaves_the_pipeline_as_it_was(pipes, call):
+    """Control-C while the asking thread waits for an answer."""
+    pipe, calls = pag(pipes), []
+    before = state_of(pipe)
+
+    def interrupt(*_):
+        calls.append(1)
+        if len(calls) == call:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    handle = pipe.unet.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        denoiser = s4s.from_pipeline(pipe, prompts=PROMPTS, guidance_scale=5.0, pag_scale=3.0)
+        for _ in range(40):
+            denoiser(*states(denoiser, 3))
+    handle.remove()
+    if call == 40:
+        expected = denoiser(*states(denoiser, 3))
+        denoiser.close()
+        assert close(denoiser(*states(denoiser, 3)), expected)
+        denoiser.close()
+    assert state_of(pipe) == before and threads() == []
+
+
+def test_embeddings_of_inference_mode_have_gradients_without_guidance(sd):
+    with torch.inference_mode():
+        encoded = sd.encode_prompt(PROMPTS, "cpu", 1, False)[0]
+    sd.unet.requires_grad_(True)
+    denoiser = s4s.from_pipeline(sd, prompt_embeds=encoded, guidance_scale=1.0)
+    y, s, condition = states(denoiser)
+    torch.autograd.grad(denoiser(y.requires_grad_(), s, condition).sum(), y)
+    denoiser.close()
+
+
+def test_a_network_with_memory_is_refused(sd):
+    """One that adds a little of what it gave before, as caches and momentum do."""
+    given = []
+
+    def remember(module, args, output):
+        mixed = 0.9 * output[0] + 0.1 * given[-1] if given and given[-1].shape == output[0].shape else output[0]
+        given.append(output[0])
+        return (mixed,)
+
+    handle = sd.unet.register_forward_hook(remember)
+    try:
+        with pytest.raises(S4SError, match="another output for the same state and time later in a run") as error:
+            s4s.from_pipeline(sd, prompts=PROMPTS, guidance_scale=5.0)
+    finally:
+        handle.remove()
+    assert len(str(error.value).splitlines()) == 1 and threads() == []
+
+
+def test_a_control_that_ends_is_refused_and_named(pipes):
+    sd = pipes("stable_diffusion")
+    controls = builder.fill(diffusers.ControlNetModel.from_unet(sd.unet, conditioning_embedding_out_channels=(16, 32)))
+    pipe = diffusers.StableDiffusionControlNetPipeline(**sd.components, controlnet=controls, requires_safety_checker=False)
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    denoiser = s4s.from_pipeline(pipe, prompts=PROMPTS, image=image, guidance_scale=5.0)
+    y, s, condition = states(denoiser, 2)
+    plain = s4s.from_pipeline(sd, prompts=PROMPTS, guidance_scale=5.0)
+    assert not close(denoiser(y, s, condition), plain(y, s, condition), 1e-3) and denoiser.passes == 2
+    denoiser.close()
+    plain.close()
+    with pytest.raises(S4SError, match="control_guidance_end may do that; leave it out"):
+        s4s.from_pipeline(pipe, prompts=PROMPTS, image=image, control_guidance_end=0.5)
+    assert threads() == []
+
+
+def test_states_that_the_pipeline_changes_are_refused(pipes):
+    """Inpainting with a network of four channels keeps what is not masked, after each step."""
+    pipe = diffusers.StableDiffusionInpaintPipeline(**pipes("stable_diffusion").components, requires_safety_checker=False)
+    image, mask = torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
+    mask[..., :8] = 1
+    with pytest.raises(S4SError, match="changes the state between steps") as error:
+        s4s.from_pipeline(pipe, prompts="a", image=image, mask_image=mask, height=16, width=16, strength=1.0)
+    assert len(str(error.value).splitlines()) == 1 and threads() == []
+
+
+def test_pipelines_for_which_nothing_can_be_learned(sd):
+    sd.unet.down_blocks[0].drop = torch.nn.Dropout(0.5).train()
+    try:
+        with pytest.raises(S4SError, match=r"unet .* draws dropout \(1 layers\); call pipe.unet.eval\(\)"):
+            s4s.from_pipeline(sd, prompts="a")
+    finally:
+        del sd.unet.down_blocks[0].drop
+    sd.scheduler = diffusers.LCMScheduler(**BETAS)
+    with pytest.raises(S4SError, match="LCM"):
+        s4s.from_pipeline(sd, prompts="a")
+    sd.scheduler = None
+    with pytest.raises(S4SError, match="has no scheduler whose steps could be learned"):
+        s4s.from_pipeline(sd, prompts="a")
+    for thing in (sd.unet, "a/folder", None, object()):
+        with pytest.raises(S4SError, match="must be a pipeline of diffusers"):
+            s4s.from_pipeline(thing)
+    assert threads() == []
+
+
+def test_a_cache_is_refused(pipes):
+    pipe = pipes("stable_diffusion_3")
+    pipe.transformer.is_cache_enabled = True
+    try:
+        with pytest.raises(S4SError, match=r"keeps results from one step.*call pipe.transformer.disable_cache\(\)"):
+            s4s.from_pipeline(pipe, prompts="a")
+    finally:
+        del pipe.transformer.is_cache_enabled
+
+
+def test_weights_that_are_not_finite_are_named(pipes):
+    pipe = ddpm()
+    with torch.no_grad():
+        next(pipe.unet.parameters()).fill_(float("nan"))
+    with pytest.raises(S4SError, match=r"output at noise level .* is not finite"):
+        s4s.from_pipeline(pipe)
+    assert threads() == []
+
+
+@pytest.mark.parametrize("given", [{"prompts": ["a"]}, {"prompts": [0.5]}, {}, {"prompts": [True]}])
+def test_classes_are_whole_numbers(pipes, given):
+    with pytest.raises(S4SError, match=r"number of a class|needs classes"):
+        s4s.from_pipeline(pipes("dit"), **given)
+    with pytest.raises(S4SError, match="takes no prompts"):
+        s4s.from_pipeline(ddpm(), prompts="a cat")

@@ -47,17 +47,24 @@ class Comparison:
 
     def better(self) -> str | None:
         """The solver that is clearly nearest to the full run, by the paired differences; None if two cannot be told apart."""
-        others = [name for name in self.rms if name != LEARNED]
-        best = min(others, key=lambda name: float(self.rms[name].mean()))
+        error = self._errors()
+        best = min((name for name in error if name != LEARNED), key=error.__getitem__)
+        if math.inf in (error[best], error[LEARNED]):
+            return None if error[best] == error[LEARNED] else min((LEARNED, best), key=error.__getitem__)
         difference = self.rms[best] - self.rms[LEARNED]
-        error = difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
-        if abs(difference.mean()) <= CLEARLY * error:
+        deviation = difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
+        if abs(difference.mean()) <= CLEARLY * deviation:
             return None
         return LEARNED if difference.mean() > 0 else best
 
+    def _errors(self) -> dict[str, float]:
+        """Of each solver, the mean; infinite where a sample is not finite."""
+        means = {name: float(values.mean()) for name, values in self.rms.items()}
+        return {name: mean if math.isfinite(mean) else math.inf for name, mean in means.items()}
+
     def verdict(self) -> str:
         """One sentence."""
-        error = {name: float(values.mean()) for name, values in self.rms.items()}
+        error = self._errors()
         others = {name: value for name, value in error.items() if name != LEARNED}
         best, winner = min(others, key=others.__getitem__), self.better()
         where = f"At {self.nfe} evaluations ({self.passes} passes)"

@@ -113,7 +113,8 @@ def seconds_of(budget: str | float) -> float:
     """
     if isinstance(budget, int | float) and not isinstance(budget, bool) and budget > 0:
         return float(budget)
-    found = re.fullmatch(r"\s*([0-9]+\.?[0-9]*)\s*([a-z]+?)s?\s*", str(budget)) or re.fullmatch(r"([0-9.]+)(s)", str(budget))
+    found = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*([a-z]+?)s?\s*", str(budget))
+    found = found or re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(s)\s*", str(budget))
     if found is None or found[2] not in UNITS or not float(found[1]) > 0:
         raise S4SError(f"budget {shown(budget)}: must be a time such as 10min, 90s or 1.5h, or a number of seconds")
     return float(found[1]) * UNITS[found[2]]

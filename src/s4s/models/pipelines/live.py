@@ -129,6 +129,9 @@ class LivePipeline(PredictingDenoiser):
         self.shape, self.device, self.weights = tuple(sample.shape[1:]), sample.device, sample.dtype
         self.difference_step = difference_step(sample.dtype)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise S4SError(f"model {self.name}: a denoiser of a live pipeline cannot be copied or stored; call from_pipeline again")
+
     @staticmethod
     def _asked_for_none(*_: Any, **__: Any) -> Tensor:
         raise AssertionError("a live pipeline is asked through its sessions")

@@ -16,6 +16,7 @@ PROMPT = re.compile(r"(negative_)?prompt(_\d)?")  # texts: a list of as many as 
 EMBEDDED = re.compile(r"(?!ip_adapter).*(embeds|attention_mask|embeds_mask)(_\d)?")  # tensors with a row for each prompt
 IMAGES = re.compile(r"(control_|mask_|condition_)?(image|video)|class_labels")
 OURS = {  # arguments that are not the caller's, and why
+    "prompt": "texts are given as prompts",
     "generator": "noise comes from the seeds of samples",
     "num_inference_steps": "solvers have numbers of steps of their own",
     "timesteps": "solvers have times of their own",
@@ -67,7 +68,12 @@ class PipelineCall:
         listed = [prompts] if isinstance(prompts, str | int) else list(prompts) if isinstance(prompts, Sequence) else []
         kind = int if self.rows_in == "class_labels" else str
         words = "a number of a class, or a list of such" if kind is int else "a text, or a list of texts"
-        must_be("prompts", prompts, bool(listed) and all(isinstance(prompt, kind) for prompt in listed), words)
+        must_be(
+            "prompts",
+            prompts,
+            bool(listed) and all(type(prompt) is not bool and isinstance(prompt, kind) for prompt in listed),
+            words,
+        )
         return listed
 
     def _embedded(self) -> int:
@@ -113,12 +119,18 @@ class PipelineCall:
         rows = len(numbers)
         if PROMPT.fullmatch(name) and isinstance(value, str):
             return value if rows == 1 else [value] * rows
+        if PROMPT.fullmatch(name) and isinstance(value, list | tuple):
+            self._check_rows(name, len(value))
+            chosen = [value[n if len(value) > 1 else 0] for n in numbers]
+            return chosen[0] if rows == 1 else chosen
         if EMBEDDED.fullmatch(name) and isinstance(value, Tensor | list):
-            if len(value) not in (1, self.count):
-                raise S4SError(f"{name} has {len(value)} rows for {self.count} prompts; give one for each, or one for all")
-            chosen = [n if len(value) > 1 else 0 for n in numbers]
-            return value[chosen] if isinstance(value, Tensor) else [value[n] for n in chosen]
-        each = PROMPT.fullmatch(name) or IMAGES.fullmatch(name)
-        if each and self.count > 1 and isinstance(value, list | tuple) and len(value) == self.count:
+            self._check_rows(name, len(value))
+            rows_of = [n if len(value) > 1 else 0 for n in numbers]
+            return value[rows_of] if isinstance(value, Tensor) else [value[n] for n in rows_of]
+        if IMAGES.fullmatch(name) and self.count > 1 and isinstance(value, list | tuple) and len(value) == self.count:
             return value[numbers[0]] if rows == 1 else [value[n] for n in numbers]
         return value
+
+    def _check_rows(self, name: str, found: int) -> None:
+        if found not in (1, self.count):
+            raise S4SError(f"{name} has {found} rows for {self.count} prompts; give one for each, or one for all")
