@@ -1,7 +1,8 @@
 """Fits on live pipelines in bfloat16: by differences of several steps and by forward derivatives, against the fit in float32.
 
-Pipelines are tiny, with random weights. Each fit has its own precision's teacher pairs; "learned / base" is the error of the
-solver that came out over that of the one it started from, both in float32 on noise that no fit has seen, against float32's teacher.
+Pipelines are tiny, with random weights. Teacher pairs are of each precision. "learned / base" is the error of the
+solver that came out over that of the one it started from, both in float32, on noise
+that no fit has seen, against float32's teacher.
 
     python benchmarks/half_precision.py
 """
