@@ -11,7 +11,7 @@ endif
 
 TESTS ?= not suite and not nightly
 
-.PHONY: figures test quick nightly lint environment report clean-environment help
+.PHONY: figures test quick nightly gpu-check lint environment report clean-environment help
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -30,6 +30,9 @@ test: .venv/test.stamp  ## run the tests
 
 nightly: .venv/test.stamp  ## run what takes long: the default config through SLURM, twenty kills, full-size networks, k-diffusion itself
 	$(RUN) pytest -m nightly -s
+
+gpu-check: .venv/test.stamp  ## on a GPU: its tests, and full-size networks with random weights, in 8 minutes at most
+	.venv/bin/python benchmarks/gpu_check.py
 
 report: environment  ## Snakemake's own report, results/snakemake-report.zip, after `make figures`
 	$(RUN) snakemake --report results/snakemake-report.zip

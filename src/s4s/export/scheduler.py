@@ -389,10 +389,21 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
 
     def index_for_timestep(self, timestep: float | Tensor) -> int:
         """The step whose entry of `timesteps` is nearest; of several, the one that comes next if it is among them."""
+        if (entry := self._entry(timestep)) is not None:
+            return entry
         distances = (self.timesteps - float(timestep)).abs().tolist()
         following = self._step_index or self._skipped
         nearest = min(distances)
         return following if distances[following : following + 1] == [nearest] else distances.index(nearest)
+
+    def _entry(self, timestep: float | Tensor) -> int | None:
+        """The step whose entry of `timesteps` this very tensor is, by where it lies: to read it, a GPU would be waited for."""
+        own = self.timesteps
+        if not isinstance(timestep, Tensor) or timestep.ndim or timestep.dtype != own.dtype or not len(own):
+            return None
+        if timestep.untyped_storage().data_ptr() != own.untyped_storage().data_ptr():
+            return None
+        return timestep.storage_offset() - own.storage_offset()
 
     def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:
         """The sample itself, which is what the network is fed.

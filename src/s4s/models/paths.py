@@ -109,6 +109,7 @@ class VPDiscrete(Path):
             raise S4SError("a discrete path needs a list of at least 2 numbers with alphas_cumprod decreasing within (0, 1)")
         self.times = len(table)
         self.log_s = (torch.log1p(-table) - table.log()) / 2
+        self._copies: dict[torch.device, Tensor] = {}
 
     @classmethod
     def scaled_linear(cls, beta_start: float = 0.00085, beta_end: float = 0.012, times: int = 1000) -> VPDiscrete:
@@ -128,13 +129,22 @@ class VPDiscrete(Path):
 
     def s_of_t(self, t: Tensor) -> Tensor:
         left = t.detach().floor().long().clamp(0, self.times - 2)
-        log_s = self.log_s.to(t.device)
-        return torch.exp(torch.lerp(log_s[left], log_s[left + 1], t.double() - left))
+        log_s = self._log_s_on(t.device)
+        return torch.exp(torch.lerp(log_s.take(left), log_s.take(left + 1), t.double() - left))
 
     def t_of_s(self, s: Tensor) -> Tensor:
-        value, log_s = s.double().log(), self.log_s.to(s.device)
+        value, log_s = s.double().log(), self._log_s_on(s.device)
         left = (torch.searchsorted(log_s, value.detach().contiguous(), right=True) - 1).clamp(0, self.times - 2)
-        return left + (value - log_s[left]) / (log_s[left + 1] - log_s[left])
+        below, above = log_s.take(left), log_s.take(left + 1)  # a single index in brackets would be waited for
+        return left + (value - below) / (above - below)
+
+    def _log_s_on(self, device: torch.device) -> Tensor:
+        """The table there; it is copied once, for a copy is waited for."""
+        if device == self.log_s.device:
+            return self.log_s
+        if device not in self._copies:
+            self._copies[device] = self.log_s.to(device)
+        return self._copies[device]
 
 
 class VPCosine(Path):

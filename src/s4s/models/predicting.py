@@ -73,7 +73,9 @@ class PredictingDenoiser(Denoiser):
         return None if self.conditioning is None else self.conditioning.of_seeds(seeds)
 
     def __call__(self, y: Tensor, s: Tensor | float, condition: Tensor | None = None) -> Tensor:
-        s = torch.as_tensor(s, dtype=torch.float64, device=y.device)
+        if not isinstance(s, Tensor):  # filled in on the device; a copy from here would be waited for
+            s = torch.full((), s, dtype=torch.float64, device=y.device)
+        s = s.to(y.device, torch.float64)
         x, t = self.path.from_ys(y, s)
         time = (self.times * t).to(y.dtype)  # rounded once: networks see the rounding of float32
         output = self._network(x, time.expand(len(y)), condition)

@@ -143,7 +143,7 @@ class LivePipeline(PredictingDenoiser):
             raise S4SError(f"condition must hold {len(x)} numbers of prompts below {self.call.count}")
         output = [torch.empty(0)] * len(x)
         for rows in self._together(numbers, t):
-            some = x if rows == [*range(len(x))] else x[rows]
+            some = x if rows == [*range(len(x))] else torch.stack([x[row] for row in rows])  # a list as index is copied
             found = self._ask(some, t[rows[0]], [numbers[n] for n in rows])
             for n, row in zip(rows, found.unbind(), strict=True):
                 output[n] = row
