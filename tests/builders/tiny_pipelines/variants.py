@@ -1,0 +1,56 @@
+"""Videos and sound, and the ways in which people change a pipeline: controls, pictures to start from, adapters, precisions."""
+
+from functools import partial
+
+import diffusers
+
+from tests.builders.tiny_pipelines.case import Case
+from tests.builders.tiny_pipelines.images import NONE, SHIFTING, SHORT, autoencoder_wan
+from tests.builders.tiny_pipelines.parts import PROMPTS, flow, network, t5
+from tests.builders.weights import fill
+
+FILM = dict(height=32, width=32, num_frames=5)
+
+
+def wan(**options):
+    """A flow in UniPC's coordinates; with `boundary_ratio` a second transformer for the lower half of the noise levels."""
+    tokenizer_t5, text_encoder = t5()
+    sizes = dict(in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=12, num_layers=1, text_dim=40, freq_dim=32,
+        ffn_dim=32, rope_max_seq_len=32)  # fmt: skip
+    high, low = (network("WanTransformer3DModel", gain, **sizes) for gain in (1.0, 0.8))
+    noise = diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    return diffusers.WanPipeline(tokenizer_t5, text_encoder, autoencoder_wan(), noise, high, low if options else None, **options)
+
+
+def ltx():
+    """Tokens of frames, with T5 and its mask."""
+    tokenizer_t5, text_encoder = t5()
+    transformer = network("LTXVideoTransformer3DModel", in_channels=8, out_channels=8, num_attention_heads=2, attention_head_dim=12,
+        cross_attention_dim=24, num_layers=1, caption_channels=40)  # fmt: skip
+    down = dict(down_block_types=("LTXVideoDownBlock3D",) * 3, downsample_type=("conv",) * 3, layers_per_block=(1,) * 4)
+    up = dict(decoder_layers_per_block=(1,) * 4, decoder_spatio_temporal_scaling=(True,) * 3, decoder_inject_noise=(False,) * 4)
+    sizes = dict(latent_channels=8, block_out_channels=(8,) * 3, decoder_block_out_channels=(8,) * 3, spatio_temporal_scaling=(True,) * 3)
+    ae = fill(diffusers.AutoencoderKLLTXVideo(**sizes, **down, **up, upsample_residual=(False,) * 3, upsample_factor=(1,) * 3))
+    return diffusers.LTXPipeline(flow(**SHIFTING), ae, text_encoder, tokenizer_t5, transformer)
+
+
+def cogvideox():
+    """Velocity on a shifted schedule without signal at its end."""
+    tokenizer_t5, text_encoder = t5()
+    transformer = network("CogVideoXTransformer3DModel", num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4,
+        time_embed_dim=16, text_embed_dim=40, num_layers=1, sample_width=4, sample_height=4, sample_frames=5, max_text_seq_length=16)  # fmt: skip
+    blocks = dict(down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4)
+    ae = diffusers.AutoencoderKLCogVideoX(block_out_channels=(8,) * 4, latent_channels=4, layers_per_block=1, norm_num_groups=4, **blocks)
+    noise = diffusers.CogVideoXDDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True, snr_shift_scale=3.0,
+        timestep_spacing="trailing")  # fmt: skip
+    return diffusers.CogVideoXPipeline(tokenizer_t5, text_encoder, fill(ae), transformer, noise)
+
+
+CASES: dict[str, Case] = {
+    "wan": Case(wan, dict(guidance_scale=5.0, **NONE, **FILM, **SHORT), PROMPTS),
+    "wan22": Case(
+        partial(wan, boundary_ratio=0.6), dict(guidance_scale=4.0, guidance_scale_2=3.0, **NONE, **FILM, **SHORT), PROMPTS
+    ),
+    "ltx": Case(ltx, dict(guidance_scale=3.0, **NONE, height=128, width=128, num_frames=9, **SHORT), PROMPTS),
+    "cogvideox": Case(cogvideox, dict(guidance_scale=6.0, **NONE, **FILM, **SHORT), PROMPTS),
+}  # fmt: skip
