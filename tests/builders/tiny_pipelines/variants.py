@@ -5,27 +5,18 @@ from functools import partial
 import diffusers
 import numpy as np
 import transformers
+from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioProjectionModel
 from PIL import Image
 
 from tests.builders import pipelines
 from tests.builders.pipelines import clip, scheduler, tokenizer
 from tests.builders.tiny_pipelines.case import Case
-from tests.builders.tiny_pipelines.images import NONE, SHIFTING, SHORT, autoencoder_wan
+from tests.builders.tiny_pipelines.images import LEADING, NONE, SHIFTING, SHORT
 from tests.builders.tiny_pipelines.parts import PROMPTS, autoencoder, flow, language, letters, network, smooth, t5
 from tests.builders.weights import fill, weights_of
 
 FILM = dict(height=32, width=32, num_frames=5)
 START = dict(template="<|im_start|>{}", crop_start=1)
-
-
-def wan(**options):
-    """A flow in UniPC's coordinates; with `boundary_ratio` a second transformer for the lower half of the noise levels."""
-    tokenizer_t5, text_encoder = t5()
-    sizes = dict(in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=12, num_layers=1, text_dim=40, freq_dim=32,
-        ffn_dim=32, rope_max_seq_len=32)  # fmt: skip
-    high, low = (network("WanTransformer3DModel", gain, **sizes) for gain in (1.0, 0.8))
-    noise = diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
-    return diffusers.WanPipeline(tokenizer_t5, text_encoder, autoencoder_wan(), noise, high, low if options else None, **options)
 
 
 def ltx():
@@ -38,18 +29,6 @@ def ltx():
     sizes = dict(latent_channels=8, block_out_channels=(8,) * 3, decoder_block_out_channels=(8,) * 3, spatio_temporal_scaling=(True,) * 3)
     ae = fill(diffusers.AutoencoderKLLTXVideo(**sizes, **down, **up, upsample_residual=(False,) * 3, upsample_factor=(1,) * 3))
     return diffusers.LTXPipeline(flow(**SHIFTING), ae, text_encoder, tokenizer_t5, transformer)
-
-
-def cogvideox():
-    """Velocity on a shifted schedule without signal at its end."""
-    tokenizer_t5, text_encoder = t5()
-    transformer = network("CogVideoXTransformer3DModel", num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4,
-        time_embed_dim=16, text_embed_dim=40, num_layers=1, sample_width=4, sample_height=4, sample_frames=5, max_text_seq_length=16)  # fmt: skip
-    blocks = dict(down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4)
-    ae = diffusers.AutoencoderKLCogVideoX(block_out_channels=(8,) * 4, latent_channels=4, layers_per_block=1, norm_num_groups=4, **blocks)
-    noise = diffusers.CogVideoXDDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True, snr_shift_scale=3.0,
-        timestep_spacing="trailing")  # fmt: skip
-    return diffusers.CogVideoXPipeline(tokenizer_t5, text_encoder, fill(ae), transformer, noise)
 
 
 def hunyuan_video():
@@ -96,14 +75,74 @@ def svd():
     return diffusers.StableVideoDiffusionPipeline(fill(ae), seeing(), unet, noise, transformers.CLIPImageProcessor())
 
 
+def linear(kind="DDIMScheduler", **options):
+    """A schedule of even betas."""
+    return getattr(diffusers, kind)(beta_schedule="linear", **options)
+
+
+def animatediff():
+    """Stable Diffusion whose frames see one another."""
+    made = pipelines.stable_diffusion()
+    motion = diffusers.MotionAdapter(block_out_channels=(32, 64), motion_layers_per_block=1, motion_num_attention_heads=2,
+        motion_mid_block_layers_per_block=1, motion_max_seq_length=4)  # fmt: skip
+    parts = {name: made.components[name] for name in ("vae", "text_encoder", "tokenizer", "unet")}
+    pipe = diffusers.AnimateDiffPipeline(**parts, motion_adapter=fill(motion), scheduler=linear(**LEADING))
+    smooth(pipe.unet)
+    return pipe
+
+
+def text_to_video_sd():
+    """Layers of convolutions and of attention over frames."""
+    unet = network("UNet3DConditionModel", block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=16, attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"))  # fmt: skip
+    return diffusers.TextToVideoSDPipeline(autoencoder(), clip(), tokenizer(), unet, scheduler(**LEADING))
+
+
+def latte():
+    """Attention over space and over time in turns, and a learned variance."""
+    tokenizer_t5, text_encoder = t5()
+    transformer = network("LatteTransformer3DModel", num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=1,
+        cross_attention_dim=16, attention_bias=True, sample_size=4, patch_size=2, activation_fn="gelu-approximate",
+        num_embeds_ada_norm=1000, norm_type="ada_norm_single", norm_elementwise_affine=False, norm_eps=1e-6, caption_channels=40,
+        video_length=2)  # fmt: skip
+    return diffusers.LattePipeline(tokenizer_t5, text_encoder, autoencoder(), transformer, linear())
+
+
+def allegro():
+    """Noise is added at every step by its own scheduler."""
+    tokenizer_t5, text_encoder = t5()
+    transformer = network("AllegroTransformer3DModel", num_attention_heads=2, attention_head_dim=24, num_layers=1, cross_attention_dim=48,
+        sample_height=4, sample_width=4, sample_frames=2, caption_channels=40)  # fmt: skip
+    blocks = dict(down_block_types=("AllegroDownBlock3D",) * 4, up_block_types=("AllegroUpBlock3D",) * 4)
+    ae = diffusers.AutoencoderKLAllegro(block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4, **blocks)
+    ae.enable_tiling()  # or it does not decode
+    return diffusers.AllegroPipeline(tokenizer_t5, text_encoder, fill(ae), transformer, linear("EulerAncestralDiscreteScheduler"))
+
+
+def stable_audio():
+    """Sound: states without width and height, on a cosine path, with the length in seconds as an input."""
+    tokenizer_t5, text_encoder = t5()
+    tokenizer_t5.model_max_length = 16
+    transformer = network("StableAudioDiTModel", 0.3, sample_size=8, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=2,
+        num_key_value_attention_heads=2, out_channels=4, cross_attention_dim=16, time_proj_dim=16, global_states_input_dim=32,
+        cross_attention_input_dim=16)  # fmt: skip
+    seconds = StableAudioProjectionModel(text_encoder_dim=40, conditioning_dim=16, min_value=0, max_value=8)
+    ae = diffusers.AutoencoderOobleck(encoder_hidden_size=8, downsampling_ratios=[2, 2], channel_multiples=[1, 2], decoder_channels=8,
+        decoder_input_channels=4, audio_channels=2, sampling_rate=8)  # fmt: skip
+    return diffusers.StableAudioPipeline(fill(ae), text_encoder, fill(seconds), tokenizer_t5, transformer,
+        diffusers.CosineDPMSolverMultistepScheduler())  # fmt: skip
+
+
 CASES: dict[str, Case] = {
-    "wan": Case(wan, dict(guidance_scale=5.0, **NONE, **FILM, **SHORT), PROMPTS),
-    "wan22": Case(
-        partial(wan, boundary_ratio=0.6), dict(guidance_scale=4.0, guidance_scale_2=3.0, **NONE, **FILM, **SHORT), PROMPTS
-    ),
     "ltx": Case(ltx, dict(guidance_scale=3.0, **NONE, height=128, width=128, num_frames=9, **SHORT), PROMPTS),
-    "cogvideox": Case(cogvideox, dict(guidance_scale=6.0, **NONE, **FILM, **SHORT), PROMPTS),
     "hunyuan_video": Case(hunyuan_video, dict(guidance_scale=6.0, prompt_template=START, **FILM, **SHORT), PROMPTS),
     "mochi": Case(mochi, dict(guidance_scale=4.5, height=32, width=32, num_frames=7, **NONE, **SHORT), PROMPTS),
     "svd": Case(svd, dict(image=picture(), height=8, width=8, num_frames=2, max_guidance_scale=3.0)),
+    "animatediff": Case(animatediff, dict(guidance_scale=7.5, height=8, width=8, num_frames=2, **NONE), PROMPTS),
+    "text_to_video_sd": Case(text_to_video_sd, dict(guidance_scale=9.0, height=8, width=8, num_frames=2, **NONE), PROMPTS),
+    "latte": Case(latte, dict(guidance_scale=7.5, height=8, width=8, video_length=2, clean_caption=False), PROMPTS),
+    "allegro": Case(
+        allegro, dict(guidance_scale=7.5, height=32, width=32, num_frames=8, clean_caption=False, **SHORT), PROMPTS
+    ),
+    "stable_audio": Case(stable_audio, dict(guidance_scale=7.0, **NONE), PROMPTS, needs="torchsde"),
 }  # fmt: skip
