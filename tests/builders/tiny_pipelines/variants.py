@@ -1,9 +1,11 @@
 """Videos and sound, and the ways in which people change a pipeline: controls, pictures to start from, adapters, precisions."""
 
+import inspect
 from functools import partial
 
 import diffusers
 import numpy as np
+import torch
 import transformers
 from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioProjectionModel
 from PIL import Image
@@ -11,7 +13,7 @@ from PIL import Image
 from tests.builders import pipelines
 from tests.builders.pipelines import clip, scheduler, tokenizer
 from tests.builders.tiny_pipelines.case import Case
-from tests.builders.tiny_pipelines.images import LEADING, NONE, SHIFTING, SHORT
+from tests.builders.tiny_pipelines.images import LEADING, NONE, ROPE, SD, SD3, SHIFTING, SHORT, SIZE, XL, flux, known
 from tests.builders.tiny_pipelines.parts import PROMPTS, autoencoder, flow, language, letters, network, smooth, t5
 from tests.builders.weights import fill, weights_of
 
@@ -45,7 +47,7 @@ def hunyuan_video():
 def mochi():
     """Time runs from 0 for noise to 1 for data."""
     tokenizer_t5, text_encoder = t5()
-    transformer = network("MochiTransformer3DModel", num_attention_heads=2, attention_head_dim=8, num_layers=2, pooled_projection_dim=16,
+    transformer = network("MochiTransformer3DModel", 0.5, num_attention_heads=2, attention_head_dim=8, num_layers=2, pooled_projection_dim=16,
         in_channels=12, text_embed_dim=40, time_embed_dim=16, max_sequence_length=16)  # fmt: skip
     ae = diffusers.AutoencoderKLMochi(encoder_block_out_channels=(32,) * 4, decoder_block_out_channels=(32,) * 4, layers_per_block=(1,) * 5)
     return diffusers.MochiPipeline(flow(invert_sigmas=True), fill(ae), text_encoder, tokenizer_t5, transformer)
@@ -111,7 +113,7 @@ def latte():
 def allegro():
     """Noise is added at every step by its own scheduler."""
     tokenizer_t5, text_encoder = t5()
-    transformer = network("AllegroTransformer3DModel", num_attention_heads=2, attention_head_dim=24, num_layers=1, cross_attention_dim=48,
+    transformer = network("AllegroTransformer3DModel", 0.3, num_attention_heads=2, attention_head_dim=24, num_layers=1, cross_attention_dim=48,
         sample_height=4, sample_width=4, sample_frames=2, caption_channels=40)  # fmt: skip
     blocks = dict(down_block_types=("AllegroDownBlock3D",) * 4, up_block_types=("AllegroUpBlock3D",) * 4)
     ae = diffusers.AutoencoderKLAllegro(block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4, **blocks)
@@ -133,16 +135,83 @@ def stable_audio():
         diffusers.CosineDPMSolverMultistepScheduler())  # fmt: skip
 
 
+def control(seed, unet, **options):
+    """A ControlNet that fits a UNet, and is heard."""
+    made = diffusers.ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16), load_weights_from_unet=False)
+    fill(made, seed)
+    with torch.no_grad():
+        for layer in (*made.controlnet_down_blocks, made.controlnet_mid_block):
+            layer.weight *= 0.5
+    return smooth(made)
+
+
+def controlled(build, kind, controls=1):
+    """Stable Diffusion, perhaps XL, with one ControlNet or more."""
+    made = known(build)
+    nets = [control(str(seed), made.unet) for seed in range(controls)]
+    return getattr(diffusers, kind)(**parts_of(made), controlnet=nets if controls > 1 else nets[0], **unchecked(kind))
+
+
+def parts_of(made, *without):
+    """What a pipeline is made of, for another one."""
+    return {name: part for name, part in made.components.items() if name not in ("image_encoder", *without)}
+
+
+def unchecked(kind):
+    """What Stable Diffusion takes for no safety checker."""
+    known_as = inspect.signature(getattr(diffusers, kind)).parameters
+    return dict(requires_safety_checker=False) if "requires_safety_checker" in known_as else {}
+
+
+def stable_diffusion_3_controlnet():
+    """A transformer beside the transformer."""
+    made = known(SD3, 0.5)
+    net = network("SD3ControlNetModel", **{**pipelines.MMDIT, "num_layers": 1})
+    return diffusers.StableDiffusion3ControlNetPipeline(**parts_of(made), controlnet=net)
+
+
+def flux_controlnet():
+    """The control is latents of a picture."""
+    made = flux(guidance_embeds=True)
+    net = network("FluxControlNetModel", in_channels=16, num_layers=1, num_single_layers=1, joint_attention_dim=40,
+        pooled_projection_dim=16, guidance_embeds=True, **ROPE)  # fmt: skip
+    return diffusers.FluxControlNetPipeline(**parts_of(made), controlnet=net)
+
+
+def t2i_adapter():
+    """What is added to the UNet depends on the picture alone."""
+    made = known(SD)
+    adapter = fill(diffusers.T2IAdapter(channels=[32, 64], num_res_blocks=1, downscale_factor=2))
+    return diffusers.StableDiffusionAdapterPipeline(**parts_of(made), adapter=adapter, requires_safety_checker=False)
+
+
+SEEN = dict(image=picture(size=16), guidance_scale=5.0)
 CASES: dict[str, Case] = {
     "ltx": Case(ltx, dict(guidance_scale=3.0, **NONE, height=128, width=128, num_frames=9, **SHORT), PROMPTS),
     "hunyuan_video": Case(hunyuan_video, dict(guidance_scale=6.0, prompt_template=START, **FILM, **SHORT), PROMPTS),
     "mochi": Case(mochi, dict(guidance_scale=4.5, height=32, width=32, num_frames=7, **NONE, **SHORT), PROMPTS),
     "svd": Case(svd, dict(image=picture(), height=8, width=8, num_frames=2, max_guidance_scale=3.0)),
-    "animatediff": Case(animatediff, dict(guidance_scale=7.5, height=8, width=8, num_frames=2, **NONE), PROMPTS),
-    "text_to_video_sd": Case(text_to_video_sd, dict(guidance_scale=9.0, height=8, width=8, num_frames=2, **NONE), PROMPTS),
-    "latte": Case(latte, dict(guidance_scale=7.5, height=8, width=8, video_length=2, clean_caption=False), PROMPTS),
+    "animatediff": Case(animatediff, dict(guidance_scale=7.5, height=8, width=8, num_frames=2), PROMPTS),
+    "text_to_video_sd": Case(text_to_video_sd, dict(guidance_scale=9.0, height=8, width=8, num_frames=2), PROMPTS),
+    "latte": Case(
+        latte, dict(guidance_scale=7.5, height=8, width=8, video_length=2, clean_caption=False), PROMPTS, apart="a text alone is cut to its length"
+    ),
     "allegro": Case(
         allegro, dict(guidance_scale=7.5, height=32, width=32, num_frames=8, clean_caption=False, **SHORT), PROMPTS
     ),
-    "stable_audio": Case(stable_audio, dict(guidance_scale=7.0, **NONE), PROMPTS, needs="torchsde"),
+    "stable_audio": Case(stable_audio, dict(guidance_scale=7.0), PROMPTS, needs="torchsde"),
+    "stable_diffusion_controlnet": Case(partial(controlled, SD, "StableDiffusionControlNetPipeline"), dict(**SEEN, **SIZE), PROMPTS),
+    "stable_diffusion_xl_controlnet": Case(partial(controlled, XL, "StableDiffusionXLControlNetPipeline"), dict(**SEEN, **SIZE), PROMPTS),
+    "stable_diffusion_3_controlnet": Case(
+        stable_diffusion_3_controlnet, dict(control_image=picture(size=16), guidance_scale=5.0, **SIZE, **SHORT), PROMPTS
+    ),
+    "flux_controlnet": Case(flux_controlnet, dict(control_image=picture(size=16), guidance_scale=3.5, **SIZE, **SHORT), PROMPTS),
+    "multi_controlnet": Case(
+        partial(controlled, SD, "StableDiffusionControlNetPipeline", 2),
+        dict(image=[picture(size=16), picture("another", 16)], controlnet_conditioning_scale=[0.7, 0.4], guidance_scale=5.0, **SIZE), PROMPTS,
+    ),
+    "t2i_adapter": Case(t2i_adapter, dict(**SEEN, **SIZE), PROMPTS),
+    "refused_controlnet_end": Case(
+        partial(controlled, SD, "StableDiffusionControlNetPipeline"), dict(control_guidance_end=0.5, **SEEN, **SIZE), PROMPTS
+    ),
 }  # fmt: skip
