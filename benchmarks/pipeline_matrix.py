@@ -155,7 +155,9 @@ class _Recorded:
             scheduler.scale_model_input = noted_scale
         try:
             pipe.scheduler = scheduler
-            pipe(**denoiser.call.arguments([0], steps))
+            with torch.random.fork_rng():
+                torch.manual_seed(0)  # as a session does, for what the pipeline draws by itself
+                pipe(**denoiser.call.arguments([0], steps))
         finally:
             pipe.scheduler = own
             del scheduler.step

@@ -185,6 +185,28 @@ def t2i_adapter():
     return diffusers.StableDiffusionAdapterPipeline(**parts_of(made), adapter=adapter, requires_safety_checker=False)
 
 
+def pictured(build, kind, *without):
+    """The same networks in another pipeline."""
+    return getattr(diffusers, kind)(**parts_of(known(build), *without), **unchecked(kind))
+
+
+def wider(build, kind, channels):
+    """Stable Diffusion whose UNet takes further channels of latents, as a mask and a picture."""
+    made = known(build)
+    unet = network("UNet2DConditionModel", **pipelines.BLOCKS, **{**pipelines.ATTENTION, "in_channels": channels})
+    return getattr(diffusers, kind)(**parts_of(made, "unet"), unet=unet, **unchecked(kind))
+
+
+def flux_fill():
+    """Latents, the picture's latents under the mask, and the mask, all as tokens."""
+    made = flux()
+    transformer = network("FluxTransformer2DModel", in_channels=16 + 16 + 16, out_channels=16, num_layers=1, num_single_layers=1,
+        joint_attention_dim=40, pooled_projection_dim=16, guidance_embeds=True, **ROPE)  # fmt: skip
+    return diffusers.FluxFillPipeline(**parts_of(made, "transformer", "feature_extractor"), transformer=transformer)
+
+
+HOLE = Image.fromarray(np.kron([[0, 255], [0, 0]], np.ones((8, 8))).astype(np.uint8))
+FULL = dict(image=picture(size=16), strength=1.0)
 SEEN = dict(image=picture(size=16), guidance_scale=5.0)
 CASES: dict[str, Case] = {
     "ltx": Case(ltx, dict(guidance_scale=3.0, **NONE, height=128, width=128, num_frames=9, **SHORT), PROMPTS),
@@ -213,5 +235,24 @@ CASES: dict[str, Case] = {
     "t2i_adapter": Case(t2i_adapter, dict(**SEEN, **SIZE), PROMPTS),
     "refused_controlnet_end": Case(
         partial(controlled, SD, "StableDiffusionControlNetPipeline"), dict(control_guidance_end=0.5, **SEEN, **SIZE), PROMPTS
+    ),
+    "stable_diffusion_img2img": Case(partial(pictured, SD, "StableDiffusionImg2ImgPipeline"), dict(guidance_scale=5.0, **FULL), PROMPTS),
+    "stable_diffusion_xl_img2img": Case(partial(pictured, XL, "StableDiffusionXLImg2ImgPipeline"), dict(guidance_scale=5.0, **FULL), PROMPTS),
+    "stable_diffusion_3_img2img": Case(
+        partial(pictured, SD3, "StableDiffusion3Img2ImgPipeline"), dict(guidance_scale=5.0, **FULL, **SIZE, **SHORT), PROMPTS
+    ),
+    "flux_img2img": Case(
+        partial(pictured, partial(flux, guidance_embeds=True), "FluxImg2ImgPipeline"),
+        dict(guidance_scale=3.5, **FULL, **SIZE, **SHORT), PROMPTS,
+    ),
+    "stable_diffusion_inpaint": Case(
+        partial(wider, SD, "StableDiffusionInpaintPipeline", 9), dict(guidance_scale=5.0, mask_image=HOLE, **FULL, **SIZE), PROMPTS
+    ),
+    "flux_fill": Case(flux_fill, dict(guidance_scale=3.5, mask_image=HOLE, **FULL, **SIZE, **SHORT), PROMPTS),
+    "refused_inpaint_blend": Case(
+        partial(pictured, SD, "StableDiffusionInpaintPipeline"), dict(guidance_scale=5.0, mask_image=HOLE, **FULL, **SIZE), PROMPTS
+    ),
+    "instruct_pix2pix": Case(
+        partial(wider, SD, "StableDiffusionInstructPix2PixPipeline", 8), dict(guidance_scale=5.0, image_guidance_scale=1.5, image=picture(size=16)), PROMPTS
     ),
 }  # fmt: skip
