@@ -205,6 +205,77 @@ def flux_fill():
     return diffusers.FluxFillPipeline(**parts_of(made, "transformer", "feature_extractor"), transformer=transformer)
 
 
+def adapted(build, targets):
+    """Low-rank changes of some of a network's layers."""
+    import peft
+
+    made = known(build)
+    net = made.unet if hasattr(made, "unet") else made.transformer
+    net.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=targets))
+    with torch.no_grad():
+        for name, value in net.named_parameters():
+            if "lora_" in name:
+                value.copy_(weights_of(name, value.shape))
+    net.requires_grad_(False)
+    return made
+
+
+def ip_adapter():
+    """A picture beside the text, in attention of its own."""
+    made = known(SD)
+    made.register_modules(image_encoder=seeing())
+    names = [name.removesuffix(".processor") for name in made.unet.attn_processors if "attn2" in name]
+    sizes = {f"{2 * n + 1}.to_{part}_ip.weight": made.unet.get_submodule(name).to_k.weight.shape for n, name in enumerate(names) for part in "kv"}
+    projection = {"proj.weight": (4 * 16, 16), "proj.bias": (4 * 16,), "norm.weight": (16,), "norm.bias": (16,)}
+    made.load_ip_adapter({part: {name: weights_of(name, size) for name, size in parts.items()}
+        for part, parts in (("image_proj", projection), ("ip_adapter", sizes))}, subfolder="", weight_name="")  # fmt: skip
+    made.set_ip_adapter_scale(0.6)
+    return made
+
+
+def compiled():
+    """A UNet behind torch.compile."""
+    made = known(SD)
+    made.unet = torch.compile(made.unet, backend="aot_eager")
+    return made
+
+
+def quantised():
+    """Linear layers in eight bits."""
+    made = known(SD3, 0.5)
+    small = torch.ao.quantization.quantize_dynamic(made.transformer, {torch.nn.Linear}, dtype=torch.qint8)
+    made.register_modules(transformer=small)
+    return made
+
+
+def in_bfloat16(build):
+    """All of it in half precision."""
+    return known(build, 0.5).to(torch.bfloat16)
+
+
+def without_t5():
+    """Two of three text encoders."""
+    made = known(SD3, 0.5)
+    made.register_modules(text_encoder_3=None, tokenizer_3=None)
+    return made
+
+
+def caching():
+    """Remembers its first block's output and skips the others when it is as before."""
+    made = flux()
+    made.transformer.enable_cache(diffusers.FirstBlockCacheConfig(threshold=0.1))
+    return made
+
+
+def dropping():
+    """In training mode."""
+    made = known(SD)
+    unet = fill(diffusers.UNet2DConditionModel(**pipelines.BLOCKS, **pipelines.ATTENTION, dropout=0.1)).train()
+    made.register_modules(unet=unet)
+    return made
+
+
+ZERO = dict(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
 HOLE = Image.fromarray(np.kron([[0, 255], [0, 0]], np.ones((8, 8))).astype(np.uint8))
 FULL = dict(image=picture(size=16), strength=1.0)
 SEEN = dict(image=picture(size=16), guidance_scale=5.0)
@@ -255,4 +326,23 @@ CASES: dict[str, Case] = {
     "instruct_pix2pix": Case(
         partial(wider, SD, "StableDiffusionInstructPix2PixPipeline", 8), dict(guidance_scale=5.0, image_guidance_scale=1.5, image=picture(size=16)), PROMPTS
     ),
+    "lora": Case(partial(adapted, SD, ["to_q", "to_v", "conv1"]), dict(guidance_scale=5.0, **SIZE), PROMPTS, needs="peft"),
+    "flux_lora": Case(
+        partial(adapted, partial(flux, guidance_embeds=True), ["to_q", "to_v"]),
+        dict(guidance_scale=3.5, **SIZE, **SHORT), PROMPTS, needs="peft",
+    ),
+    "ip_adapter": Case(ip_adapter, dict(guidance_scale=5.0, ip_adapter_image=picture(size=16), **SIZE), PROMPTS),
+    "compiled": Case(compiled, dict(guidance_scale=5.0, **SIZE), PROMPTS),
+    "quantised": Case(quantised, dict(guidance_scale=5.0, **SIZE, **SHORT), PROMPTS),
+    "stable_diffusion_3_bfloat16": Case(partial(in_bfloat16, SD3), dict(guidance_scale=5.0, **SIZE, **SHORT), PROMPTS),
+    "flux_bfloat16": Case(
+        partial(in_bfloat16, partial(flux, guidance_embeds=True)), dict(guidance_scale=3.5, **SIZE, **SHORT), PROMPTS
+    ),
+    "stable_diffusion_3_without_t5": Case(without_t5, dict(guidance_scale=5.0, **SIZE, **SHORT), PROMPTS),
+    "stable_diffusion_xl_zero_snr": Case(
+        partial(known, XL, noise=partial(scheduler, **ZERO)), dict(guidance_scale=5.0, guidance_rescale=0.7, **SIZE), PROMPTS
+    ),
+    "refused_cache": Case(caching, dict(guidance_scale=0.0, **SIZE, **SHORT), PROMPTS),
+    "refused_dropout": Case(dropping, dict(guidance_scale=5.0, **SIZE), PROMPTS),
+    "refused_lcm": Case(partial(known, SD, noise=diffusers.LCMScheduler), dict(guidance_scale=5.0, **SIZE), PROMPTS),
 }  # fmt: skip
