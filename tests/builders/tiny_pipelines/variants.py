@@ -326,10 +326,10 @@ CASES: dict[str, Case] = {
     "instruct_pix2pix": Case(
         partial(wider, SD, "StableDiffusionInstructPix2PixPipeline", 8), dict(guidance_scale=5.0, image_guidance_scale=1.5, image=picture(size=16)), PROMPTS
     ),
-    "lora": Case(partial(adapted, SD, ["to_q", "to_v", "conv1"]), dict(guidance_scale=5.0, **SIZE), PROMPTS, needs="peft"),
+    "lora": Case(partial(adapted, SD, ["to_q", "to_v", "conv1"]), dict(guidance_scale=5.0, **SIZE), PROMPTS),
     "flux_lora": Case(
         partial(adapted, partial(flux, guidance_embeds=True), ["to_q", "to_v"]),
-        dict(guidance_scale=3.5, **SIZE, **SHORT), PROMPTS, needs="peft",
+        dict(guidance_scale=3.5, **SIZE, **SHORT), PROMPTS,
     ),
     "ip_adapter": Case(ip_adapter, dict(guidance_scale=5.0, ip_adapter_image=picture(size=16), **SIZE), PROMPTS),
     "compiled": Case(compiled, dict(guidance_scale=5.0, **SIZE), PROMPTS),
