@@ -279,6 +279,7 @@ ZERO = dict(prediction_type="v_prediction", rescale_betas_zero_snr=True, timeste
 HOLE = Image.fromarray(np.kron([[0, 255], [0, 0]], np.ones((8, 8))).astype(np.uint8))
 FULL = dict(image=picture(size=16), strength=1.0)
 SEEN = dict(image=picture(size=16), guidance_scale=5.0)
+FIRST = "the picture's code is drawn with the first row's generator"
 CASES: dict[str, Case] = {
     "ltx": Case(ltx, dict(guidance_scale=3.0, **NONE, height=128, width=128, num_frames=9, **SHORT), PROMPTS),
     "hunyuan_video": Case(hunyuan_video, dict(guidance_scale=6.0, prompt_template=START, **FILM, **SHORT), PROMPTS),
@@ -296,32 +297,32 @@ CASES: dict[str, Case] = {
     "stable_diffusion_controlnet": Case(partial(controlled, SD, "StableDiffusionControlNetPipeline"), dict(**SEEN, **SIZE), PROMPTS),
     "stable_diffusion_xl_controlnet": Case(partial(controlled, XL, "StableDiffusionXLControlNetPipeline"), dict(**SEEN, **SIZE), PROMPTS),
     "stable_diffusion_3_controlnet": Case(
-        stable_diffusion_3_controlnet, dict(control_image=picture(size=16), guidance_scale=5.0, **SIZE, **SHORT), PROMPTS
+        stable_diffusion_3_controlnet, dict(control_image=picture(size=16), guidance_scale=5.0, **SIZE, **SHORT), PROMPTS, apart="the picture's code is drawn without a generator"
     ),
     "flux_controlnet": Case(flux_controlnet, dict(control_image=picture(size=16), guidance_scale=3.5, **SIZE, **SHORT), PROMPTS),
     "multi_controlnet": Case(
         partial(controlled, SD, "StableDiffusionControlNetPipeline", 2),
         dict(image=[picture(size=16), picture("another", 16)], controlnet_conditioning_scale=[0.7, 0.4], guidance_scale=5.0, **SIZE), PROMPTS,
     ),
-    "t2i_adapter": Case(t2i_adapter, dict(**SEEN, **SIZE), PROMPTS),
+    "t2i_adapter": Case(t2i_adapter, dict(**SEEN, **SIZE), PROMPTS, together=False),
     "refused_controlnet_end": Case(
         partial(controlled, SD, "StableDiffusionControlNetPipeline"), dict(control_guidance_end=0.5, **SEEN, **SIZE), PROMPTS
     ),
     "stable_diffusion_img2img": Case(partial(pictured, SD, "StableDiffusionImg2ImgPipeline"), dict(guidance_scale=5.0, **FULL), PROMPTS),
     "stable_diffusion_xl_img2img": Case(partial(pictured, XL, "StableDiffusionXLImg2ImgPipeline"), dict(guidance_scale=5.0, **FULL), PROMPTS),
     "stable_diffusion_3_img2img": Case(
-        partial(pictured, SD3, "StableDiffusion3Img2ImgPipeline"), dict(guidance_scale=5.0, **FULL, **SIZE, **SHORT), PROMPTS
+        partial(pictured, SD3, "StableDiffusion3Img2ImgPipeline"), dict(guidance_scale=5.0, **FULL, **SIZE, **SHORT), PROMPTS, together=False
     ),
     "flux_img2img": Case(
         partial(pictured, partial(flux, guidance_embeds=True), "FluxImg2ImgPipeline"),
-        dict(guidance_scale=3.5, **FULL, **SIZE, **SHORT), PROMPTS,
+        dict(guidance_scale=3.5, **FULL, **SIZE, **SHORT), PROMPTS, apart=FIRST,
     ),
     "stable_diffusion_inpaint": Case(
-        partial(wider, SD, "StableDiffusionInpaintPipeline", 9), dict(guidance_scale=5.0, mask_image=HOLE, **FULL, **SIZE), PROMPTS
+        partial(wider, SD, "StableDiffusionInpaintPipeline", 9), dict(guidance_scale=5.0, mask_image=HOLE, **FULL, **SIZE), PROMPTS, apart=FIRST
     ),
-    "flux_fill": Case(flux_fill, dict(guidance_scale=3.5, mask_image=HOLE, **FULL, **SIZE, **SHORT), PROMPTS),
+    "flux_fill": Case(flux_fill, dict(guidance_scale=3.5, mask_image=HOLE, **FULL, **SIZE, **SHORT), PROMPTS, apart=FIRST),
     "refused_inpaint_blend": Case(
-        partial(pictured, SD, "StableDiffusionInpaintPipeline"), dict(guidance_scale=5.0, mask_image=HOLE, **FULL, **SIZE), PROMPTS
+        partial(pictured, SD, "StableDiffusionInpaintPipeline"), dict(guidance_scale=5.0, mask_image=HOLE, **FULL, **SIZE), PROMPTS, apart=FIRST
     ),
     "instruct_pix2pix": Case(
         partial(wider, SD, "StableDiffusionInstructPix2PixPipeline", 8), dict(guidance_scale=5.0, image_guidance_scale=1.5, image=picture(size=16)), PROMPTS
@@ -333,7 +334,7 @@ CASES: dict[str, Case] = {
     ),
     "ip_adapter": Case(ip_adapter, dict(guidance_scale=5.0, ip_adapter_image=picture(size=16), **SIZE), PROMPTS),
     "compiled": Case(compiled, dict(guidance_scale=5.0, **SIZE), PROMPTS),
-    "quantised": Case(quantised, dict(guidance_scale=5.0, **SIZE, **SHORT), PROMPTS),
+    "quantised": Case(quantised, dict(guidance_scale=5.0, **SIZE, **SHORT), PROMPTS, apart="values are rounded on the scale of the whole batch"),
     "stable_diffusion_3_bfloat16": Case(partial(in_bfloat16, SD3), dict(guidance_scale=5.0, **SIZE, **SHORT), PROMPTS),
     "flux_bfloat16": Case(
         partial(in_bfloat16, partial(flux, guidance_embeds=True)), dict(guidance_scale=3.5, **SIZE, **SHORT), PROMPTS
@@ -343,6 +344,6 @@ CASES: dict[str, Case] = {
         partial(known, XL, noise=partial(scheduler, **ZERO)), dict(guidance_scale=5.0, guidance_rescale=0.7, **SIZE), PROMPTS
     ),
     "refused_cache": Case(caching, dict(guidance_scale=0.0, **SIZE, **SHORT), PROMPTS),
-    "refused_dropout": Case(dropping, dict(guidance_scale=5.0, **SIZE), PROMPTS),
+    "refused_dropout": Case(dropping, dict(guidance_scale=5.0, **SIZE), PROMPTS, apart="dropout is random"),
     "refused_lcm": Case(partial(known, SD, noise=diffusers.LCMScheduler), dict(guidance_scale=5.0, **SIZE), PROMPTS),
 }  # fmt: skip
