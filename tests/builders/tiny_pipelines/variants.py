@@ -24,38 +24,76 @@ START = dict(template="<|im_start|>{}", crop_start=1)
 def ltx():
     """Tokens of frames, with T5 and its mask."""
     tokenizer_t5, text_encoder = t5()
-    transformer = network("LTXVideoTransformer3DModel", in_channels=8, out_channels=8, num_attention_heads=2, attention_head_dim=12,
-        cross_attention_dim=24, num_layers=1, caption_channels=40)  # fmt: skip
+    transformer = network(
+        "LTXVideoTransformer3DModel",
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=12,
+        cross_attention_dim=24,
+        num_layers=1,
+        caption_channels=40,
+    )
     down = dict(down_block_types=("LTXVideoDownBlock3D",) * 3, downsample_type=("conv",) * 3, layers_per_block=(1,) * 4)
     up = dict(decoder_layers_per_block=(1,) * 4, decoder_spatio_temporal_scaling=(True,) * 3, decoder_inject_noise=(False,) * 4)
-    sizes = dict(latent_channels=8, block_out_channels=(8,) * 3, decoder_block_out_channels=(8,) * 3, spatio_temporal_scaling=(True,) * 3)
+    sizes = dict(
+        latent_channels=8, block_out_channels=(8,) * 3, decoder_block_out_channels=(8,) * 3, spatio_temporal_scaling=(True,) * 3
+    )
     ae = fill(diffusers.AutoencoderKLLTXVideo(**sizes, **down, **up, upsample_residual=(False,) * 3, upsample_factor=(1,) * 3))
     return diffusers.LTXPipeline(flow(**SHIFTING), ae, text_encoder, tokenizer_t5, transformer)
 
 
 def hunyuan_video():
     """Llama's tokens behind a template, CLIP's pooled text, and guidance as an input."""
-    transformer = network("HunyuanVideoTransformer3DModel", in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8,
-        num_layers=1, num_single_layers=1, num_refiner_layers=1, text_embed_dim=16, pooled_projection_dim=16, rope_axes_dim=(2, 2, 4))  # fmt: skip
+    transformer = network(
+        "HunyuanVideoTransformer3DModel",
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=1,
+        num_single_layers=1,
+        num_refiner_layers=1,
+        text_embed_dim=16,
+        pooled_projection_dim=16,
+        rope_axes_dim=(2, 2, 4),
+    )
     blocks = dict(down_block_types=("HunyuanVideoDownBlock3D",) * 4, up_block_types=("HunyuanVideoUpBlock3D",) * 4)
-    ae = diffusers.AutoencoderKLHunyuanVideo(latent_channels=4, block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4, **blocks)
+    ae = diffusers.AutoencoderKLHunyuanVideo(
+        latent_channels=4, block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4, **blocks
+    )
     long = transformers.CLIPTextModel(transformers.CLIPTextConfig(**{**pipelines.TEXT, "max_position_embeddings": 77}))
-    return diffusers.HunyuanVideoPipeline(language("LlamaModel", num_hidden_layers=3), letters(), transformer, fill(ae), flow(shift=7.0),
-        fill(long), tokenizer())  # fmt: skip
+    return diffusers.HunyuanVideoPipeline(
+        language("LlamaModel", num_hidden_layers=3), letters(), transformer, fill(ae), flow(shift=7.0), fill(long), tokenizer()
+    )
 
 
 def mochi():
     """Time runs from 0 for noise to 1 for data."""
     tokenizer_t5, text_encoder = t5()
-    transformer = network("MochiTransformer3DModel", 0.5, num_attention_heads=2, attention_head_dim=8, num_layers=2, pooled_projection_dim=16,
-        in_channels=12, text_embed_dim=40, time_embed_dim=16, max_sequence_length=16)  # fmt: skip
-    ae = diffusers.AutoencoderKLMochi(encoder_block_out_channels=(32,) * 4, decoder_block_out_channels=(32,) * 4, layers_per_block=(1,) * 5)
+    transformer = network(
+        "MochiTransformer3DModel",
+        0.5,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=2,
+        pooled_projection_dim=16,
+        in_channels=12,
+        text_embed_dim=40,
+        time_embed_dim=16,
+        max_sequence_length=16,
+    )
+    ae = diffusers.AutoencoderKLMochi(
+        encoder_block_out_channels=(32,) * 4, decoder_block_out_channels=(32,) * 4, layers_per_block=(1,) * 5
+    )
     return diffusers.MochiPipeline(flow(invert_sigmas=True), fill(ae), text_encoder, tokenizer_t5, transformer)
 
 
 def seeing():
     """What CLIP sees of a picture, and what scales pictures for it."""
-    sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=224, patch_size=56)
+    sizes = dict(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=224, patch_size=56
+    )
     return fill(transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(projection_dim=16, **sizes)))
 
 
@@ -67,13 +105,31 @@ def picture(name="a picture", size=16):
 
 def svd():
     """From a picture; more guidance for later frames, on EDM's preconditioning."""
-    unet = network("UNetSpatioTemporalConditionModel", block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=16,
-        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"), num_attention_heads=2, num_frames=2,
-        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"), addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=24)  # fmt: skip
+    unet = network(
+        "UNetSpatioTemporalConditionModel",
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        cross_attention_dim=16,
+        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+        num_attention_heads=2,
+        num_frames=2,
+        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24,
+    )
     ae = diffusers.AutoencoderKLTemporalDecoder(down_block_types=("DownEncoderBlock2D",) * 2, block_out_channels=(32, 32))
-    noise = diffusers.EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="v_prediction",
-        timestep_type="continuous", timestep_spacing="leading", steps_offset=1, sigma_min=0.002, sigma_max=700.0, use_karras_sigmas=True)  # fmt: skip
+    noise = diffusers.EulerDiscreteScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        timestep_type="continuous",
+        timestep_spacing="leading",
+        steps_offset=1,
+        sigma_min=0.002,
+        sigma_max=700.0,
+        use_karras_sigmas=True,
+    )
     return diffusers.StableVideoDiffusionPipeline(fill(ae), seeing(), unet, noise, transformers.CLIPImageProcessor())
 
 
@@ -85,8 +141,13 @@ def linear(kind="DDIMScheduler", **options):
 def animatediff():
     """Stable Diffusion whose frames see one another."""
     made = pipelines.stable_diffusion()
-    motion = diffusers.MotionAdapter(block_out_channels=(32, 64), motion_layers_per_block=1, motion_num_attention_heads=2,
-        motion_mid_block_layers_per_block=1, motion_max_seq_length=4)  # fmt: skip
+    motion = diffusers.MotionAdapter(
+        block_out_channels=(32, 64),
+        motion_layers_per_block=1,
+        motion_num_attention_heads=2,
+        motion_mid_block_layers_per_block=1,
+        motion_max_seq_length=4,
+    )
     parts = {name: made.components[name] for name in ("vae", "text_encoder", "tokenizer", "unet")}
     pipe = diffusers.AnimateDiffPipeline(**parts, motion_adapter=fill(motion), scheduler=linear(**LEADING))
     smooth(pipe.unet)
@@ -95,44 +156,98 @@ def animatediff():
 
 def text_to_video_sd():
     """Layers of convolutions and of attention over frames."""
-    unet = network("UNet3DConditionModel", block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=16, attention_head_dim=4,
-        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"))  # fmt: skip
+    unet = network(
+        "UNet3DConditionModel",
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        cross_attention_dim=16,
+        attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+    )
     return diffusers.TextToVideoSDPipeline(autoencoder(), clip(), tokenizer(), unet, scheduler(**LEADING))
 
 
 def latte():
     """Attention over space and over time in turns, and a learned variance."""
     tokenizer_t5, text_encoder = t5()
-    transformer = network("LatteTransformer3DModel", num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=1,
-        cross_attention_dim=16, attention_bias=True, sample_size=4, patch_size=2, activation_fn="gelu-approximate",
-        num_embeds_ada_norm=1000, norm_type="ada_norm_single", norm_elementwise_affine=False, norm_eps=1e-6, caption_channels=40,
-        video_length=2)  # fmt: skip
+    transformer = network(
+        "LatteTransformer3DModel",
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=1,
+        cross_attention_dim=16,
+        attention_bias=True,
+        sample_size=4,
+        patch_size=2,
+        activation_fn="gelu-approximate",
+        num_embeds_ada_norm=1000,
+        norm_type="ada_norm_single",
+        norm_elementwise_affine=False,
+        norm_eps=1e-6,
+        caption_channels=40,
+        video_length=2,
+    )
     return diffusers.LattePipeline(tokenizer_t5, text_encoder, autoencoder(), transformer, linear())
 
 
 def allegro():
     """Noise is added at every step by its own scheduler."""
     tokenizer_t5, text_encoder = t5()
-    transformer = network("AllegroTransformer3DModel", 0.3, num_attention_heads=2, attention_head_dim=24, num_layers=1, cross_attention_dim=48,
-        sample_height=4, sample_width=4, sample_frames=2, caption_channels=40)  # fmt: skip
+    transformer = network(
+        "AllegroTransformer3DModel",
+        0.3,
+        num_attention_heads=2,
+        attention_head_dim=24,
+        num_layers=1,
+        cross_attention_dim=48,
+        sample_height=4,
+        sample_width=4,
+        sample_frames=2,
+        caption_channels=40,
+    )
     blocks = dict(down_block_types=("AllegroDownBlock3D",) * 4, up_block_types=("AllegroUpBlock3D",) * 4)
     ae = diffusers.AutoencoderKLAllegro(block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4, **blocks)
     ae.enable_tiling()  # or it does not decode
-    return diffusers.AllegroPipeline(tokenizer_t5, text_encoder, fill(ae), transformer, linear("EulerAncestralDiscreteScheduler"))
+    return diffusers.AllegroPipeline(
+        tokenizer_t5, text_encoder, fill(ae), transformer, linear("EulerAncestralDiscreteScheduler")
+    )
 
 
 def stable_audio():
     """Sound: states without width and height, on a cosine path, with the length in seconds as an input."""
     tokenizer_t5, text_encoder = t5()
     tokenizer_t5.model_max_length = 16
-    transformer = network("StableAudioDiTModel", 0.3, sample_size=8, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=2,
-        num_key_value_attention_heads=2, out_channels=4, cross_attention_dim=16, time_proj_dim=16, global_states_input_dim=32,
-        cross_attention_input_dim=16)  # fmt: skip
+    transformer = network(
+        "StableAudioDiTModel",
+        0.3,
+        sample_size=8,
+        in_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        num_key_value_attention_heads=2,
+        out_channels=4,
+        cross_attention_dim=16,
+        time_proj_dim=16,
+        global_states_input_dim=32,
+        cross_attention_input_dim=16,
+    )
     seconds = StableAudioProjectionModel(text_encoder_dim=40, conditioning_dim=16, min_value=0, max_value=8)
-    ae = diffusers.AutoencoderOobleck(encoder_hidden_size=8, downsampling_ratios=[2, 2], channel_multiples=[1, 2], decoder_channels=8,
-        decoder_input_channels=4, audio_channels=2, sampling_rate=8)  # fmt: skip
-    return diffusers.StableAudioPipeline(fill(ae), text_encoder, fill(seconds), tokenizer_t5, transformer,
-        diffusers.CosineDPMSolverMultistepScheduler())  # fmt: skip
+    ae = diffusers.AutoencoderOobleck(
+        encoder_hidden_size=8,
+        downsampling_ratios=[2, 2],
+        channel_multiples=[1, 2],
+        decoder_channels=8,
+        decoder_input_channels=4,
+        audio_channels=2,
+        sampling_rate=8,
+    )
+    return diffusers.StableAudioPipeline(
+        fill(ae), text_encoder, fill(seconds), tokenizer_t5, transformer, diffusers.CosineDPMSolverMultistepScheduler()
+    )
 
 
 def control(seed, unet, **options):
@@ -173,8 +288,16 @@ def stable_diffusion_3_controlnet():
 def flux_controlnet():
     """The control is latents of a picture."""
     made = flux(guidance_embeds=True)
-    net = network("FluxControlNetModel", in_channels=16, num_layers=1, num_single_layers=1, joint_attention_dim=40,
-        pooled_projection_dim=16, guidance_embeds=True, **ROPE)  # fmt: skip
+    net = network(
+        "FluxControlNetModel",
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        joint_attention_dim=40,
+        pooled_projection_dim=16,
+        guidance_embeds=True,
+        **ROPE,
+    )
     return diffusers.FluxControlNetPipeline(**parts_of(made), controlnet=net)
 
 
@@ -200,8 +323,17 @@ def wider(build, kind, channels):
 def flux_fill():
     """Latents, the picture's latents under the mask, and the mask, all as tokens."""
     made = flux()
-    transformer = network("FluxTransformer2DModel", in_channels=16 + 16 + 16, out_channels=16, num_layers=1, num_single_layers=1,
-        joint_attention_dim=40, pooled_projection_dim=16, guidance_embeds=True, **ROPE)  # fmt: skip
+    transformer = network(
+        "FluxTransformer2DModel",
+        in_channels=16 + 16 + 16,
+        out_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        joint_attention_dim=40,
+        pooled_projection_dim=16,
+        guidance_embeds=True,
+        **ROPE,
+    )
     return diffusers.FluxFillPipeline(**parts_of(made, "transformer", "feature_extractor"), transformer=transformer)
 
 
@@ -225,10 +357,20 @@ def ip_adapter():
     made = known(SD)
     made.register_modules(image_encoder=seeing())
     names = [name.removesuffix(".processor") for name in made.unet.attn_processors if "attn2" in name]
-    sizes = {f"{2 * n + 1}.to_{part}_ip.weight": made.unet.get_submodule(name).to_k.weight.shape for n, name in enumerate(names) for part in "kv"}
+    sizes = {
+        f"{2 * n + 1}.to_{part}_ip.weight": made.unet.get_submodule(name).to_k.weight.shape
+        for n, name in enumerate(names)
+        for part in "kv"
+    }
     projection = {"proj.weight": (4 * 16, 16), "proj.bias": (4 * 16,), "norm.weight": (16,), "norm.bias": (16,)}
-    made.load_ip_adapter({part: {name: weights_of(name, size) for name, size in parts.items()}
-        for part, parts in (("image_proj", projection), ("ip_adapter", sizes))}, subfolder="", weight_name="")  # fmt: skip
+    made.load_ip_adapter(
+        {
+            part: {name: weights_of(name, size) for name, size in parts.items()}
+            for part, parts in (("image_proj", projection), ("ip_adapter", sizes))
+        },
+        subfolder="",
+        weight_name="",
+    )
     made.set_ip_adapter_scale(0.6)
     return made
 
@@ -288,53 +430,94 @@ CASES: dict[str, Case] = {
     "animatediff": Case(animatediff, dict(guidance_scale=7.5, height=8, width=8, num_frames=2), PROMPTS),
     "text_to_video_sd": Case(text_to_video_sd, dict(guidance_scale=9.0, height=8, width=8, num_frames=2), PROMPTS),
     "latte": Case(
-        latte, dict(guidance_scale=7.5, height=8, width=8, video_length=2, clean_caption=False), PROMPTS, apart="a text alone is cut to its length"
+        latte,
+        dict(guidance_scale=7.5, height=8, width=8, video_length=2, clean_caption=False),
+        PROMPTS,
+        apart="a text alone is cut to its length",
     ),
     "allegro": Case(
         allegro, dict(guidance_scale=7.5, height=32, width=32, num_frames=8, clean_caption=False, **SHORT), PROMPTS
     ),
     "stable_audio": Case(stable_audio, dict(guidance_scale=7.0), PROMPTS, needs="torchsde"),
-    "stable_diffusion_controlnet": Case(partial(controlled, SD, "StableDiffusionControlNetPipeline"), dict(**SEEN, **SIZE), PROMPTS),
-    "stable_diffusion_xl_controlnet": Case(partial(controlled, XL, "StableDiffusionXLControlNetPipeline"), dict(**SEEN, **SIZE), PROMPTS),
-    "stable_diffusion_3_controlnet": Case(
-        stable_diffusion_3_controlnet, dict(control_image=picture(size=16), guidance_scale=5.0, **SIZE, **SHORT), PROMPTS, apart="the picture's code is drawn without a generator"
+    "stable_diffusion_controlnet": Case(
+        partial(controlled, SD, "StableDiffusionControlNetPipeline"), dict(**SEEN, **SIZE), PROMPTS
     ),
-    "flux_controlnet": Case(flux_controlnet, dict(control_image=picture(size=16), guidance_scale=3.5, **SIZE, **SHORT), PROMPTS),
+    "stable_diffusion_xl_controlnet": Case(
+        partial(controlled, XL, "StableDiffusionXLControlNetPipeline"), dict(**SEEN, **SIZE), PROMPTS
+    ),
+    "stable_diffusion_3_controlnet": Case(
+        stable_diffusion_3_controlnet,
+        dict(control_image=picture(size=16), guidance_scale=5.0, **SIZE, **SHORT),
+        PROMPTS,
+        apart="the picture's code is drawn without a generator",
+    ),
+    "flux_controlnet": Case(
+        flux_controlnet, dict(control_image=picture(size=16), guidance_scale=3.5, **SIZE, **SHORT), PROMPTS
+    ),
     "multi_controlnet": Case(
         partial(controlled, SD, "StableDiffusionControlNetPipeline", 2),
-        dict(image=[picture(size=16), picture("another", 16)], controlnet_conditioning_scale=[0.7, 0.4], guidance_scale=5.0, **SIZE), PROMPTS,
+        dict(
+            image=[picture(size=16), picture("another", 16)],
+            controlnet_conditioning_scale=[0.7, 0.4],
+            guidance_scale=5.0,
+            **SIZE,
+        ),
+        PROMPTS,
     ),
     "t2i_adapter": Case(t2i_adapter, dict(**SEEN, **SIZE), PROMPTS, together=False),
     "refused_controlnet_end": Case(
         partial(controlled, SD, "StableDiffusionControlNetPipeline"), dict(control_guidance_end=0.5, **SEEN, **SIZE), PROMPTS
     ),
-    "stable_diffusion_img2img": Case(partial(pictured, SD, "StableDiffusionImg2ImgPipeline"), dict(guidance_scale=5.0, **FULL), PROMPTS),
-    "stable_diffusion_xl_img2img": Case(partial(pictured, XL, "StableDiffusionXLImg2ImgPipeline"), dict(guidance_scale=5.0, **FULL), PROMPTS),
+    "stable_diffusion_img2img": Case(
+        partial(pictured, SD, "StableDiffusionImg2ImgPipeline"), dict(guidance_scale=5.0, **FULL), PROMPTS
+    ),
+    "stable_diffusion_xl_img2img": Case(
+        partial(pictured, XL, "StableDiffusionXLImg2ImgPipeline"), dict(guidance_scale=5.0, **FULL), PROMPTS
+    ),
     "stable_diffusion_3_img2img": Case(
-        partial(pictured, SD3, "StableDiffusion3Img2ImgPipeline"), dict(guidance_scale=5.0, **FULL, **SIZE, **SHORT), PROMPTS, together=False
+        partial(pictured, SD3, "StableDiffusion3Img2ImgPipeline"),
+        dict(guidance_scale=5.0, **FULL, **SIZE, **SHORT),
+        PROMPTS,
+        together=False,
     ),
     "flux_img2img": Case(
         partial(pictured, partial(flux, guidance_embeds=True), "FluxImg2ImgPipeline"),
-        dict(guidance_scale=3.5, **FULL, **SIZE, **SHORT), PROMPTS, apart=FIRST,
+        dict(guidance_scale=3.5, **FULL, **SIZE, **SHORT),
+        PROMPTS,
+        apart=FIRST,
     ),
     "stable_diffusion_inpaint": Case(
-        partial(wider, SD, "StableDiffusionInpaintPipeline", 9), dict(guidance_scale=5.0, mask_image=HOLE, **FULL, **SIZE), PROMPTS, apart=FIRST
+        partial(wider, SD, "StableDiffusionInpaintPipeline", 9),
+        dict(guidance_scale=5.0, mask_image=HOLE, **FULL, **SIZE),
+        PROMPTS,
+        apart=FIRST,
     ),
     "flux_fill": Case(flux_fill, dict(guidance_scale=3.5, mask_image=HOLE, **FULL, **SIZE, **SHORT), PROMPTS, apart=FIRST),
     "refused_inpaint_blend": Case(
-        partial(pictured, SD, "StableDiffusionInpaintPipeline"), dict(guidance_scale=5.0, mask_image=HOLE, **FULL, **SIZE), PROMPTS, apart=FIRST
+        partial(pictured, SD, "StableDiffusionInpaintPipeline"),
+        dict(guidance_scale=5.0, mask_image=HOLE, **FULL, **SIZE),
+        PROMPTS,
+        apart=FIRST,
     ),
     "instruct_pix2pix": Case(
-        partial(wider, SD, "StableDiffusionInstructPix2PixPipeline", 8), dict(guidance_scale=5.0, image_guidance_scale=1.5, image=picture(size=16)), PROMPTS
+        partial(wider, SD, "StableDiffusionInstructPix2PixPipeline", 8),
+        dict(guidance_scale=5.0, image_guidance_scale=1.5, image=picture(size=16)),
+        PROMPTS,
     ),
     "lora": Case(partial(adapted, SD, ["to_q", "to_v", "conv1"]), dict(guidance_scale=5.0, **SIZE), PROMPTS),
     "flux_lora": Case(
         partial(adapted, partial(flux, guidance_embeds=True), ["to_q", "to_v"]),
-        dict(guidance_scale=3.5, **SIZE, **SHORT), PROMPTS,
+        dict(guidance_scale=3.5, **SIZE, **SHORT),
+        PROMPTS,
     ),
     "ip_adapter": Case(ip_adapter, dict(guidance_scale=5.0, ip_adapter_image=picture(size=16), **SIZE), PROMPTS),
     "compiled": Case(compiled, dict(guidance_scale=5.0, **SIZE), PROMPTS),
-    "quantised": Case(quantised, dict(guidance_scale=5.0, **SIZE, **SHORT), PROMPTS, apart="values are rounded on the scale of the whole batch"),
+    "quantised": Case(
+        quantised,
+        dict(guidance_scale=5.0, **SIZE, **SHORT),
+        PROMPTS,
+        apart="values are rounded on the scale of the whole batch",
+    ),
     "stable_diffusion_3_bfloat16": Case(partial(in_bfloat16, SD3), dict(guidance_scale=5.0, **SIZE, **SHORT), PROMPTS),
     "flux_bfloat16": Case(
         partial(in_bfloat16, partial(flux, guidance_embeds=True)), dict(guidance_scale=3.5, **SIZE, **SHORT), PROMPTS
@@ -346,4 +529,4 @@ CASES: dict[str, Case] = {
     "refused_cache": Case(caching, dict(guidance_scale=0.0, **SIZE, **SHORT), PROMPTS),
     "refused_dropout": Case(dropping, dict(guidance_scale=5.0, **SIZE), PROMPTS, apart="dropout is random"),
     "refused_lcm": Case(partial(known, SD, noise=diffusers.LCMScheduler), dict(guidance_scale=5.0, **SIZE), PROMPTS),
-}  # fmt: skip
+}
