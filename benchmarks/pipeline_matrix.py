@@ -51,7 +51,7 @@ class Found:
         step: relative difference of D from the pipeline's own step; run: of `s4s.sample` from the run with S4SScheduler.
         start, learned: validation loss of the solver that the fit starts from, and of the learned one.
         reverse, forward: finite gradients by state and level, and finite tangents; None where torch has none.
-        rows: states in one call. refused: why nothing is learned.
+        rows: states in one call. refused: why nothing is learned. skipped: what is not installed.
     """
 
     name: str
@@ -67,13 +67,19 @@ class Found:
     passes: int | None = None
     dtype: str = "float32"
     refused: str = ""
+    skipped: str = ""
     failed: str = ""
     seconds: float = 0.0
 
     @property
+    def why_not(self) -> str:
+        """What was in the way; empty where numbers were found."""
+        return self.skipped or self.refused or self.failed
+
+    @property
     def fits(self) -> bool:
         """Whether all that is asked for holds."""
-        if self.refused or self.failed or None in (self.step, self.run, self.start, self.learned):
+        if self.why_not or None in (self.step, self.run, self.start, self.learned):
             return False
         close = CLOSE if self.dtype == "float32" else HALF
         return max(self.step, self.run) <= close and self.learned < self.start  # type: ignore[operator,type-var]
@@ -82,6 +88,9 @@ class Found:
 def examine(name: str, case: Case) -> Found:
     """All of it for one pipeline."""
     found, begun = Found(name), time.perf_counter()
+    if case.missing:
+        found.skipped = f"skipped: needs {case.needs}"
+        return found
     try:
         pipe = case.make()
         pipe.set_progress_bar_config(disable=True)
@@ -146,7 +155,9 @@ class _Recorded:
             scheduler.scale_model_input = noted_scale
         try:
             pipe.scheduler = scheduler
-            pipe(**denoiser.call.arguments([0], steps))
+            with torch.random.fork_rng():
+                torch.manual_seed(0)  # as a session does, for what the pipeline draws by itself
+                pipe(**denoiser.call.arguments([0], steps))
         finally:
             pipe.scheduler = own
             del scheduler.step
@@ -232,7 +243,7 @@ def table(found: list[Found]) -> str:
     for one in sorted(found, key=lambda one: one.name):
         if not one.fits:
             numbers = f"D {one.step}, run {one.run}, validation loss {one.start} → {one.learned}"
-            lines.append(f"| {one.name} | {one.kind} | {(one.refused or one.failed or numbers).replace('|', chr(92) + '|')} |")
+            lines.append(f"| {one.name} | {one.kind} | {(one.why_not or numbers).replace('|', chr(92) + '|')} |")
     return "\n".join(lines)
 
 
@@ -253,9 +264,10 @@ def main() -> None:
             found.append(Found(**json.loads(file.read_text())))
         elif not given.markdown:
             found.append(examine(name, PIPELINES[name]))
-            file.write_text(json.dumps(asdict(found[-1])))
             one = found[-1]
-            say = one.refused or one.failed or f"D {one.step:.1e} run {one.run:.1e} loss {one.start:.4f} -> {one.learned:.4f}"
+            if not one.skipped:
+                file.write_text(json.dumps(asdict(one)))
+            say = one.why_not or f"D {one.step:.1e} run {one.run:.1e} loss {one.start:.4f} -> {one.learned:.4f}"
             print(f"{'fits' if one.fits else 'NOT ':<5} {name:<30} {one.seconds:5.1f} s  {say}", file=sys.stderr, flush=True)
     print(table(found))
 

@@ -226,18 +226,21 @@ class PipelineFits:
         check_teaches(self.denoiser, y_T, condition, many, few, double, self.denoiser.rows)
 
     def _classical(self, name: str, on: str, nfe: int) -> Tableau | None:
-        """A classical solver; None where there is none with so few evaluations, or no such levels of this path."""
+        """A classical solver; None where there is none with so few evaluations or on this path."""
         kind, settings = SOLVERS[name]
         options: dict[str, Any] = {**settings}
-        try:
-            schedule = own_levels(self.denoiser, nfe) if on == OWN_LEVELS else levels(on, nfe, self.denoiser)
-        except S4SError:  # powers of a time that begins below 0, as EDM's does
-            schedule = None
+        schedule = own_levels(self.denoiser, nfe) if on == OWN_LEVELS else self._levels(on, nfe)
         if schedule is None:
             return None
         if "order" in options:
             options["order"] = min(options["order"], nfe)
         return solver(kind, schedule, path=self.denoiser.path, start=self.denoiser.s_max, **options)
+
+    def _levels(self, on: str, nfe: int) -> Tensor | None:
+        try:
+            return levels(on, nfe, self.denoiser)
+        except S4SError:  # powers of a time that is negative, as EDM's
+            return None
 
     def _best_classical(self, nfe: int, val: Split) -> tuple[Tableau, str]:
         """The classical solver that is nearest to the teacher on some validation pairs, which the fit starts from."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from diffusers import DiffusionPipeline
@@ -21,4 +22,10 @@ class Case:
     prompts: list[str] | list[int] | None = None
     apart: str = ""
     together: bool = True
+    needs: str = ""  # a package that it needs and that is no requirement of ours
     fetched: str = ""  # where the pipeline's folder comes from when it is not made here
+
+    @property
+    def missing(self) -> bool:
+        """Whether the package that it needs is absent."""
+        return bool(self.needs) and find_spec(self.needs) is None
