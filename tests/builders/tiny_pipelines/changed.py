@@ -9,6 +9,7 @@ from tests.builders.pipelines import scheduler
 from tests.builders.tiny_pipelines.case import Case
 from tests.builders.tiny_pipelines.images import CASES as IMAGES
 from tests.builders.tiny_pipelines.images import NONE, SD3, SIZE, XL, known
+from tests.builders.weights import weights_of
 
 
 def changed(name, change, **call) -> Case:
@@ -50,6 +51,37 @@ def without_t5(gain):
     return made
 
 
+def cached(pipe):
+    """Keeps what the transformer's blocks gave while its first block changes little."""
+    pipe.transformer.enable_cache(diffusers.FirstBlockCacheConfig(threshold=0.1))
+
+
+def dropped_out(pipe):
+    """Still in training, as a script that trains a LoRA leaves it."""
+    pipe.unet.train()
+    for part in pipe.unet.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.1
+
+
+def with_scheduler(kind):
+    """The network's own noise with another scheduler."""
+    return lambda pipe: pipe.register_modules(scheduler=getattr(diffusers, kind).from_config(pipe.scheduler.config))
+
+
+def of_class(kind, **given):
+    """The parts in a pipeline of another class."""
+
+    def change(pipe):
+        kept = {name: part for name, part in pipe.components.items() if part is not None or name in ("safety_checker", "feature_extractor")}
+        plain = {"requires_safety_checker": False} if "safety_checker" in kept else {}
+        return getattr(diffusers, kind)(**kept, **plain, **given)
+
+    return change
+
+
+PICTURE = weights_of("a picture", (1, 3, 16, 16)).tanh() / 2 + 0.5  # in [0, 1]
+MASK = (torch.arange(16) > 5).float().expand(1, 1, 16, 16)
 ZERO_SNR = dict(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
 CASES: dict[str, Case] = {
     "compiled": changed("stable_diffusion", compiled),
@@ -64,4 +96,10 @@ CASES: dict[str, Case] = {
         IMAGES["stable_diffusion_xl"].prompts,
     ),
     "channels_last": changed("stable_diffusion", channels_last),
+    "refused_cache": changed("flux", cached),
+    "refused_dropout": changed("stable_diffusion", dropped_out),
+    "refused_lcm": changed("stable_diffusion", with_scheduler("LCMScheduler")),
+    "refused_inpaint_blend": changed(
+        "stable_diffusion", of_class("StableDiffusionInpaintPipeline"), image=PICTURE, mask_image=MASK, strength=1.0
+    ),
 }  # fmt: skip
