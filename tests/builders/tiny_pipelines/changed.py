@@ -1,6 +1,8 @@
 """Pipelines that were changed after they were made: compiled, in half precision, quantised, without a part."""
 
+from dataclasses import replace
 from functools import partial
+from inspect import signature
 
 import diffusers
 import torch
@@ -13,14 +15,28 @@ from tests.builders.weights import weights_of
 
 
 def changed(name, change, **call) -> Case:
-    """A case of another name's pipeline after `change`, called with this as well; a change returns what it does not do in place."""
+    """Another name's pipeline after `change`, which returns what it does not do in place; called with `call` as well."""
     case = IMAGES[name]
 
     def make():
         pipe = case.make()
         return change(pipe) or pipe
 
-    return Case(make, case.call | call, case.prompts, case.apart, case.together)
+    return replace(case, make=make, call=case.call | call)
+
+
+def other(name, kind, change=lambda pipe: None, **call) -> Case:
+    """The parts of another name's pipeline in one of this class, after `change`; of its call what that one takes."""
+    pipeline = getattr(diffusers, kind)
+    parts, takes = signature(pipeline.__init__).parameters, signature(pipeline.__call__).parameters
+    plain = {part: False for part in ("requires_safety_checker", "add_watermarker") if part in parts}
+
+    def build(pipe):
+        change(pipe)
+        return pipeline(**{part: value for part, value in pipe.components.items() if part in parts}, **plain)
+
+    case = changed(name, build, **call)
+    return replace(case, call={key: value for key, value in case.call.items() if key in takes})
 
 
 def compiled(pipe):
@@ -69,18 +85,8 @@ def with_scheduler(kind):
     return lambda pipe: pipe.register_modules(scheduler=getattr(diffusers, kind).from_config(pipe.scheduler.config))
 
 
-def of_class(kind, **given):
-    """The parts in a pipeline of another class."""
-
-    def change(pipe):
-        kept = {name: part for name, part in pipe.components.items() if part is not None or name in ("safety_checker", "feature_extractor")}
-        plain = {"requires_safety_checker": False} if "safety_checker" in kept else {}
-        return getattr(diffusers, kind)(**kept, **plain, **given)
-
-    return change
-
-
 PICTURE = weights_of("a picture", (1, 3, 16, 16)).tanh() / 2 + 0.5  # in [0, 1]
+OF_PICTURE = dict(image=PICTURE, strength=1.0)  # all of its noise: the picture only says how large
 MASK = (torch.arange(16) > 5).float().expand(1, 1, 16, 16)
 ZERO_SNR = dict(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
 CASES: dict[str, Case] = {
@@ -99,7 +105,10 @@ CASES: dict[str, Case] = {
     "refused_cache": changed("flux", cached),
     "refused_dropout": changed("stable_diffusion", dropped_out),
     "refused_lcm": changed("stable_diffusion", with_scheduler("LCMScheduler")),
-    "refused_inpaint_blend": changed(
-        "stable_diffusion", of_class("StableDiffusionInpaintPipeline"), image=PICTURE, mask_image=MASK, strength=1.0
-    ),
+    "refused_inpaint_blend": other("stable_diffusion", "StableDiffusionInpaintPipeline", mask_image=MASK, **OF_PICTURE),
+    "stable_diffusion_img2img": other("stable_diffusion", "StableDiffusionImg2ImgPipeline", **OF_PICTURE),
+    "stable_diffusion_xl_img2img": other("stable_diffusion_xl", "StableDiffusionXLImg2ImgPipeline", **OF_PICTURE),
+    "stable_diffusion_3_img2img": other("stable_diffusion_3", "StableDiffusion3Img2ImgPipeline", **OF_PICTURE),
+    "flux_img2img": other("flux", "FluxImg2ImgPipeline", **OF_PICTURE),
+    "qwen_image_img2img": other("qwen_image", "QwenImageImg2ImgPipeline", **OF_PICTURE),
 }  # fmt: skip
