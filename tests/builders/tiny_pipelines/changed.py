@@ -11,7 +11,8 @@ from tests.builders.pipelines import scheduler
 from tests.builders.tiny_pipelines.case import Case
 from tests.builders.tiny_pipelines.images import CASES as IMAGES
 from tests.builders.tiny_pipelines.images import NONE, SD3, SIZE, XL, known
-from tests.builders.weights import weights_of
+from tests.builders.tiny_pipelines.parts import smooth
+from tests.builders.weights import fill, weights_of
 
 
 def changed(name, change, **call) -> Case:
@@ -85,6 +86,18 @@ def with_scheduler(kind):
     return lambda pipe: pipe.register_modules(scheduler=getattr(diffusers, kind).from_config(pipe.scheduler.config))
 
 
+def taking(network, channels):
+    """Of so many channels: those of the state, of a picture and of a mask."""
+
+    def change(pipe):
+        own = getattr(pipe, network)
+        config = {name: value for name, value in own.config.items() if not name.startswith("_")}
+        given = dict(in_channels=channels, out_channels=own.config.in_channels)
+        pipe.register_modules(**{network: smooth(fill(type(own)(**config | given)))})
+
+    return change
+
+
 PICTURE = weights_of("a picture", (1, 3, 16, 16)).tanh() / 2 + 0.5  # in [0, 1]
 OF_PICTURE = dict(image=PICTURE, strength=1.0)  # all of its noise: the picture only says how large
 MASK = (torch.arange(16) > 5).float().expand(1, 1, 16, 16)
@@ -111,4 +124,10 @@ CASES: dict[str, Case] = {
     "stable_diffusion_3_img2img": other("stable_diffusion_3", "StableDiffusion3Img2ImgPipeline", **OF_PICTURE),
     "flux_img2img": other("flux", "FluxImg2ImgPipeline", **OF_PICTURE),
     "qwen_image_img2img": other("qwen_image", "QwenImageImg2ImgPipeline", **OF_PICTURE),
+    "stable_diffusion_inpaint": other("stable_diffusion", "StableDiffusionInpaintPipeline", taking("unet", 9), mask_image=MASK, **OF_PICTURE),
+    "flux_fill": other("flux", "FluxFillPipeline", taking("transformer", 48), mask_image=MASK, **OF_PICTURE),
+    "instruct_pix2pix": other(
+        "stable_diffusion", "StableDiffusionInstructPix2PixPipeline", taking("unet", 8), image=PICTURE, guidance_scale=5.0, image_guidance_scale=1.5
+    ),
+    "flux_kontext": other("flux", "FluxKontextPipeline", image=PICTURE, max_area=256, _auto_resize=False),
 }  # fmt: skip
