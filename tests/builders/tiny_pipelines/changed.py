@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from inspect import signature
 
 import diffusers
 import torch
+import transformers
 
 from tests.builders.pipelines import scheduler
-from tests.builders.tiny_pipelines.case import Case
+from tests.builders.tiny_pipelines.case import Case, Needed
 from tests.builders.tiny_pipelines.images import CASES as IMAGES
 from tests.builders.tiny_pipelines.images import NONE, SD3, SIZE, XL, known
 from tests.builders.tiny_pipelines.parts import smooth
@@ -98,6 +100,38 @@ def taking(network, channels):
     return change
 
 
+def adapted(network):
+    """With a LoRA on all attention, loaded as users load one."""
+
+    def change(pipe):
+        if find_spec("peft") is None:
+            raise Needed("peft")
+        weights = {}
+        for name, part in getattr(pipe, network).named_modules():
+            if name.endswith(("to_q", "to_k", "to_v", "to_out.0")):
+                key = f"{network}.{name}.lora_"
+                weights[f"{key}A.weight"] = weights_of(f"{key}A", (2, part.in_features))
+                weights[f"{key}B.weight"] = weights_of(f"{key}B", (part.out_features, 2))
+        pipe.load_lora_weights(weights)
+
+    return change
+
+
+def with_ip_adapter(pipe):
+    """A picture seen through an encoder of its own beside the text."""
+    sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8)
+    encoder = fill(transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(projection_dim=12, **sizes)))
+    pipe.register_modules(image_encoder=encoder)
+    shapes = {"proj.weight": (4 * 16, 12), "proj.bias": (4 * 16,), "norm.weight": (16,), "norm.bias": (16,)}
+    keys = {}
+    for place in [name.removesuffix(".processor") for name in pipe.unet.attn_processors if "attn2" in name]:
+        shape = pipe.unet.get_submodule(place).to_k.weight.shape
+        keys |= {f"{len(keys) + 1}.to_{of}_ip.weight": weights_of(f"{place}.{of}", shape) for of in "kv"}
+    picture = {name: weights_of(f"image_proj.{name}", shape) for name, shape in shapes.items()}
+    pipe.load_ip_adapter({"image_proj": picture, "ip_adapter": keys}, subfolder="", weight_name="", image_encoder_folder=None)
+    pipe.set_ip_adapter_scale(0.6)
+
+
 PICTURE = weights_of("a picture", (1, 3, 16, 16)).tanh() / 2 + 0.5  # in [0, 1]
 OF_PICTURE = dict(image=PICTURE, strength=1.0)  # all of its noise: the picture only says how large
 MASK = (torch.arange(16) > 5).float().expand(1, 1, 16, 16)
@@ -130,4 +164,8 @@ CASES: dict[str, Case] = {
         "stable_diffusion", "StableDiffusionInstructPix2PixPipeline", taking("unet", 8), image=PICTURE, guidance_scale=5.0, image_guidance_scale=1.5
     ),
     "flux_kontext": other("flux", "FluxKontextPipeline", image=PICTURE, max_area=256, _auto_resize=False),
+    "ip_adapter": changed("stable_diffusion", with_ip_adapter, ip_adapter_image=PICTURE),
+    "lora_stable_diffusion": changed("stable_diffusion", adapted("unet")),
+    "lora_stable_diffusion_3": changed("stable_diffusion_3", adapted("transformer")),
+    "lora_flux": changed("flux", adapted("transformer")),
 }  # fmt: skip
