@@ -37,6 +37,7 @@ from s4s.models.pipelines.live import LivePipeline  # noqa: E402
 from s4s.schedules import levels  # noqa: E402
 from s4s.solvers import solver  # noqa: E402
 from tests.builders.tiny_pipelines import PIPELINES, Case  # noqa: E402
+from tests.builders.tiny_pipelines.case import Needed  # noqa: E402
 
 OUT = ROOT / "build" / "pipeline_matrix"
 NFE, CLOSE = 3, 1e-5
@@ -111,6 +112,8 @@ def examine(name: str, case: Case) -> Found:
         assert pipe.scheduler is own
     except S4SError as error:
         found.refused = one_line(error, 400)
+    except Needed as error:
+        found.failed = f"skipped: needs {error}"
     except Exception as error:  # whatever a pipeline does
         found.failed = f"{type(error).__name__}: {one_line(error, 200)}"
         if "--only" in sys.argv:

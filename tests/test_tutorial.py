@@ -48,7 +48,8 @@ def test_the_tutorial_runs_and_shows_what_it_computes(tmp_path, monkeypatch):
     assert errors["learned"] < 0.5 * min(errors["dpmpp"], errors["ipndm"])
     assert sum(pictures for _, pictures in found) == 3
     assert "times nearer than the pipeline's own" in text
-    assert {"nfe~5.json", "scheduler_config.json", "README.md", "nfe~5.png"} <= {path.name for path in (tmp_path / "build/my-solver").iterdir()}
+    written = {path.name for path in (tmp_path / "build/my-solver").iterdir()}
+    assert {"nfe~5.json", "scheduler_config.json", "README.md", "nfe~5.png"} <= written
 
 
 if __name__ == "__main__":

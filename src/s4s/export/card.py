@@ -44,8 +44,8 @@ MEASURED = (
     "lower for better solvers."
 )
 COMPARED_WITH = (
-    "On noise and, where there were four prompts or more, on prompts that the fit has not seen: how far samples are from those of "
-    "the teacher with all of its steps, from the same noise."
+    "On noise and, where there were four prompts or more, on prompts that the fit has not seen: how far samples are from those "
+    "of the teacher with all of its steps, from the same noise."
 )
 RIGHT = "---:"  # numbers
 OF_ALL = ["model", "solver", "nfe", "n_seeds", "n_samples", "features"]
@@ -112,7 +112,7 @@ def base_model_of(tableaux: Mapping[int, Tableau]) -> str | None:
 
 
 def _compared(tableaux: Mapping[int, Tableau]) -> list[str]:
-    """What a fit on a pipeline found when it compared the solver with what the pipeline has; none where it was made otherwise."""
+    """What a fit on a pipeline found when it compared the solver with what the pipeline has; nothing for other fits."""
     rows, verdicts = [], []
     for nfe, tableau in tableaux.items():
         check = part(tableau, "check")
@@ -179,7 +179,9 @@ def _made(tableau: Tableau) -> list[Any]:
     meta = tableau.meta
     pairs = part(tableau, "pairs")
     counts = f"{pairs['train']} and {pairs['val']}" if {"train", "val"} <= {*pairs} else "-"
-    fit = f"{meta['evaluations']:,} evaluations" if isinstance(meta.get("evaluations"), int) else "-"
+    costs = [meta.get(key) for key in ("evaluations", "evaluations_total")]
+    fit = f"{costs[0]:,} passes" if isinstance(costs[0], int) else "-"
+    fit += f", {costs[1]:,} with pairs and searches" if isinstance(costs[1], int) else ""
     teacher = without_folders(meta.get("teacher") or "-")
     return [tableau.nfe, teacher, counts, without_folders(validated(tableau) or "-"), fit, Written(f"`{tableau.digest()}`")]
 

@@ -14,7 +14,7 @@ from s4s.models.conditions import Conditioning
 from s4s.models.denoiser import Denoiser, as_column
 from s4s.models.paths import Path
 
-HALF_STEP = 5e-2  # of differences in half precision, whose rounding is 2 to 4 permille of an output
+HALF_STEP = 3e-2  # of differences in half precision, whose rounding is 2 to 4 permille of an output
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow", "edm"]
 
 

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from tests.builders.tiny_pipelines.case import Case
 
 PIPELINES: dict[str, Case] = {}
-for module in ("images", "videos", "variants"):
+for module in ("images", "videos", "variants", "changed"):
     if find_spec(f"{__name__}.{module}"):
         cases: dict[str, Case] = import_module(f"{__name__}.{module}").CASES
         assert not PIPELINES.keys() & cases.keys()

@@ -8,6 +8,10 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 
+class Needed(Exception):
+    """A package that a case needs and that is not there."""
+
+
 @dataclass(frozen=True)
 class Case:
     """`make` builds the pipeline in float32 on the CPU; `pipe(prompts, num_inference_steps=2, **call)` runs it.
