@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from s4s.errors import S4SError, must_be, shown
 from s4s.export.card import REPOSITORY
 from s4s.export.few_step_networks import check_teaches
 from s4s.export.pipeline_comparison import CLASSICAL, OWN, compare, draw_grid
-from s4s.export.pipeline_plan import DISTILLED_ROWS, DISTILLED_STEPS, Plan, chosen, price, timed
+from s4s.export.pipeline_plan import DISTILLED_ROWS, DISTILLED_STEPS, Plan, planned, price, timed
 from s4s.export.scheduler import S4SScheduler
 from s4s.files.resumable_rows import write_resumable
 from s4s.files.rows import TEACHER_PAIRS, Split, read_split
@@ -104,7 +105,7 @@ def fit_pipeline(
     denoiser = from_pipeline(pipe, prompts=prompts, name=name, **call)
     with _closing(denoiser):
         each = timed(denoiser)
-        plan = chosen(steps, pairs, budget, each)
+        plan = planned(folder, steps, pairs, budget, each)
         cost = price(denoiser, plan, steps, each)
         if show_progress:
             print(f"fit {denoiser.name}: {cost.in_words()}", file=sys.stderr)
@@ -118,7 +119,7 @@ class PipelineFits:
     def __init__(self, denoiser: LivePipeline, plan: Plan, folder: Path | None, display: Display, distilled: bool):
         self.denoiser, self.plan, self.folder, self.display, self.distilled = denoiser, plan, folder, display, distilled
         self.teacher = self._teacher(plan.teacher)
-        self.identity = _identity(denoiser, self.teacher)
+        self.identity = _identity(denoiser, self.teacher, plan)
         self.lpips = _lpips(denoiser)
 
     def scheduler(self, steps: list[int]) -> S4SScheduler:
@@ -127,14 +128,12 @@ class PipelineFits:
         tableaux, comparisons = {n: tableau for n, tableau in there.items() if tableau is not None}, {}
         pictures = {}
         if missing := [n for n in steps if n not in tableaux]:
-            asked = self.denoiser.asked
             splits = {split: self._pairs(split, count) for split, count in
                       (("train", self.plan.train), ("val", self.plan.val), ("test", self.plan.test))}  # fmt: skip
             if not self.distilled:
                 self._check_teaches(splits["val"])
-            shared = self.denoiser.asked - asked
             for n in missing:
-                tableaux[n], comparisons[n], pictures[n] = self._one(n, splits, shared)
+                tableaux[n], comparisons[n], pictures[n] = self._one(n, splits)
         found = S4SScheduler.from_tableau([tableaux[n] for n in steps], self.denoiser.pipe.scheduler)
         found.comparisons = comparisons
         if self.folder is not None and missing:
@@ -144,7 +143,7 @@ class PipelineFits:
                     draw_grid(shown_there, self.folder / f"nfe~{n}.png")
         return found
 
-    def _one(self, nfe: int, splits: Mapping[str, Split], shared: int) -> tuple[Tableau, Any, dict[str, Tensor]]:
+    def _one(self, nfe: int, splits: Mapping[str, Split]) -> tuple[Tableau, Any, dict[str, Tensor]]:
         denoiser, begun = self.denoiser, self.denoiser.asked
         self.display.now(f"solvers with {nfe} evaluations")
         base, words = self._best_classical(nfe, splits["val"])
@@ -152,20 +151,18 @@ class PipelineFits:
         self.display.now(f"fit at {nfe} evaluations")
         pairs = TeacherPairs(splits["train"], splits["val"], denoiser.name, self.teacher.levels, self._teacher_in_words())
         state = None if self.folder is None else self.folder / "fits" / f"nfe~{nfe}.state"
-        before = denoiser.asked
         result = fit(
             denoiser, pairs, "lms", base.levels, base=base, family_options={"start_weights": True},
             driver="joint" if nfe > 1 else "coefficients", decoupled=nfe > 1, same_start=True, settings=self.plan.settings(),
             batch_size=denoiser.rows, state_path=state,
         )  # fmt: skip
-        fitted = denoiser.asked - before
         self.display.now(f"comparison at {nfe} evaluations")
         own = f"the pipeline's own {denoiser.scheduler_config['_class_name']}"
         names = {OWN: own, CLASSICAL: words}
         comparison, pictures = compare(denoiser, splits["test"], result.tableau, base, names, self.lpips)
         learned = result.tableau.with_meta(
-            token=TOKEN, identity=self.identity, evaluations=fitted * denoiser.passes,
-            evaluations_total=(fitted + searched + shared) * denoiser.passes,
+            token=TOKEN, identity=self.identity, evaluations=result.evaluations * denoiser.passes,
+            evaluations_total=(result.evaluations + searched + self.plan.shared) * denoiser.passes,
             pipeline=self._about(), check=comparison.as_json(),
         )  # fmt: skip
         if self.folder is not None:
@@ -197,7 +194,8 @@ class PipelineFits:
         return solver(TEACHER[0], on, path=self.denoiser.path, start=self.denoiser.s_max, **TEACHER[1])
 
     def _teacher_in_words(self) -> str:
-        return f"UniPC-3, {self.teacher.nfe} evaluations on {OWN_LEVELS}"
+        on = "logsnr levels" if own_levels(self.denoiser, self.teacher.nfe) is None else OWN_LEVELS
+        return f"UniPC-3, {self.teacher.nfe} evaluations on {on}"
 
     def _pairs(self, split: str, count: int) -> Split:
         """The teacher's pairs; kept in the folder, where an interrupted fit goes on."""
@@ -340,11 +338,11 @@ def weights_digest(pipe: Any) -> str:
     return digest.hexdigest()
 
 
-def _identity(denoiser: LivePipeline, teacher: Tableau) -> str:
-    """Of all that pairs and fits depend on, but for their number."""
+def _identity(denoiser: LivePipeline, teacher: Tableau, plan: Plan) -> str:
+    """Of all that pairs and fits depend on."""
     call = {key: _plain(value) for key, value in sorted(denoiser.call.given.items())}
     about = [__version__, denoiser.name, weights_digest(denoiser.pipe), call, denoiser.call.prompts, teacher.digest(),
-             dict(denoiser.scheduler_config)]  # fmt: skip
+             asdict(plan), dict(denoiser.scheduler_config)]  # fmt: skip
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from s4s.errors import S4SError, shown
+from s4s.files.json_file import JsonFile
 from s4s.learning.settings import FitSettings
 from s4s.models.pipelines.live import LivePipeline
 from s4s.sampling import initial_noise
@@ -49,10 +51,14 @@ class Plan:
 
     def evaluations(self, nfe: Sequence[int]) -> int:
         """About how many evaluations all of it takes, for these numbers of evaluations of the solvers."""
-        pairs = (self.train + self.val + self.test) * self.teacher + DISTILLED_ROWS * sum(DISTILLED_STEPS)
         fits = sum(TAKEN * fit_evaluations(self.settings(), n, self.val) for n in nfe)
         tried = CANDIDATES * self.searched
-        return int(pairs + fits + sum(n * (tried + 3 * self.test) for n in nfe))
+        return int(self.shared + fits + sum(n * (tried + 3 * self.test) for n in nfe))
+
+    @property
+    def shared(self) -> int:
+        """Evaluations of what all fits share: pairs, and the question whether a teacher of many steps teaches anything."""
+        return (self.train + self.val + self.test) * self.teacher + DISTILLED_ROWS * (sum(DISTILLED_STEPS) + 1)
 
     @property
     def searched(self) -> int:
@@ -160,6 +166,29 @@ def _resident() -> int:
     """Bytes that this process has had in memory at most."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class StoredPlan(JsonFile):
+    """The plan of a fit in a folder: one that goes on has the plan that it began with, however long an evaluation takes now."""
+
+    what = "the plan of this fit"
+    always_signed = True
+    pairs: int | None
+    budget: str | float | None
+    plan: Plan
+
+
+def planned(folder: Path | None, nfe: Sequence[int], pairs: int | None, budget: str | float | None, each: float) -> Plan:
+    """The plan that is kept in a folder for the same pairs and budget; else `chosen`, which is kept there."""
+    path = None if folder is None else folder / "plan.json"
+    if path is not None and path.exists():
+        stored = StoredPlan.load(path)
+        if (stored.pairs, stored.budget) == (pairs, budget):
+            return stored.plan
+    plan = chosen(nfe, pairs, budget, each)
+    if path is not None:
+        StoredPlan(pairs=pairs, budget=budget, plan=plan).save(path)
+    return plan
 
 
 def chosen(nfe: Sequence[int], pairs: int | None, budget: str | float | None, each: float) -> Plan:

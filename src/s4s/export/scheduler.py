@@ -403,7 +403,7 @@ class S4SScheduler(SchedulerMixin, ConfigMixin):
             return None
         if timestep.untyped_storage().data_ptr() != own.untyped_storage().data_ptr():
             return None
-        return timestep.storage_offset() - own.storage_offset()
+        return int(timestep.storage_offset()) - int(own.storage_offset())
 
     def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:
         """The sample itself, which is what the network is fed.
