@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from s4s import from_pipeline
+from s4s.export.pipeline_fit import Display, PipelineFits
+from s4s.export.pipeline_plan import PLANS
 from tests.builders.tiny_pipelines import PIPELINES
 
 TOLD = ("prompt", "class_labels")  # how a pipeline calls what it draws
@@ -80,3 +83,15 @@ def test_every_build_of_a_tiny_pipeline_is_the_same():
     case = PIPELINES["flux"]
     first, second = (case.make().transformer.state_dict() for _ in range(2))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.suite
+def test_a_fit_tries_the_schedules_that_a_path_has():
+    case = PIPELINES["svd"]  # on EDM's path, whose time is below 0 for small noise
+    denoiser = from_pipeline(case.make(), **case.call)
+    try:
+        fits = PipelineFits(denoiser, PLANS[0], None, Display(denoiser, 1, False), distilled=False)
+        found = {on: fits._classical("iPNDM-3", on, 3) for on in ("time_quadratic", "time_uniform", "logsnr")}
+    finally:
+        denoiser.close()
+    assert [on for on, tableau in found.items() if tableau is None] == ["time_quadratic"]
