@@ -1,4 +1,4 @@
-"""Pipelines that were changed after they were made: compiled, in half precision, quantised, without a part."""
+"""Pipelines changed after they were made: compiled, in half precision, quantised, adapted, given a picture; and refused ones."""
 
 from dataclasses import replace
 from functools import partial
@@ -145,8 +145,8 @@ CASES: dict[str, Case] = {
         partial(without_t5, 0.25), dict(guidance_scale=7.0, **SIZE), IMAGES["stable_diffusion_3"].prompts
     ),
     "stable_diffusion_xl_zero_snr": Case(
-        partial(known, XL, noise=partial(scheduler, **ZERO_SNR)), dict(guidance_scale=5.0, guidance_rescale=0.7, **NONE, **SIZE),
-        IMAGES["stable_diffusion_xl"].prompts,
+        partial(known, XL, noise=partial(scheduler, **ZERO_SNR)),
+        dict(guidance_scale=5.0, guidance_rescale=0.7, **NONE, **SIZE), IMAGES["stable_diffusion_xl"].prompts,
     ),
     "channels_last": changed("stable_diffusion", channels_last),
     "refused_cache": changed("flux", cached),
@@ -158,10 +158,13 @@ CASES: dict[str, Case] = {
     "stable_diffusion_3_img2img": other("stable_diffusion_3", "StableDiffusion3Img2ImgPipeline", **OF_PICTURE),
     "flux_img2img": other("flux", "FluxImg2ImgPipeline", **OF_PICTURE),
     "qwen_image_img2img": other("qwen_image", "QwenImageImg2ImgPipeline", **OF_PICTURE),
-    "stable_diffusion_inpaint": other("stable_diffusion", "StableDiffusionInpaintPipeline", taking("unet", 9), mask_image=MASK, **OF_PICTURE),
+    "stable_diffusion_inpaint": other(
+        "stable_diffusion", "StableDiffusionInpaintPipeline", taking("unet", 9), mask_image=MASK, **OF_PICTURE
+    ),
     "flux_fill": other("flux", "FluxFillPipeline", taking("transformer", 48), mask_image=MASK, **OF_PICTURE),
     "instruct_pix2pix": other(
-        "stable_diffusion", "StableDiffusionInstructPix2PixPipeline", taking("unet", 8), image=PICTURE, guidance_scale=5.0, image_guidance_scale=1.5
+        "stable_diffusion", "StableDiffusionInstructPix2PixPipeline", taking("unet", 8), image=PICTURE,
+        guidance_scale=5.0, image_guidance_scale=1.5,
     ),
     "flux_kontext": other("flux", "FluxKontextPipeline", image=PICTURE, max_area=256, _auto_resize=False),
     "ip_adapter": changed("stable_diffusion", with_ip_adapter, ip_adapter_image=PICTURE),
