@@ -1,4 +1,4 @@
-"""Pipelines changed after they were made: compiled, in half precision, quantised, adapted, given a picture; and refused ones."""
+"""Pipelines changed after they were made: compiled, halved, quantised, adapted, given a picture; and those that are refused."""
 
 from dataclasses import replace
 from functools import partial
