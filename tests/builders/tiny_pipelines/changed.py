@@ -136,6 +136,14 @@ PICTURE = weights_of("a picture", (1, 3, 16, 16)).tanh() / 2 + 0.5  # in [0, 1]
 OF_PICTURE = dict(image=PICTURE, strength=1.0)  # all of its noise: the picture only says how large
 MASK = (torch.arange(16) > 5).float().expand(1, 1, 16, 16)
 ZERO_SNR = dict(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
+APART = {
+    **dict.fromkeys(
+        ("refused_inpaint_blend", "flux_img2img", "qwen_image_img2img", "stable_diffusion_inpaint", "flux_fill"),
+        "the latents of one picture are drawn for all rows",
+    ),
+    "quantised": "all rows have one scale of whole numbers",
+    "refused_dropout": "what is dropped is drawn",
+}
 CASES: dict[str, Case] = {
     "compiled": changed("stable_diffusion", compiled),
     "quantised": changed("stable_diffusion_3", quantised),
@@ -172,3 +180,5 @@ CASES: dict[str, Case] = {
     "lora_stable_diffusion_3": changed("stable_diffusion_3", adapted("transformer")),
     "lora_flux": changed("flux", adapted("transformer")),
 }  # fmt: skip
+CASES |= {name: replace(CASES[name], apart=reason) for name, reason in APART.items()}
+CASES["stable_diffusion_3_img2img"] = replace(CASES["stable_diffusion_3_img2img"], together=False)  # a picture for each is asked
