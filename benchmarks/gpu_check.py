@@ -5,7 +5,7 @@
     python benchmarks/gpu_check.py --device cpu --tiny
 
 Of each network: the speed of an evaluation, the peak of memory, a fit at NFE 4 with a small plan, and a run of the pipeline
-with the solver. The weights are random, so nothing here says how good a solver is. Where time is short, what is left is not run,
+with the solver. The weights are random, so nothing here says how good a solver is. Where time is short, the rest is not run,
 and the table says so. It is written to build/gpu_check.md.
 """
 
