@@ -86,8 +86,8 @@ class Found:
         return max(self.step, self.run) <= close and self.learned < self.start  # type: ignore[operator,type-var]
 
 
-def examine(name: str, case: Case) -> Found:
-    """All of it for one pipeline."""
+def examine(name: str, case: Case, fit: bool = True) -> Found:
+    """All of it for one pipeline; without the fit, all but that."""
     found, begun = Found(name), time.perf_counter()
     if case.missing:
         found.skipped = f"skipped: needs {case.needs}"
@@ -103,10 +103,11 @@ def examine(name: str, case: Case) -> Found:
             found.step = _step(denoiser)
             found.run = _run(denoiser)
             found.reverse, found.forward = _possible(_reverse, denoiser), _possible(_forward, denoiser)
-            with Display(denoiser, 1, False) as display:
-                fits = PipelineFits(denoiser, PLANS[0], None, display, distilled=False)
-                learned = fits.scheduler([NFE]).tableaux[NFE]
-            found.start, found.learned = (learned.meta["validation"][key] for key in ("start", "learned"))
+            if fit:
+                with Display(denoiser, 1, False) as display:
+                    fits = PipelineFits(denoiser, PLANS[0], None, display, distilled=False)
+                    learned = fits.scheduler([NFE]).tableaux[NFE]
+                found.start, found.learned = (learned.meta["validation"][key] for key in ("start", "learned"))
         finally:
             denoiser.close()
         assert pipe.scheduler is own

@@ -26,7 +26,9 @@ NOT_UNITS = {
     # networks of other packages, trainings, fits: seconds each, or many
     "test_cli", "test_diffusers", "test_edm", "test_embedded", "test_export_diffusers", "test_fitting", "test_formats",
     "test_latent_diffusion", "test_ld3", "test_optimisers", "test_pipelines", "test_questions", "test_weight_formats",
-    "test_cli_pipeline", "test_live_pipeline", "test_loading", "test_pipeline_fit", "test_whole_pipeline",
+    "test_cli_pipeline", "test_gpu_check", "test_hub", "test_live_pipeline", "test_live_pipelines_gpu", "test_loading",
+    "test_no_waiting", "test_pipeline_fit", "test_pipeline_matrix", "test_scheduler_config", "test_tiny_pipelines",
+    "test_whole_pipeline",
 }  # fmt: skip
 LONGEST_FIRST = ("nightly", "suite", "", "unit")
 _running: list[str] = []  # the unit that runs now

@@ -33,7 +33,7 @@ from s4s.learning.objective import first_rows
 from s4s.learning.teacher import TeacherPairs, attributes, make_pairs
 from s4s.metrics.global_error import global_error
 from s4s.models.pipelines.live import LivePipeline, from_pipeline
-from s4s.models.provenance import made_for
+from s4s.models.provenance import made_for, part
 from s4s.models.seeds import sample_seeds
 from s4s.sampling import sample
 from s4s.schedules import levels
@@ -105,6 +105,8 @@ def fit_pipeline(
     denoiser = from_pipeline(pipe, prompts=prompts, name=name, **call)
     with _closing(denoiser):
         each = timed(denoiser)
+        with torch.no_grad():  # what cannot be decoded is found before the work, not after it
+            denoiser.decode(torch.zeros(1, *denoiser.shape, device=denoiser.device))
         plan = planned(folder, steps, pairs, budget, each)
         cost = price(denoiser, plan, steps, each)
         if show_progress:
@@ -186,6 +188,7 @@ class PipelineFits:
             raise S4SError(
                 f"{path} is there, of another pipeline, other prompts, settings or pairs; give another folder, or remove it"
             )
+        self.display.say(f"{path}: is there already. {part(found, 'check').get('verdict', '')}")
         return found
 
     def _teacher(self, steps: int) -> Tableau:
