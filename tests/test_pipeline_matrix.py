@@ -10,8 +10,8 @@ from tests.builders.tiny_pipelines import PIPELINES
 
 FILE = Path(__file__).parents[1] / "benchmarks/pipeline_matrix.py"
 DOZEN = [
-    "flux", "chroma", "qwen_image", "z_image", "sana", "lumina2", "stable_diffusion_xl", "wan_two_transformers", "ltx", "cogvideox",
-    "svd", "stable_diffusion_controlnet", "lora_stable_diffusion",
+    "flux", "chroma", "qwen_image", "z_image", "sana", "lumina2", "stable_diffusion_xl", "wan_two_transformers", "ltx",
+    "cogvideox", "svd", "stable_diffusion_controlnet", "lora_stable_diffusion",
 ]  # fmt: skip
 
 
