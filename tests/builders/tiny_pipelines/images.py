@@ -535,7 +535,13 @@ def glm_image():
         prior_vq_quantizer_codebook_size=16)  # fmt: skip
     shift = dict(use_dynamic_shifting=True, base_shift=0.25, max_shift=0.75, time_shift_type="linear")
     return diffusers.GlmImagePipeline(
-        transformers.ByT5Tokenizer(), None, byt5(), None, autoencoder(), transformer, flow(**shift)
+        transformers.ByT5Tokenizer(),
+        None,
+        byt5(),
+        None,
+        autoencoder(latents_mean=[0.0] * 4, latents_std=[1.0] * 4),
+        transformer,
+        flow(**shift),
     )
 
 

@@ -163,10 +163,10 @@ class LivePipeline(PredictingDenoiser):
         ordered = [sorted(group, key=numbers.__getitem__) for group in groups.values()]
         return [group[i : i + self.rows] for group in ordered for i in range(0, len(group), self.rows)]
 
-    def _ask(self, x: Tensor, t: Tensor, numbers: list[int]) -> Tensor:
+    def _ask(self, x: Tensor, t: Tensor, numbers: list[int], whole: bool = False) -> Tensor:
         with self._lock:
             self._count(len(x))
-            return self._session(tuple(numbers))(x.to(self.weights), t)
+            return self._session(tuple(numbers))(x.to(self.weights), t, whole)
 
     def _session(self, numbers: tuple[int, ...]) -> Session:
         """The session of these prompts; the one that was longest not asked is closed where there are many."""
@@ -259,7 +259,7 @@ class LivePipeline(PredictingDenoiser):
         x = noise.to(torch.float32) * float(getattr(scheduler, "init_noise_sigma", 1.0))
         for t in scheduler.timesteps:
             fed = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
-            output = self._ask(fed, t.to(torch.float32), [*numbers]).to(x.dtype)
+            output = self._ask(fed, t.to(torch.float32), [*numbers], whole=True).to(x.dtype)
             x = scheduler.step(output, t, x, return_dict=False, **drawn)[0]
         return x
 

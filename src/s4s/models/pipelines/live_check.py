@@ -18,7 +18,7 @@ from s4s.models.pipelines.scheduler_config import noise_of
 if TYPE_CHECKING:
     from s4s.models.pipelines.live import LivePipeline
 
-ASKED_AGAIN = 8  # evaluations of the run in which the same is asked again
+ASKED_AGAIN = 9  # evaluations of the run in which the same is asked again
 SAME = {torch.float32: 1e-3, torch.float64: 1e-3}  # of the largest output; in half precision
 SAME_IN_HALF = 3e-2
 DATA = 0.5  # scale of what stands for data
@@ -84,16 +84,20 @@ def _check_function(denoiser: LivePipeline, states: list[tuple[Tensor, float]]) 
         return denoiser(y[:1], s)
 
     with torch.no_grad():
-        found = [(n, ask(n)) for n in (0, 1, 2, 1, 0, 3)]
-        again = run(run.sample[:1], first_time)
+        found = [(n, ask(n)) for n in (0, 1)]
+        again = [run(run.sample[:1], first_time)]
+        found += [(n, ask(n)) for n in (1, 3, 0)]
+        again.append(run(run.sample[:1], first_time))
+        highest = ask(2)
     denoiser.close()
-    for n, output in found:
+    for n, output in [*found, (2, highest)]:
         if not bool(output.isfinite().all()):
             raise S4SError(
                 f"model {denoiser.name}: its output at noise level {states[n][1]:.3g} is not finite; take another precision "
                 "(float16 overflows in some networks; bfloat16 does not), or look for nan in its weights"
             )
-    pairs = [(found[0][1], found[4][1]), (found[1][1], found[3][1]), (run.output[:1, : again.shape[1]], again)]
+    first = run.output[:1, : again[0].shape[1]]
+    pairs = [(found[0][1], found[4][1]), (found[1][1], found[2][1]), *((first, later) for later in again)]
     if any(_differ(denoiser, a, b) for a, b in pairs):
         _refuse(denoiser)
 

@@ -157,8 +157,8 @@ class Session:
         self._handed = state
         return state
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """The guided output for x [rows, *shape] at time t, a scalar.
+    def __call__(self, x: Tensor, t: Tensor, whole: bool = False) -> Tensor:
+        """The guided output for x [rows, *shape] at time t, a scalar; the whole has a learned variance after it.
 
         Raises:
             Exception: what the pipeline raises, as it is.
@@ -170,7 +170,8 @@ class Session:
         answer = self._ask(_Question(x, t, _Modes.of_this_thread(x.device.type)))
         if not isinstance(answer, _Answer):
             raise S4SError("a pipeline ended its run before all of its steps were made, so it cannot be asked")
-        return answer.output[:rows, : x.shape[1]]  # what follows is a learned variance
+        output = answer.output[:rows]
+        return output if whole else output[:, : x.shape[1]]  # what follows is a learned variance
 
     def finish(self, sample: Tensor | None = None) -> Any:
         """End the run, with `sample` as its result where one is given; what the pipeline returns."""
