@@ -52,7 +52,7 @@ def sizes_of_steps(pipe):
 
 
 @pytest.mark.suite
-@pytest.mark.parametrize("name", sorted(PIPELINES))
+@pytest.mark.parametrize("name", sorted(PIPELINES.keys() - {"compiled"}))  # which takes minutes to compile
 def test_a_tiny_pipeline_runs_and_listens(name):
     case = PIPELINES[name]
     if case.missing:
