@@ -97,7 +97,8 @@ def examine(name: str, case: Case, fit: bool = True) -> Found:
         pipe.set_progress_bar_config(disable=True)
         found.kind, found.scheduler = type(pipe).__name__, type(pipe.scheduler).__name__
         own = pipe.scheduler
-        denoiser = from_pipeline(pipe, prompts=case.prompts, **case.call)
+        call = {key: value for key, value in case.call.items() if key != "output_type"}
+        denoiser = from_pipeline(pipe, prompts=case.prompts, **call)
         try:
             found.rows, found.passes, found.dtype = denoiser.rows, denoiser.passes, str(denoiser.weights).removeprefix("torch.")
             found.step = _step(denoiser)
