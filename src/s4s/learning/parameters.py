@@ -12,7 +12,7 @@ from s4s.models.paths import Path
 from s4s.schedules.increments import moved
 from s4s.tableau import Tableau
 
-FARTHEST_STEP, FARTHEST = 2.0, 3.0  # of a conditioning level from its node's, as logarithms
+FARTHEST_STEP, FARTHEST = 3.0, 6.0  # of a conditioning level from its node's, as logarithms
 
 
 @dataclass(frozen=True)
