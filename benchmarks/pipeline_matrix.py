@@ -30,8 +30,9 @@ sys.path.insert(0, str(ROOT))
 from s4s import S4SError, from_pipeline, sample  # noqa: E402
 from s4s.errors import one_line  # noqa: E402
 from s4s.export.coordinates import Coordinates  # noqa: E402
-from s4s.export.pipeline_fit import Display, PipelineFits, own_levels  # noqa: E402
+from s4s.export.pipeline_fit import Display, PipelineFits  # noqa: E402
 from s4s.export.pipeline_plan import PLANS  # noqa: E402
+from s4s.export.pipeline_solvers import own_levels  # noqa: E402
 from s4s.export.scheduler import S4SScheduler  # noqa: E402
 from s4s.models.pipelines.live import LivePipeline  # noqa: E402
 from s4s.schedules import levels  # noqa: E402

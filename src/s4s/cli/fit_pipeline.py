@@ -9,10 +9,10 @@ from typing import Any
 
 from s4s.cli.checks import check_folder
 from s4s.errors import S4SError
+from s4s.models.weight_formats import CHECKPOINTS
 
 OF_PIPELINES = ("prompts", "guidance", "size", "dtype", "device", "variant", "lora", "config_folder", "budget")
 OF_MODELS = ("solver", "config", "val", "distance", "pairs")
-WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 MOST = 1000  # evaluations
 
 
@@ -21,7 +21,7 @@ def is_pipeline(model: str) -> bool:
     path = Path(model).expanduser()
     if path.suffix.lower() in (".yaml", ".yml"):
         return False
-    return path.suffix.lower() in WEIGHTS or (path / "model_index.json").is_file() or "/" in model
+    return path.suffix.lower() in CHECKPOINTS or (path / "model_index.json").is_file() or "/" in model
 
 
 def check_options(given: Iterable[str], pipeline: bool) -> None:

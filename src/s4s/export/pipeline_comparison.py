@@ -100,6 +100,7 @@ class Comparison:
 def compare(
     denoiser: LivePipeline,
     full: Split,
+    decoded_full: Tensor,
     learned: Tableau,
     classical: Tableau,
     names: Mapping[str, str],
@@ -108,7 +109,7 @@ def compare(
     """Run all three and hold them against the full run.
 
     Args:
-        full: pairs of the teacher whose noise no fit has seen.
+        full: pairs of the teacher whose noise no fit has seen; decoded_full: what they are decoded to.
         names: of OWN and CLASSICAL in words.
         perceptual: LPIPS, where its weights are there.
     Returns:
@@ -117,13 +118,12 @@ def compare(
     y_T = torch.as_tensor(full.y_T).to(denoiser.device)
     condition = None if full.condition is None else torch.as_tensor(full.condition)
     states = {
-        FULL: torch.as_tensor(full.y_0).to(denoiser.device),
         LEARNED: sample(denoiser, y_T, learned, condition, denoiser.rows),
         OWN: denoiser.run_own_scheduler(y_T / denoiser.s_max, condition, learned.nfe),
         CLASSICAL: sample(denoiser, y_T, classical, condition, denoiser.rows),
     }
-    decoded = {name: denoiser.decode(rows).cpu() for name, rows in states.items()}
-    rms = {name: distances(rows.cpu().numpy(), full.y_0) for name, rows in states.items() if name != FULL}
+    decoded = {FULL: decoded_full, **{name: denoiser.decode(rows).cpu() for name, rows in states.items()}}
+    rms = {name: distances(rows.cpu().numpy(), full.y_0) for name, rows in states.items()}
     psnr = {name: _psnr(rows, decoded[FULL]) for name, rows in decoded.items() if name != FULL}
     lpips = {}
     if perceptual is not None and decoded[FULL].ndim == 4:

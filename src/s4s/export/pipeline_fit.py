@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from s4s.export.card import REPOSITORY
 from s4s.export.few_step_networks import check_teaches
 from s4s.export.pipeline_comparison import CLASSICAL, OWN, compare, draw_grid
 from s4s.export.pipeline_plan import DISTILLED_ROWS, DISTILLED_STEPS, Plan, planned, price, timed
+from s4s.export.pipeline_solvers import OWN_LEVELS, TRIED, classical, few_steps, teacher_in_words, teacher_of
 from s4s.export.scheduler import S4SScheduler
 from s4s.files.resumable_rows import write_resumable
 from s4s.files.rows import TEACHER_PAIRS, Split, read_split
@@ -36,27 +37,8 @@ from s4s.models.pipelines.live import LivePipeline, from_pipeline
 from s4s.models.provenance import made_for, part
 from s4s.models.seeds import sample_seeds
 from s4s.sampling import sample
-from s4s.schedules import levels
-from s4s.solvers import solver
-from s4s.tableau import Tableau, check_levels
+from s4s.tableau import Tableau
 
-SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "DDIM": ("ddim", {}),
-    "DPM-Solver++ (2M)": ("dpmpp", {"order": 2, "lower_order_final": True}),
-    "UniPC-3": ("unipc", {"order": 3, "lower_order_final": True}),
-    "iPNDM-3": ("ipndm", {"order": 3}),
-}
-OWN_LEVELS = "the pipeline's own levels"
-TRIED = [  # solvers and levels, the best of which a fit starts from
-    *((name, OWN_LEVELS) for name in SOLVERS),
-    ("DPM-Solver++ (2M)", "logsnr"),
-    ("UniPC-3", "time_uniform"),
-    ("iPNDM-3", "time_uniform"),
-    ("iPNDM-3", "time_quadratic"),
-    ("iPNDM-3", "edm"),
-    ("UniPC-3", "logsnr"),
-]
-TEACHER: tuple[str, dict[str, Any]] = ("unipc", {"order": 3, "lower_order_final": True})
 TOKEN = "joint"
 NFE = (1, 64)
 
@@ -103,7 +85,7 @@ def fit_pipeline(
     steps = _numbers(nfe)
     folder = None if out is None else Path(out)
     denoiser = from_pipeline(pipe, prompts=prompts, name=name, **call)
-    with _closing(denoiser):
+    with closing(denoiser):
         each = timed(denoiser)
         with torch.no_grad():  # what cannot be decoded is found before the work, not after it
             denoiser.decode(torch.zeros(1, *denoiser.shape, device=denoiser.device))
@@ -120,8 +102,9 @@ class PipelineFits:
 
     def __init__(self, denoiser: LivePipeline, plan: Plan, folder: Path | None, display: Display, distilled: bool):
         self.denoiser, self.plan, self.folder, self.display, self.distilled = denoiser, plan, folder, display, distilled
-        self.teacher = self._teacher(plan.teacher)
-        self.identity = _identity(denoiser, self.teacher, plan)
+        self.teacher = teacher_of(denoiser, plan.teacher)
+        self.weights = weights_digest(denoiser.pipe)
+        self.identity = _identity(denoiser, self.weights, self.teacher, plan)
         self.lpips = _lpips(denoiser)
 
     def scheduler(self, steps: list[int]) -> S4SScheduler:
@@ -134,8 +117,10 @@ class PipelineFits:
                       (("train", self.plan.train), ("val", self.plan.val), ("test", self.plan.test))}  # fmt: skip
             if not self.distilled:
                 self._check_teaches(splits["val"])
+            with torch.no_grad():
+                full = self.denoiser.decode(torch.as_tensor(splits["test"].y_0).to(self.denoiser.device)).cpu()
             for n in missing:
-                tableaux[n], comparisons[n], pictures[n] = self._one(n, splits)
+                tableaux[n], comparisons[n], pictures[n] = self._one(n, splits, full)
         found = S4SScheduler.from_tableau([tableaux[n] for n in steps], self.denoiser.pipe.scheduler)
         found.comparisons = comparisons
         if self.folder is not None and missing:
@@ -145,13 +130,15 @@ class PipelineFits:
                     draw_grid(shown_there, self.folder / f"nfe~{n}.png")
         return found
 
-    def _one(self, nfe: int, splits: Mapping[str, Split]) -> tuple[Tableau, Any, dict[str, Tensor]]:
+    def _one(self, nfe: int, splits: Mapping[str, Split], full: Tensor) -> tuple[Tableau, Any, dict[str, Tensor]]:
+        """The solver, its comparison and pictures; `full` is what the test's pairs are decoded to."""
         denoiser, begun = self.denoiser, self.denoiser.asked
         self.display.now(f"solvers with {nfe} evaluations")
         base, words = self._best_classical(nfe, splits["val"])
         searched = denoiser.asked - begun
         self.display.now(f"fit at {nfe} evaluations")
-        pairs = TeacherPairs(splits["train"], splits["val"], denoiser.name, self.teacher.levels, self._teacher_in_words())
+        taught = teacher_in_words(denoiser, self.teacher)
+        pairs = TeacherPairs(splits["train"], splits["val"], denoiser.name, self.teacher.levels, taught)
         state = None if self.folder is None else self.folder / "fits" / f"nfe~{nfe}.state"
         result = fit(
             denoiser, pairs, "lms", base.levels, base=base, family_options={"start_weights": True},
@@ -161,7 +148,7 @@ class PipelineFits:
         self.display.now(f"comparison at {nfe} evaluations")
         own = f"the pipeline's own {denoiser.scheduler_config['_class_name']}"
         names = {OWN: own, CLASSICAL: words}
-        comparison, pictures = compare(denoiser, splits["test"], result.tableau, base, names, self.lpips)
+        comparison, pictures = compare(denoiser, splits["test"], full, result.tableau, base, names, self.lpips)
         learned = result.tableau.with_meta(
             token=TOKEN, identity=self.identity, evaluations=result.evaluations * denoiser.passes,
             evaluations_total=(result.evaluations + searched + self.plan.shared) * denoiser.passes,
@@ -191,15 +178,6 @@ class PipelineFits:
         self.display.say(f"{path}: is there already. {part(found, 'check').get('verdict', '')}")
         return found
 
-    def _teacher(self, steps: int) -> Tableau:
-        on = own_levels(self.denoiser, steps)
-        on = levels("logsnr", steps, self.denoiser) if on is None else on
-        return solver(TEACHER[0], on, path=self.denoiser.path, start=self.denoiser.s_max, **TEACHER[1])
-
-    def _teacher_in_words(self) -> str:
-        on = "logsnr levels" if own_levels(self.denoiser, self.teacher.nfe) is None else OWN_LEVELS
-        return f"UniPC-3, {self.teacher.nfe} evaluations on {on}"
-
     def _pairs(self, split: str, count: int) -> Split:
         """The teacher's pairs; kept in the folder, where an interrupted fit goes on."""
         self.display.now(f"teacher, {split}")
@@ -221,27 +199,10 @@ class PipelineFits:
     def _check_teaches(self, val: Split) -> None:
         self.display.now("does a teacher of many steps teach anything")
         rows = first_rows(val, DISTILLED_ROWS)
-        few, double = (self._classical("DPM-Solver++ (2M)", OWN_LEVELS, n) or self._teacher(n) for n in DISTILLED_STEPS[1:])
+        few, double = (few_steps(self.denoiser, n) for n in DISTILLED_STEPS[1:])
         condition = None if rows.condition is None else torch.as_tensor(rows.condition)
         y_T, many = (torch.as_tensor(values).to(self.denoiser.device) for values in (rows.y_T, rows.y_0))
         check_teaches(self.denoiser, y_T, condition, many, few, double, self.denoiser.rows)
-
-    def _classical(self, name: str, on: str, nfe: int) -> Tableau | None:
-        """A classical solver; None where there is none with so few evaluations or on this path."""
-        kind, settings = SOLVERS[name]
-        options: dict[str, Any] = {**settings}
-        schedule = own_levels(self.denoiser, nfe) if on == OWN_LEVELS else self._levels(on, nfe)
-        if schedule is None:
-            return None
-        if "order" in options:
-            options["order"] = min(options["order"], nfe)
-        return solver(kind, schedule, path=self.denoiser.path, start=self.denoiser.s_max, **options)
-
-    def _levels(self, on: str, nfe: int) -> Tensor | None:
-        try:
-            return levels(on, nfe, self.denoiser)
-        except S4SError:  # powers of a time that is negative, as EDM's
-            return None
 
     def _best_classical(self, nfe: int, val: Split) -> tuple[Tableau, str]:
         """The classical solver that is nearest to the teacher on some validation pairs, which the fit starts from."""
@@ -250,7 +211,7 @@ class PipelineFits:
         condition = None if rows.condition is None else torch.as_tensor(rows.condition)
         found: list[tuple[float, Tableau, str]] = []
         for name, on in TRIED:
-            tableau = self._classical(name, on, nfe)
+            tableau = classical(self.denoiser, name, on, nfe)
             if tableau is not None:
                 y_0 = sample(self.denoiser, y_T, tableau, condition, self.denoiser.rows).cpu().numpy()
                 error = global_error(y_0, rows.y_0)
@@ -265,7 +226,7 @@ class PipelineFits:
         place = str(getattr(self.denoiser.pipe.config, "_name_or_path", "") or "")
         known = {"base_model": place} if REPOSITORY.fullmatch(place) and not Path(place).exists() else {}
         return {
-            **known, "class": type(self.denoiser.pipe).__name__, "weights": weights_digest(self.denoiser.pipe),
+            **known, "class": type(self.denoiser.pipe).__name__, "weights": self.weights,
             "dtype": str(self.denoiser.weights).removeprefix("torch."), "prompts": self.denoiser.call.count, "call": plain,
         }  # fmt: skip
 
@@ -299,33 +260,11 @@ class Display:
             tqdm.write(line, file=sys.stderr)
 
 
-@contextmanager
-def _closing(denoiser: LivePipeline) -> Any:
-    try:
-        yield
-    finally:
-        denoiser.close()
-
-
 def _numbers(nfe: Any) -> list[int]:
     given = [nfe] if isinstance(nfe, int) else [*nfe] if isinstance(nfe, Iterable) and not isinstance(nfe, str) else []
     fits = bool(given) and all(isinstance(n, int) and not isinstance(n, bool) and NFE[0] <= n <= NFE[1] for n in given)
     must_be("nfe", nfe, fits, f"a whole number from {NFE[0]} to {NFE[1]}, or several, such as range(4, 9)")
     return sorted({*given})
-
-
-def own_levels(denoiser: LivePipeline, nfe: int) -> Tensor | None:
-    """The levels of the pipeline's own scheduler with so many steps, from full noise to s_min; None where there are none."""
-    times = denoiser.own_times(nfe)
-    if times is None or len(times) != nfe:
-        return None
-    found = denoiser.path.s_of_t(times / denoiser.times).clamp(denoiser.s_min, denoiser.s_max)
-    found = torch.cat([found.new_tensor([denoiser.s_max]), found[1:], found.new_tensor([denoiser.s_min])])
-    try:
-        check_levels(found)
-    except S4SError:
-        return None
-    return found
 
 
 def weights_digest(pipe: Any) -> str:
@@ -341,10 +280,10 @@ def weights_digest(pipe: Any) -> str:
     return digest.hexdigest()
 
 
-def _identity(denoiser: LivePipeline, teacher: Tableau, plan: Plan) -> str:
+def _identity(denoiser: LivePipeline, weights: str, teacher: Tableau, plan: Plan) -> str:
     """Of all that pairs and fits depend on."""
     call = {key: _plain(value) for key, value in sorted(denoiser.call.given.items())}
-    about = [__version__, denoiser.name, weights_digest(denoiser.pipe), call, denoiser.call.prompts, teacher.digest(),
+    about = [__version__, denoiser.name, weights, call, denoiser.call.prompts, teacher.digest(),
              asdict(plan), dict(denoiser.scheduler_config)]  # fmt: skip
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from s4s.errors import S4SError, shown
+from s4s.export.pipeline_solvers import TRIED
 from s4s.files.json_file import JsonFile
 from s4s.learning.settings import FitSettings
 from s4s.models.pipelines.live import LivePipeline
@@ -20,7 +21,6 @@ from s4s.sampling import initial_noise
 from s4s.study.plan import fit_evaluations
 
 UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
-CANDIDATES = 10  # classical solvers that are tried for each number of evaluations
 DISTILLED_ROWS, DISTILLED_STEPS = 4, (1, 4, 8)  # of the question whether a teacher of many steps teaches anything
 TAKEN = 0.8  # of the counted evaluations of a fit: some parameters move the solver as others do, and fits stop early
 
@@ -52,7 +52,7 @@ class Plan:
     def evaluations(self, nfe: Sequence[int]) -> int:
         """About how many evaluations all of it takes, for these numbers of evaluations of the solvers."""
         fits = sum(TAKEN * fit_evaluations(self.settings(), n, self.val) for n in nfe)
-        tried = CANDIDATES * self.searched
+        tried = len(TRIED) * self.searched
         return int(self.shared + fits + sum(n * (tried + 3 * self.test) for n in nfe))
 
     @property

@@ -33,6 +33,7 @@ ANEW = "write it anew: torch.save(torch.load(path, weights_only=True), path)"
 WHOLE = "name the file of the whole model"
 OTHER_FRAMEWORK = "get the publisher's weights for PyTorch, .safetensors"
 
+CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")  # endings of a whole pipeline in a single file
 WEIGHTS = (".safetensors", ".bin", ".msgpack", ".onnx", ".gguf", ".h5", ".xml", ".pb")  # endings
 
 SAFETENSORS = Format("a file of safetensors", "give it a name that ends with .safetensors")

@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 from s4s.errors import S4SError
 from s4s.models.conditions import Conditioning
 from s4s.models.description import NAME
+from s4s.models.pipelines.live_check import check_pipe, measure
 from s4s.models.pipelines.pipeline_call import PipelineCall
 from s4s.models.pipelines.scheduler_config import noise_of
 from s4s.models.pipelines.session import Session
@@ -85,8 +86,6 @@ def from_pipeline(pipe: Any, *, prompts: Any = None, name: str | None = None, **
         S4SError: if nothing can be learned for such a pipeline, and why.
         Exception: what the pipeline itself raises, as it is.
     """
-    from s4s.models.pipelines.live_check import check_pipe, measure
-
     check_pipe(pipe)
     denoiser = LivePipeline(pipe, PipelineCall(pipe, prompts, call), name or _name_of(pipe))
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from s4s.errors import S4SError, must_be, one_line
 from s4s.models.denoiser_check import take_as_checked
-from s4s.models.pipelines.scheduler_config import noise_of
 
 if TYPE_CHECKING:
     from s4s.models.pipelines.live import LivePipeline
@@ -38,7 +36,6 @@ def check_pipe(pipe: Any) -> None:
         inner = [name for name, part in pipe.components.items() if hasattr(part, "scheduler")]
         instead = f"give one of its own pipelines, pipe.{inner[0]}" if inner else "its network runs in no steps of a scheduler"
         raise S4SError(f"a {kind} has no scheduler whose steps could be learned; {instead}")
-    noise_of({**pipe.scheduler.config, "_class_name": type(pipe.scheduler).__name__})
     networks = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
     for name, network in networks.items():
         if getattr(network, "is_cache_enabled", False):
@@ -165,7 +162,7 @@ def _passes(denoiser: LivePipeline, state: tuple[Tensor, float]) -> int:
             handle.remove()
     if not calls:  # a network that is no component
         return 1
-    return max(1, math.ceil(sum(rows for network, rows in calls if network is calls[-1][0])))
+    return max(1, sum(rows for network, rows in calls if network is calls[-1][0]))
 
 
 def _is_batch(value: Any) -> bool:

@@ -25,7 +25,7 @@ from s4s.models.pipelines.diffusers_folder import INDEX, STEM, read_network, rea
 from s4s.models.pipelines.single_file import SingleFile
 from s4s.models.pipelines.text_encoders import STEMS, read_model, read_settings_of
 from s4s.models.torch_checkpoint import check_sizes
-from s4s.models.weight_formats import CHECKPOINT, OLD_CHECKPOINT, SAFETENSORS, WEIGHTS, instead_of, variants
+from s4s.models.weight_formats import CHECKPOINT, CHECKPOINTS, OLD_CHECKPOINT, SAFETENSORS, WEIGHTS, instead_of, variants
 
 DTYPES = ("float32", "bfloat16", "float16")
 CAN_DO_WITHOUT = ("text_encoder_3", "tokenizer_3", "safety_checker", "feature_extractor", "image_encoder")
@@ -33,7 +33,6 @@ WITH_SETTINGS = (
     diffusers.SchedulerMixin, transformers.PreTrainedTokenizerBase, transformers.ProcessorMixin,
     transformers.FeatureExtractionMixin, transformers.image_processing_base.ImageProcessingMixin,
 )  # fmt: skip
-CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 def load_pipeline(
