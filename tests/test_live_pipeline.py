@@ -340,11 +340,18 @@ def threads():
 
 
 @pytest.fixture(autouse=True)
-def _no_session_of_others(request):
-    """Runs of the shared denoisers end before a test that counts threads."""
-    if "denoisers" not in request.fixturenames:
-        for denoiser in [thing for thing in gc.get_objects() if type(thing) is live.LivePipeline and "_lock" in vars(thing)]:
-            denoiser.close()
+def _no_session_of_others():
+    """The runs of denoisers of other tests end before a test that counts threads, and none is left after it without its own."""
+    close_all()
+    assert threads() == [], "of a test before this one, in whatever module"
+    yield
+    close_all()
+    assert threads() == []
+
+
+def close_all():
+    for denoiser in [thing for thing in gc.get_objects() if type(thing) is live.LivePipeline and "_lock" in vars(thing)]:
+        denoiser.close()
 
 
 def test_rows_do_not_depend_on_batch_order_and_history(denoisers):

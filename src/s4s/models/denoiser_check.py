@@ -244,11 +244,15 @@ def _check_outputs(calls: _Calls) -> None:
 
 
 def _check_repeated(calls: _Calls, y: Tensor, s: Tensor | float, output: Tensor) -> None:
-    """That the same call gives the same again; asked where something is wrong already, to say the right thing."""
-    if difference := _differ(calls(y, s), output):
-        calls.refuse(
-            f"its output is another for the same input, by {difference:.3g}; call network.eval(), draw no random numbers"
-        )
+    """That the same call gives the same again, three times, for what is random may be the same once by chance.
+
+    It is asked where something is wrong already, to say the right thing.
+    """
+    for _ in range(3):
+        if difference := _differ(calls(y, s), output):
+            calls.refuse(
+                f"its output is another for the same input, by {difference:.3g}; call network.eval(), draw no random numbers"
+            )
 
 
 def _check_conditions(denoiser: Denoiser) -> None:

@@ -7,7 +7,6 @@ import inspect
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -64,7 +63,8 @@ class Session:
 
     The pipeline itself is left alone: a shallow copy runs, which has the same networks but a scheduler and settings of its own.
     The run ends as the pipeline ends it, so that what it changed for a run is put back. Attention processors, which some change
-    for a run, are there only while a question is answered: runs of one pipeline take turns.
+    for a run, are there only while a question is answered: runs of one pipeline take turns. The thread of the run changes them,
+    for Ctrl-C, which may come at any place of the thread that asks, never comes there.
 
     Args:
         pipe: the pipeline.
@@ -94,41 +94,57 @@ class Session:
         own.set_progress_bar_config(disable=True)
         call = inspect.unwrap(type(pipe).__call__)  # without torch.no_grad
         self._thread = threading.Thread(target=self._work, args=(call, own, dict(arguments)), daemon=True)
-        self._pipe, self._processors = pipe, _Processors()
-        outside = _processors_of(pipe)
+        self._pipe, self._inside, self._outside = pipe, _Processors(), _processors_of(pipe)
+        try:
+            self._begin(rows)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, rows: int) -> None:
         devices = [*range(torch.cuda.device_count())] if torch.cuda.is_initialized() else []
         with torch.random.fork_rng(devices):  # what a pipeline draws by itself is the same in each of its sessions
             torch.manual_seed(0)
-            try:
-                first = self._wait(self._thread.start)
-            finally:
-                inside = _processors_of(pipe)
-                if inside != outside:
-                    self._processors = inside
-                    _put(outside)
+            first = self._wait(self._thread.start)
         if not isinstance(first, _Answer):
-            self.over = True
             raise S4SError(
-                f"a {type(pipe).__name__} ended without asking its scheduler for a step, so nothing can be learned of its "
-                "network; give the pipeline that runs the network"
+                f"a {type(self._pipe).__name__} ended without asking its scheduler for a step, so nothing can be learned of "
+                "its network; give the pipeline that runs the network"
             )
         self.output, self.sample = first.output, first.sample
         self.copies, rest = divmod(len(self.sample), rows)
         if rest or not self.copies or (self.copies > 1 and not _alike(self.sample, self.copies)):
-            self.close()
             raise S4SError(
-                f"a {type(pipe).__name__} steps {len(self.sample)} states for {rows} samples; its network cannot be asked for "
-                "single ones"
+                f"a {type(self._pipe).__name__} steps {len(self.sample)} states for {rows} samples; its network cannot be "
+                "asked for single ones"
             )
         self.left = (self._probe.num_inference_steps or 1) - 1
         self._time = self._time.to(self.sample.device)
 
     def _work(self, call: Any, pipe: Any, arguments: dict[str, Any]) -> None:
+        result: Any = None
         try:
-            with torch.no_grad():
-                self._answers.put(call(pipe, **arguments))
+            try:
+                with torch.no_grad():
+                    result = call(pipe, **arguments)
+            finally:
+                self.over = True
+                self._leave()
         except BaseException as error:
-            self._answers.put(error)
+            result = error
+        self._answers.put(result)
+
+    def _leave(self) -> None:
+        """The networks have again the attention processors that they had outside of this run."""
+        inside = _processors_of(self._pipe)
+        if inside != self._outside:
+            self._inside = inside
+            _put(self._outside)
+
+    def _enter(self) -> None:
+        """The networks have the attention processors of this run, if it has any of its own."""
+        self._outside = _processors_of(self._pipe)
+        _put(self._inside)
 
     def times(self) -> Iterator[Tensor]:
         """For the scheduler: the time of each question."""
@@ -144,8 +160,10 @@ class Session:
                 "this pipeline changes the state between steps (as inpainting with a mask does), so its network is no function "
                 "of state and time; use one whose network takes the mask or image"
             )
+        self._leave()
         self._answers.put(_Answer(output, sample))
         question = self._questions.get()
+        self._enter()
         if question.last:
             self.over = True
             torch.set_grad_enabled(False)
@@ -183,45 +201,27 @@ class Session:
 
     def close(self) -> None:
         """End the run, whatever comes out of it."""
-        if self.over:
-            return
-        with self._with_processors():
-            self._end()
-
-    def _end(self) -> None:
         self._questions.put(_Question(None, None, None, last=True))
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self.over = True
 
     def _ask(self, question: _Question) -> Any:
         if self.over:
             raise S4SError("this run of a pipeline is over")
-        with self._with_processors():
-            return self._wait(partial(self._questions.put, question))
+        return self._wait(partial(self._questions.put, question))
 
     def _wait(self, begin: Callable[[], None]) -> Any:
         try:
             begin()
             answer = self._answers.get()
         except BaseException:  # Ctrl-C: what still comes is of no use
-            if self._thread.is_alive():
-                self._end()
-            self.over = True
+            self.close()
             raise
         if isinstance(answer, BaseException):
-            self.over = True
+            self._thread.join()
             raise answer
         return answer
-
-    @contextmanager
-    def _with_processors(self) -> Iterator[None]:
-        """The networks have the attention processors of this run, if it has any; then again those that they had."""
-        outside = _processors_of(self._pipe) if self._processors else _Processors()
-        _put(self._processors)
-        try:
-            yield
-        finally:
-            _put(outside)
 
 
 _Processors = list[tuple[Any, dict[str, Any]]]  # networks, and their attention processors by name
