@@ -27,7 +27,6 @@ from s4s.models.edm.networks import DhariwalUNet, SongUNet
 from s4s.models.latent_diffusion import empty_first_stage, empty_unet
 from s4s.models.model_files import read_model_file
 from s4s.models.paths import VPDiscrete
-from s4s.models.pipelines.prompts import Prompts
 from s4s.models.predicting import PredictingDenoiser
 from s4s.models.seeds import sample_seeds
 
@@ -85,7 +84,7 @@ def memory(name: str, rows: int) -> float:
 def shipped_batch(name: str) -> int:
     """States at a time through the network with the shipped settings."""
     model = read_model_file("sd14" if name == "stable_diffusion" else name)
-    return model.block * (2 if getattr(model, "guidance", 1.0) != 1.0 else 1)
+    return model.block * (2 if model.guided() else 1)
 
 
 def denoiser(name: str, device: torch.device) -> s4s.Denoiser:
@@ -103,7 +102,8 @@ def denoiser(name: str, device: torch.device) -> s4s.Denoiser:
         table = torch.nn.Sequential(torch.nn.Embedding(1001, 512), torch.nn.Unflatten(1, (1, -1))).to(device)
         embedding, guidance = ClassLabels(1000, argument="encoder_hidden_states", embedding=table), 2.0
     if name == "stable_diffusion":
-        embedding, guidance = Prompts(4000, lambda numbers: torch.zeros(len(numbers), 77, 768)), 7.5
+        text = torch.nn.Sequential(torch.nn.Embedding(2, 77 * 768), torch.nn.Unflatten(1, (77, 768))).to(device)
+        embedding, guidance = ClassLabels(1, argument="encoder_hidden_states", embedding=text), 7.5
     else:
         stage = empty_first_stage(read_model_file(name).first_stage).to(device).eval().requires_grad_(False)
         decoder = lambda latents: stage.decode(latents).sample  # noqa: E731

@@ -32,7 +32,7 @@ rule sample:
         batch_size=own("batch_size"),
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} sample --model {input.model[0]:q} "
-        "--embeddings {input.embeddings:q} --tableau {input.tableau:q} --seeds {params.seeds:q} --count {params.samples:q} "
+        "--tableau {input.tableau:q} --seeds {params.seeds:q} --count {params.samples:q} "
         "--part {wildcards.part:q} --shard-size {params.shard_size:q} --batch-size {params.batch_size:q} --code {params.code:q} "
         "--threads {threads:q} --out {output:q} 2> {log:q}"
 

@@ -4,7 +4,6 @@
 rule teacher_trajectories:
     """States and outputs at all steps, on noise of its own."""
     input:
-        unpack(inputs("trajectories")),
         model=described("weights"),
     output:
         "results/search/{model}/trajectories.h5",
@@ -27,7 +26,7 @@ rule teacher_trajectories:
         samples=own("search.trajectories"),
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} teacher_trajectories --model {input.model[0]:q} "
-        "--embeddings {input.embeddings:q} --definition {params.definition:q} --steps {params.steps:q} --count {params.samples:q} "
+        "--definition {params.definition:q} --steps {params.steps:q} --count {params.samples:q} "
         "--threads {threads:q} --out {output:q} 2> {log:q}"
 
 
@@ -74,4 +73,4 @@ rule model_statistics:
         model=model(),
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} model_statistics --model {input.model[0]:q} "
-        "--embeddings {input.embeddings:q} --trajectories {input.trajectories:q} --threads {threads:q} --out {output:q} 2> {log:q}"
+        "--trajectories {input.trajectories:q} --threads {threads:q} --out {output:q} 2> {log:q}"

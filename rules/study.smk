@@ -109,7 +109,7 @@ rule question:
         ),
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} question {wildcards.question:q} --model {input.model[0]:q} "
-        "--reference {input.reference:q} --embeddings {input.embeddings:q} --cells {params.cells:q} --fits {params.fits:q} "
+        "--reference {input.reference:q} --cells {params.cells:q} --fits {params.fits:q} "
         "--pairs {input.pairs:q} --threads {threads:q} --out {output.rows:q} 2> {log:q}"
 
 

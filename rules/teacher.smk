@@ -2,34 +2,6 @@
 # `--cache teacher_shard` shares shards between folders, so that rule has no benchmark; logs say what each cost.
 
 
-rule text_embeddings:
-    """Embeddings of all prompts that samples, pairs and searches use, computed once."""
-    input:
-        model=described("weights"),
-    output:
-        "results/teacher/{model}/embeddings.h5",
-    log:
-        "results/logs/teacher/{model}/embeddings.log",
-    priority: 40
-    conda:
-        "../envs/s4s.yaml"
-    resources:
-        mem_mb=memory("embeddings"),
-        runtime=minutes("embeddings"),
-        gpu=1,
-    params:
-        code=program("text_embeddings"),
-        model=model(),
-        samples=own("samples"),
-        train=own("teacher.train"),
-        val=own("teacher.val"),
-        search=own("search.trajectories"),
-    shell:
-        "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} text_embeddings --model {input.model[0]:q} "
-        "--test {params.samples:q} --train {params.train:q} --val {params.val:q} --search {params.search:q} "
-        "--threads {threads:q} --out {output:q} 2> {log:q}"
-
-
 rule teacher_shard:
     """The final samples of a teacher on the noise of a split, or of a part of it: of the model's own teacher, or of N steps."""
     input:
@@ -60,7 +32,7 @@ rule teacher_shard:
         trajectory=own("teacher.trajectory"),
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} teacher_shard --model {input.model[0]:q} "
-        "--embeddings {input.embeddings:q} --teacher {input.teacher:q} --split {params.split:q} --count {params.samples:q} "
+        "--teacher {input.teacher:q} --split {params.split:q} --count {params.samples:q} "
         "--shard {params.shard:q} --shard-size {params.shard_size:q} --batch-size {params.batch_size:q} --trajectory {params.trajectory:q} "
         "--code {params.code:q} --threads {threads:q} --out {output:q} 2> {log:q}"
 
@@ -91,7 +63,6 @@ rule teacher_pairs:
 rule teacher_convergence:
     """The teacher's own error against its number of steps."""
     input:
-        unpack(inputs("convergence")),
         model=described("weights"),
     output:
         rows="results/teacher/{model}/convergence.csv",
@@ -115,5 +86,5 @@ rule teacher_convergence:
         samples=asked(lambda model: plan.convergence_samples(STUDY, model)),
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} teacher_convergence --model {input.model[0]:q} "
-        "--embeddings {input.embeddings:q} --definition {params.definition:q} --steps {params.steps:q} --count {params.samples:q} "
+        "--definition {params.definition:q} --steps {params.steps:q} --count {params.samples:q} "
         "--threads {threads:q} --out {output.rows:q} 2> {log:q}"

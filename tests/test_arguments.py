@@ -17,7 +17,6 @@ TABLEAU = s4s.solver("ddim", LEVELS)
 CALLS = {
     "load_model": (lambda m, x: s4s.load_model(x), ()),
     "load_model's device": (lambda m, x: s4s.load_model("digits", x), ()),
-    "load_model's embeddings": (lambda m, x: s4s.load_model("digits", embeddings=x), ("None", "text")),
     "Tableau.load": (lambda m, x: s4s.Tableau.load(x), ()),
     "Tableau.from_json": (lambda m, x: s4s.Tableau.from_json(x), ("dict",)),  # several lines
     "Tableau": (lambda m, x: s4s.Tableau(x, torch.eye(2), torch.eye(2)), ()),

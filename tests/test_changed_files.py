@@ -36,7 +36,6 @@ from s4s.metrics.score import SplitStatistics, join_statistics, save_statistics
 from s4s.metrics.score_file import Score
 from s4s.models.description import WeightFile
 from s4s.models.model_files import check_file
-from s4s.models.pipelines.prompts import StoredRows, store_embeddings
 from s4s.reporting.report import _picture
 from s4s.schedules.gits import Costs
 from s4s.solvers.dpm_v3 import Statistics
@@ -123,15 +122,6 @@ def statistics_read(path):
     return about, own.distance, vars(own.features)
 
 
-def embeddings(path):
-    store_embeddings(["a", "b"], [0, 1], lambda texts: {"text": torch.full((len(texts), 4, 8), 0.5)}, path)
-
-
-def embeddings_read(path):
-    found = StoredRows(path, ["a", "b"])
-    return found.row, found([0, 1, -1])
-
-
 def usage(path):
     line = USAGE + json.dumps(signed({"job": "fit", "seconds": 12.5, "evaluations": 1000, "gpus": 0, "gpu_peak_mb": 0}))
     path.write_text(f"fit: model digits\n{line}\n")
@@ -209,7 +199,6 @@ KINDS = {
     "fit.state": (state, state_read),
     "shard.h5": (shard, rows_of),
     "pairs.h5": (joined_file, rows_of),
-    "embeddings.h5": (embeddings, embeddings_read),
     "reference.npz": (moments_file, lambda path: read_moments(path)._asdict()),
     "shard.npz": (statistics_file, statistics_read),
     "job.log": (usage, usage_read),

@@ -471,7 +471,7 @@ def test_from_a_pipeline_s_folder_to_its_scheduler(tmp_path):
     page = (tmp_path / "hub/README.md").read_text()
     assert "num_inference_steps=3, guidance_scale=7.5)" in page and "with guidance 7.5 and belongs to no other" in page
     assert re.search(r"guidance +7\.5\n", run("show", tmp_path / "out/nfe~3.json").output)
-    (tmp_path / "other.yaml").write_text(yaml.safe_dump({**about, "guidance": 2.0}))
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({**about, "call": {"guidance_scale": 2.0}}))
     sampled = run("sample", tmp_path / "other.yaml", tmp_path / "out/nfe~3.json", "--out", tmp_path / "x.npy", "--count", 2)
     assert "fitted with guidance 7.5, but the model has 2" in sampled.output
 

@@ -12,7 +12,7 @@ from s4s.study import code
 PROGRAMS = Path(__file__).parents[1] / "workflow/scripts"
 NAMES = sorted(path.stem for path in PROGRAMS.glob("*.py"))
 OF_MODELS = {"fit", "model_statistics", "question", "sample", "score", "tableau", "teacher_convergence", "teacher_shard"}
-OF_MODELS |= {"teacher_trajectories", "figure", "text_embeddings"}
+OF_MODELS |= {"teacher_trajectories", "figure"}
 OF_STUDY = {"report", "scores_csv"}  # they know the registry, whose entries name their functions
 OF_SOLVERS = {"fit", "question", "tableau", "teacher_convergence", "teacher_trajectories"}
 

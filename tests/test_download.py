@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from s4s import S4SError
 from s4s.models import download
-from s4s.models.description import EDMModel, PipelineModel, WeightFile
+from s4s.models.description import DiffusersModel, EDMModel, WeightFile
 from s4s.models.download import NOT_TAKEN
 from s4s.models.model_files import check_fetchable, weights_folders
 
@@ -470,7 +470,7 @@ def test_addresses_of_every_kind_are_known():
         assert WeightFile(path="x", url=url).url == url
     for repository in ("../..", "a/-b", "a b/c", "a/b@c", "ä/b", "a"):
         with pytest.raises(ValidationError, match="repository"):
-            PipelineModel(name="a", kind="diffusers", path="x", repository=repository)
+            DiffusersModel(name="a", kind="diffusers", path="x", repository=repository)
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-that-name/x.pkl", "x" * 300, "a\0b", "circle/x.pkl"])

@@ -30,6 +30,7 @@ from s4s.models.pipelines.scheduler_config import noise_of
 from s4s.models.predicting import PredictingDenoiser
 from s4s.models.provenance import made_for
 from s4s.models.seeds import sample_seeds
+from tests.builders import by_hand
 from tests.builders import pipelines as builder
 from tests.builders.weights import fill
 
@@ -122,8 +123,9 @@ def of_text(kind, scales, network, **options):
     """One of the pipelines with prompts, guidance and latents."""
 
     def make(folder, load):
-        values = builder.write(kind, folder)
-        model, pipe = load(values), quiet(diffusers.DiffusionPipeline.from_pretrained(values["path"]))
+        builder.write(kind, folder)
+        pipe = quiet(diffusers.DiffusionPipeline.from_pretrained(folder))
+        model = by_hand.denoiser(pipe, builder.CAPTIONS, guidance=7.5, name=kind)
 
         def call(steps, noise, **more):
             given = {"guidance_scale": 7.5, "latents": noise, "output_type": "latent", **options, **more}

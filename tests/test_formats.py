@@ -1,16 +1,13 @@
 """Every format of weights from the teacher's pairs to a score, in this process; test_workflow.py runs two of them as jobs."""
 
 import pytest
-import torch
 
 import s4s
 from s4s.learning.draw import draw_samples
 from s4s.learning.teacher import TeacherPairs, write_pairs
 from s4s.metrics.features import load_features
 from s4s.metrics.score import score_samples
-from s4s.models.load import text_encoder
 from s4s.models.model_files import read_model_file
-from s4s.models.pipelines.prompts import prompt_numbers, read_prompts, store_embeddings
 from s4s.models.seeds import sample_seeds
 from tests.builders import formats
 
@@ -30,15 +27,11 @@ def seeds(split):
     "name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.suite) for name in formats.NAMES]
 )
 def test_every_format_of_weights_from_teacher_to_score(tmp_path, name):
-    """Teacher, fit, samples and scores, with stored text embeddings where there are prompts."""
-    path, embeddings = formats.write(name, tmp_path), None
+    """Teacher, fit, samples and scores."""
+    path = formats.write(name, tmp_path)
     description = read_model_file(path)
     assert (getattr(description, "prompts", None) is not None) == (name in formats.OF_TEXT)
-    if name in formats.OF_TEXT:
-        prompts, embeddings = read_prompts(description.prompts), tmp_path / "embeddings.h5"
-        numbers = {n for split in SIZES for n in prompt_numbers(seeds(split), len(prompts)).tolist()}
-        store_embeddings(prompts, sorted(numbers), text_encoder(description, torch.device("cpu")), embeddings)
-    model = s4s.load_model(path, embeddings=embeddings)
+    model = s4s.load_model(path)
     teacher = s4s.solver("unipc", s4s.levels("logsnr", 6, model), order=3).with_meta(token="teacher")
     pairs = {split: tmp_path / f"{split}.h5" for split in SIZES}
     for split, file in pairs.items():

@@ -6,11 +6,11 @@ import pickle
 import signal
 import threading
 import warnings
+from functools import cache
 
 import diffusers
 import pytest
 import torch
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,8 +18,9 @@ import s4s
 from s4s import S4SError
 from s4s.export import S4SScheduler
 from s4s.models.pipelines import live
-from s4s.models.pipelines.live import PromptsInTurn
+from s4s.models.pipelines.prompts import PromptsInTurn
 from s4s.models.seeds import sample_seeds
+from tests.builders import by_hand as reference
 from tests.builders import pipelines as builder
 
 PROMPTS = ["a cat", "a dog in the sea", "bread", "a house"]
@@ -92,26 +93,14 @@ def sd(pipes):
     return diffusers.StableDiffusionPipeline(**pipes("stable_diffusion").components, requires_safety_checker=False)
 
 
-def adapter(tmp_path_factory, pipe, kind):
-    """The denoiser of `kind: diffusers` of the same networks."""
-    folder = tmp_path_factory.mktemp(kind)
-    pipe.save_pretrained(folder / "pipe")
-    (folder / "captions.txt").write_text("\n".join(PROMPTS))
-    model = {"name": kind, "kind": "diffusers", "path": str(folder / "pipe")}
-    if kind in GUIDED:
-        model |= {"prompts": {"path": str(folder / "captions.txt")}, "guidance": GUIDED[kind]["guidance_scale"]}
-    (folder / "model.yaml").write_text(yaml.safe_dump(model))
-    return s4s.load_model(folder / "model.yaml")
-
-
 @pytest.fixture(scope="module")
-def adapters(tmp_path_factory, pipes):
-    made = {}
+def by_hand(pipes):
+    """What each is held against, made once."""
 
+    @cache
     def of(kind):
-        if kind not in made:
-            made[kind] = adapter(tmp_path_factory, pipes(kind), kind)
-        return made[kind]
+        prompts, guidance = (PROMPTS, GUIDED[kind]["guidance_scale"]) if kind in GUIDED else (None, 1.0)
+        return reference.denoiser(pipes(kind), prompts, guidance)
 
     return of
 
@@ -122,8 +111,8 @@ def states(denoiser, rows=2):
 
 
 @pytest.mark.parametrize("kind", [*GUIDED, "ddpm"])
-def test_it_is_the_denoiser_of_the_adapter(adapters, denoisers, kind):
-    denoiser, expected = denoisers(kind), adapters(kind)
+def test_it_is_the_denoiser_of_the_network(by_hand, denoisers, kind):
+    denoiser, expected = denoisers(kind), by_hand(kind)
     y, s, condition = states(denoiser, 4)
     own = None if kind == "ddpm" else condition
     assert denoiser.shape == expected.shape and denoiser.passes == expected.passes
@@ -203,9 +192,9 @@ def test_the_own_run_of_flow_matching_has_its_shift(pipes, shift):
 
 
 @pytest.mark.parametrize("kind", ["stable_diffusion", "stable_diffusion_3"])
-def test_gradients_are_those_through_the_adapter(adapters, denoisers, kind):
+def test_gradients_are_those_through_the_network(by_hand, denoisers, kind):
     found = []
-    for denoiser in (denoisers(kind), adapters(kind)):
+    for denoiser in (denoisers(kind), by_hand(kind)):
         y, s, condition = states(denoiser, 3)
         y, s = y.requires_grad_(), torch.tensor(1.1, dtype=torch.float64, requires_grad=True)
         output = denoiser(y, s, condition)
@@ -213,10 +202,10 @@ def test_gradients_are_those_through_the_adapter(adapters, denoisers, kind):
     assert all(close(a, b, 1e-4) for a, b in zip(*found, strict=True))
 
 
-def test_each_row_has_the_gradient_of_its_own_level(adapters, denoisers):
+def test_each_row_has_the_gradient_of_its_own_level(by_hand, denoisers):
     """Rows of one level go together through the pipeline, and yet differ in what their levels do."""
     found = []
-    for denoiser in (denoisers("stable_diffusion"), adapters("stable_diffusion")):
+    for denoiser in (denoisers("stable_diffusion"), by_hand("stable_diffusion")):
         y, _, condition = states(denoiser, 3)
         s = torch.tensor([1.1, 1.1, 2.0], dtype=torch.float64, requires_grad=True)
         found.append(torch.autograd.grad(denoiser(y, s, condition).square().sum(), s)[0])
@@ -224,9 +213,9 @@ def test_each_row_has_the_gradient_of_its_own_level(adapters, denoisers):
 
 
 @pytest.mark.parametrize("kind", ["stable_diffusion", "stable_diffusion_3"])
-def test_tangents_are_those_through_the_adapter(adapters, denoisers, kind):
+def test_tangents_are_those_through_the_network(by_hand, denoisers, kind):
     found = []
-    for denoiser in (denoisers(kind), adapters(kind)):
+    for denoiser in (denoisers(kind), by_hand(kind)):
         y, _, condition = states(denoiser, 3)
         s = torch.tensor([1.1, 1.1, 2.0], dtype=torch.float64)
         with torch.autograd.forward_ad.dual_level(), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
@@ -236,8 +225,8 @@ def test_tangents_are_those_through_the_adapter(adapters, denoisers, kind):
     assert close(*found, 1e-4)
 
 
-def test_the_callers_modes_are_those_of_the_pipeline(adapters, denoisers):
-    denoiser, expected = denoisers("stable_diffusion"), adapters("stable_diffusion")
+def test_the_callers_modes_are_those_of_the_pipeline(by_hand, denoisers):
+    denoiser, expected = denoisers("stable_diffusion"), by_hand("stable_diffusion")
     y, s, condition = states(denoiser)
     with torch.inference_mode():
         denoiser.close()  # so that a run begins in this mode

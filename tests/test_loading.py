@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from s4s import S4SError
 from s4s.models.pipelines.loading import load_pipeline
 from tests.builders import pipelines as builder
+from tests.builders import single_files
 
 import diffusers  # isort: skip
 
@@ -225,11 +226,14 @@ def test_what_is_not_there_is_said(tmp_path, written):
     refused(written["stable_diffusion"], "belongs to a single file of weights alone", config=tmp_path)
 
 
+SINGLE = ("sd1", "sd2", "sdxl", "sd3")
+
+
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     """Of each kind the pipeline, its state in the original's names, the folder of configurations."""
     folder = tmp_path_factory.mktemp("single")
-    return {kind: (*builder.single_file(kind, folder / kind), folder / kind) for kind in ("sd1", "sd2", "sdxl")}
+    return {kind: (*single_files.single_file(kind, folder / kind), folder / kind) for kind in SINGLE}
 
 
 def saved(path, state, kind):
@@ -242,13 +246,33 @@ def saved(path, state, kind):
     return path
 
 
-@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize("kind", SINGLE)
 @pytest.mark.parametrize("form", ["safetensors", "ckpt", "old"])
 def test_a_single_file_is_the_pipeline_that_it_was_made_of(tmp_path, single, kind, form):
     pipe, state, config = single[kind]
     found = load_pipeline(saved(tmp_path / "x", state, form), config=config)
     assert_same(found, pipe)
-    assert found.scheduler.config.prediction_type == ("v_prediction" if kind == "sd2" else "epsilon")
+    if kind != "sd3":
+        assert found.scheduler.config.prediction_type == ("v_prediction" if kind == "sd2" else "epsilon")
+
+
+@pytest.mark.nightly  # 2 GB: diffusers takes 24 heads of 128 for granted
+def test_flux_in_a_single_file_has_its_other_parts_from_the_folder(tmp_path):
+    tokenizer_2, text_encoder_2 = builder.t5()
+    transformer = diffusers.FluxTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, joint_attention_dim=40, pooled_projection_dim=16
+    )
+    pipe = diffusers.FluxPipeline(
+        builder.scheduler("FlowMatchEulerDiscreteScheduler", shift=3.0), builder.autoencoder(), builder.clip(),
+        builder.tokenizer(), text_encoder_2, tokenizer_2, transformer.to(torch.bfloat16),
+    )  # fmt: skip
+    pipe.save_pretrained(tmp_path / "folder")
+    next((tmp_path / "folder/transformer").glob("*.safetensors")).unlink()
+    path = saved(tmp_path / "x", single_files.of_flux(transformer), "safetensors")
+    found = load_pipeline(path, config=tmp_path / "folder", dtype="bfloat16")
+    own, theirs = found.transformer.state_dict(), transformer.state_dict()
+    assert own.keys() == theirs.keys() and all(torch.equal(own[key], theirs[key]) for key in own)
+    assert torch.equal(found.vae.decoder.conv_out.bias, pipe.vae.decoder.conv_out.bias.to(torch.bfloat16))
 
 
 def test_diffusers_reads_a_single_file_alike(tmp_path, single):

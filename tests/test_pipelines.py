@@ -1,8 +1,7 @@
-"""Folders of diffusers, and Stable Diffusion: equality with diffusers' own pipelines, prompts, stored embeddings."""
+"""Folders of diffusers, and Stable Diffusion: equality with diffusers' own pipelines, prompts, weights that are refused."""
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,10 +13,8 @@ from s4s import S4SError
 from s4s.files.checksum import beside, record
 from s4s.models.description import WeightFile
 from s4s.models.load import load_outline
-from s4s.models.model_files import read_model_file
 from s4s.models.paths import VPDiscrete
-from s4s.models.pipelines import diffusers_folder, stable_diffusion
-from s4s.models.pipelines.prompts import prompt_numbers, read_prompts, store_embeddings
+from s4s.models.pipelines.prompts import prompt_numbers, read_prompts
 from s4s.models.seeds import sample_seeds
 from tests.builders import pipelines as builder
 from tests.latent_diffusion_golden import sd_inputs
@@ -119,15 +116,14 @@ def test_flow_matching_with_guidance_is_that_of_diffusers_pipeline(tmp_path, wri
 
 
 def test_a_single_file_gives_what_the_original_code_gives(tmp_path, written):
-    model = s4s.load_model(described(tmp_path, written["single_file"], guidance=1.0))
+    model = s4s.load_model(described(tmp_path, written["single_file"]))
     x, t, context = sd_inputs()
-    predicted = model.network(x, t.float(), encoder_hidden_states=context)
+    predicted = model.pipe.unet(x, t.float(), encoder_hidden_states=context).sample
     assert torch.allclose(predicted, torch.tensor(GOLDEN["predicted"]).reshape(x.shape), atol=1e-5)
     expected = torch.tensor(GOLDEN["decoded"]).reshape(1, 3, 16, 16).clamp(-1, 1)
     assert torch.allclose(model.decode(x[:1]), expected, atol=1e-5)
-    folder = s4s.load_model(described(tmp_path, written["stable_diffusion"], guidance=1.0))
-    seeds = sample_seeds("test", 3)
-    own, same = (m.conditioning.arguments(m.conditions(seeds), 3)["encoder_hidden_states"] for m in (model, folder))
+    folder = s4s.load_model(described(tmp_path, written["stable_diffusion"]))
+    own, same = (m.pipe.encode_prompt(builder.CAPTIONS[:3], "cpu", 1, False)[0] for m in (model, folder))
     assert own.shape == (3, 12, 16) and torch.allclose(own, same, atol=1e-6)
 
 
@@ -140,28 +136,6 @@ def test_safetensors_hold_the_same(tmp_path, written):
     )
     y, s, numbers = states(first)
     assert torch.equal(first(y, s, numbers), second(y, s, numbers))
-
-
-@pytest.mark.parametrize("kind", [*builder.OF_TEXT, "single_file"])
-def test_stored_embeddings_stand_for_the_text_encoder(tmp_path, written, kind):
-    path = described(tmp_path, written[kind])
-    model = s4s.load_model(path)
-    y, s, numbers = states(model)
-    module = stable_diffusion if kind == "single_file" else diffusers_folder
-    description = read_model_file(path)
-    encode = module.text_encoder(description, torch.device("cpu"))
-    store_embeddings(read_prompts(description.prompts), numbers.tolist(), encode, tmp_path / "embeddings.h5")
-    stored = s4s.load_model(path, embeddings=tmp_path / "embeddings.h5")
-    expected = model(y, s, numbers)
-    assert (stored(y, s, numbers) - expected).abs().max() < 1e-5 * expected.abs().max()
-    with pytest.raises(S4SError, match="has no embedding of prompt 7"):
-        stored(y, s, torch.tensor([0, 7, 1]))
-    (tmp_path / "captions.txt").write_text("\n".join(builder.CAPTIONS[1:]))
-    other = described(tmp_path, written[kind], prompts={"path": str(tmp_path / "captions.txt")})
-    with pytest.raises(S4SError, match="embeddings of other prompts"):
-        s4s.load_model(other, embeddings=tmp_path / "embeddings.h5")
-    with pytest.raises(S4SError, match="not a file of text embeddings"):
-        s4s.load_model(path, embeddings=tmp_path / "captions.txt")
 
 
 def test_no_prompt_is_both_fitted_and_tested_on():
@@ -247,10 +221,10 @@ SD_PATH = VPDiscrete.scaled_linear().description()
 @pytest.mark.parametrize(
     ("kind", "config", "parametrisation"),
     [
-        ("stable_diffusion_3", {**DPM_OF_FLOW, "prediction_type": "flow_prediction"}, {"path": "flow", "prediction": "flow"}),
-        ("stable_diffusion_3", {**DPM_OF_FLOW, "prediction_type": "sample"}, {"path": "flow", "prediction": "sample"}),
-        ("stable_diffusion_3", OWN_OF_FLOW, {"path": "flow", "prediction": "flow"}),
-        ("stable_diffusion", SD_BETAS, {**SD_PATH, "prediction": "epsilon"}),
+        ("flow_transformer", {**DPM_OF_FLOW, "prediction_type": "flow_prediction"}, {"path": "flow", "prediction": "flow"}),
+        ("flow_transformer", {**DPM_OF_FLOW, "prediction_type": "sample"}, {"path": "flow", "prediction": "sample"}),
+        ("flow_transformer", OWN_OF_FLOW, {"path": "flow", "prediction": "flow"}),
+        ("classes", SD_BETAS, {**SD_PATH, "prediction": "epsilon"}),
     ],
 )
 def test_a_scheduler_says_what_its_class_has_by_default(tmp_path, kind, config, parametrisation):
@@ -260,7 +234,7 @@ def test_a_scheduler_says_what_its_class_has_by_default(tmp_path, kind, config, 
 
 
 def test_a_scheduler_of_flow_matching_must_say_what_is_predicted(tmp_path):
-    values = builder.write("stable_diffusion_3", tmp_path / "folder")
+    values = builder.write("flow_transformer", tmp_path / "folder")
     (tmp_path / "folder/scheduler/scheduler_config.json").write_text(json.dumps(DPM_OF_FLOW))
     with pytest.raises(S4SError, match="use_flow_sigmas and prediction_type epsilon is not supported; flow_prediction and"):
         s4s.load_model(described(tmp_path, values))
@@ -269,21 +243,16 @@ def test_a_scheduler_of_flow_matching_must_say_what_is_predicted(tmp_path):
 @pytest.mark.parametrize(
     ("file", "changes", "message"),
     [
-        ("model_index.json", {"text_encoder_2": ["os", "system"]}, "'system' is no tokenizer or text encoder of transformers"),
-        ("model_index.json", {"text_encoder_3": ["transformers", "Trainer"]}, "'Trainer' is no tokenizer or text encoder"),
-        ("model_index.json", {"text_encoder_3": [None, None]}, "need the folder of its text_encoder_3 too"),
-        ("model_index.json", {"_class_name": "FluxPipeline"}, "text encoders of a FluxPipeline are not supported"),
         ("scheduler/scheduler_config.json", {"_class_name": "KarrasVeScheduler"}, "noise schedule of a KarrasVe.* no betas"),
         ("scheduler/scheduler_config.json", {"_class_name": "LCMScheduler"}, "a LCMScheduler is not supported: .* distilled"),
-        ("transformer/config.json", {"out_channels": 7}, "takes more than a noisy state"),
-        ("vae/config.json", {"latents_mean": [0, 0, 0, 0], "latents_std": [1, 1, 1, 1]}, "with latents_mean is not supported"),
+        ("config.json", {"out_channels": 7}, "takes more than a noisy state"),
     ],
 )
-def test_unsupported_pipelines_are_refused(tmp_path, file, changes, message):
-    values = builder.write("stable_diffusion_3", tmp_path / "folder")
+def test_unsupported_folders_are_refused(tmp_path, file, changes, message):
+    values = builder.write("flow_transformer", tmp_path / "folder")
     edit(tmp_path / "folder" / file, **changes)
     if "out_channels" in changes:
-        diffusers.SD3Transformer2DModel(**{**builder.MMDIT, **changes}).save_pretrained(tmp_path / "folder/transformer")
+        builder.dit(**changes).save_pretrained(tmp_path / "folder")
     model = described(tmp_path, values)
     with pytest.raises(S4SError, match=message) as error:
         states(s4s.load_model(model))
@@ -293,14 +262,14 @@ def test_unsupported_pipelines_are_refused(tmp_path, file, changes, message):
 @pytest.mark.parametrize(
     ("network", "options", "message"),
     [
-        ("UNet1DModel", {}, "a UNet1DModel is not supported; use `kind: python`, or one of UNet2DModel, "),
-        ("UNet2DConditionModel", {"time_cond_proj_dim": 8}, "conditioned on more than classes or text"),
-        ("UNet2DConditionModel", {"num_class_embeds": 4}, "conditioned on more than classes or text"),
-        ("UNet2DConditionModel", {"in_channels": 9}, "takes more than a noisy state"),
+        ("UNet1DModel", {}, "a UNet1DModel alone is not supported; use `kind: pipeline` .* or one of UNet2DModel, "),
+        ("UNet2DConditionModel", {}, "a UNet2DConditionModel alone is not supported; use `kind: pipeline` for its pipeline"),
+        ("UNet2DModel", {"class_embed_type": "timestep"}, "conditioned on more than classes"),
+        ("UNet2DModel", {"in_channels": 9}, "takes more than a noisy state"),
     ],
 )
 def test_unsupported_networks_are_refused(tmp_path, network, options, message):
-    sizes = {} if network == "UNet1DModel" else {**builder.BLOCKS, **builder.ATTENTION}
+    sizes = {"UNet1DModel": {}, "UNet2DConditionModel": {**builder.BLOCKS, **builder.ATTENTION}}.get(network, builder.PIXELS)
     getattr(diffusers, network)(**{**sizes, **options}).save_pretrained(tmp_path / "folder")
     builder.scheduler().save_pretrained(tmp_path / "folder/scheduler")
     with pytest.raises(S4SError, match=message):
@@ -398,9 +367,7 @@ def test_weights_that_are_not_the_networks_own_are_refused(tmp_path, damage, mes
     values = builder.write("stable_diffusion", tmp_path / "folder")
     damage(tmp_path / "folder")
     with pytest.raises(S4SError, match=message) as error:
-        states(s4s.load_model(described(tmp_path, values)), 1)[2]
-        model = read_model_file(tmp_path / "tiny.yaml")
-        diffusers_folder.text_encoder(model, torch.device("cpu"))
+        s4s.load_model(described(tmp_path, values))
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -446,16 +413,8 @@ def test_a_class_is_checked_before_its_weights_are_read(tmp_path, written, kind,
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/config.json").write_text(json.dumps({"_class_name": kind}))
     monkeypatch.setattr(diffusers.ModelMixin, "from_pretrained", None)
-    with pytest.raises(S4SError, match=f"a {kind} is not supported"):
+    with pytest.raises(S4SError, match=f"a {kind} alone is not supported"):
         s4s.load_model(described(tmp_path, {"name": "x", "kind": "diffusers", "path": "folder"}))
-
-
-def test_stable_diffusion_3_without_t5_is_refused_before_anything_is_read(tmp_path, monkeypatch):
-    values = builder.write("stable_diffusion_3", tmp_path / "folder")
-    edit(tmp_path / "folder/model_index.json", text_encoder_3=[None, None], tokenizer_3=[None, None])
-    monkeypatch.setattr(diffusers.ModelMixin, "from_pretrained", None)
-    with pytest.raises(S4SError, match=r"needs? .*text_encoder_3.*saved without: get .*tokenizer_3 from its publisher"):
-        s4s.load_model(described(tmp_path, values))
 
 
 class Runs:
@@ -477,7 +436,6 @@ def test_nothing_of_a_harmful_folder_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "left_out", "changes", "message"),
     [
-        ("stable_diffusion", ["prompts", "guidance"], {}, "UNet2DConditionModel is conditioned on prompts; give `prompts`"),
         ("classes", ["classes", "guidance"], {}, "UNet2DModel is conditioned on classes; give `classes`"),
         ("pixel_pipeline", [], {"classes": 3}, "UNet2DModel takes no classes; leave out `classes`"),
         ("flow_transformer", ["classes"], {}, "DiTTransformer2DModel is conditioned on classes"),
@@ -501,20 +459,25 @@ def test_lower_precision(tmp_path, written, precision):
     full, lower = (s4s.load_model(described(tmp_path, values, precision=p)) for p in ("float32", precision))
     y, s, numbers = states(full)
     assert lower(y, s, numbers).dtype == torch.float32
-    assert next(iter(lower.conditioning.rows.known.values()))["encoder_hidden_states"].dtype == lower.weights
+    assert lower.pipe.unet.dtype == lower.pipe.text_encoder.dtype == lower.weights == getattr(torch, precision)
     assert (lower(y, s, numbers) - full(y, s, numbers)).square().mean().sqrt() < 0.1 * full(y, s, numbers).std()
 
 
-def test_an_autoencoder_that_overflows_stays_in_full_precision(tmp_path, written):
-    values = written["stable_diffusion"]
+def test_an_autoencoder_that_overflows_stays_in_full_precision(tmp_path):
+    network = builder.dit(in_channels=4, out_channels=8)
+    pipe = diffusers.DiTPipeline(network, builder.autoencoder(), builder.scheduler())
+    pipe.save_pretrained(tmp_path / "folder")
+    values = {"name": "dit", "kind": "diffusers", "path": "folder", "classes": 4}
     full, half = (s4s.load_model(described(tmp_path, values, precision=p)) for p in ("float32", "float16"))
     latents = states(full)[0]
     assert torch.equal(half.decode(latents), full.decode(latents))
-    edit(Path(values["path"]) / "vae/config.json", force_upcast=False)
+    edit(tmp_path / "folder/vae/config.json", force_upcast=False)
     half = s4s.load_model(described(tmp_path, values, precision="float16"))
-    edit(Path(values["path"]) / "vae/config.json", force_upcast=True)
     assert torch.allclose(half.decode(latents), full.decode(latents), atol=0.05)
     assert not torch.equal(half.decode(latents), full.decode(latents))
+    edit(tmp_path / "folder/vae/config.json", latents_mean=[0, 0, 0, 0], latents_std=[1, 1, 1, 1])
+    with pytest.raises(S4SError, match="with latents_mean is not supported"):
+        s4s.load_model(described(tmp_path, values))
 
 
 SD_UNET = dict(sample_size=64, block_out_channels=(320, 640, 1280, 1280), cross_attention_dim=768, attention_head_dim=8)

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import shutil
 import tarfile
 import zipfile
@@ -18,6 +19,7 @@ import s4s
 from s4s import S4SError
 from s4s.models import weight_formats
 from s4s.models.network_weights import fill
+from s4s.models.pipelines.single_file import SingleFile
 from tests.builders import edm, latent_diffusion
 
 TENSORS = {"weight": torch.ones(2, 3)}
@@ -129,11 +131,11 @@ def test_what_is_not_known_is_not_guessed(tmp_path):
 
 NAMES = {
     "SDXL": (["conditioner.embedders.0.transformer.text_model.x", "model.diffusion_model.out.2.bias"],
-             "Stable Diffusion XL in a single file; make a folder of it, diffusers.StableDiffusionXLPipe"),
+             "Stable Diffusion XL in a single file; `kind: pipeline` reads it, with the folder of its configurations as"),
     "SD2": (["cond_stage_model.model.ln_final.weight", "model.diffusion_model.out.2.bias"], "Stable Diffusion v2 in a single"),
-    "SD3": (["model.diffusion_model.joint_blocks.0.x_block.attn.proj.bias"], "Stable Diffusion 3 in a single file; make"),
-    "Flux": (["double_blocks.0.img_attn.norm.key_norm.scale"], "Flux, or a network like it; it is not supported"),
-    "Flux in ComfyUI": (["model.diffusion_model.double_blocks.0.img_mod.lin.bias"], "Flux, or a network like it"),
+    "SD3": (["model.diffusion_model.joint_blocks.0.x_block.attn.proj.bias"], "Stable Diffusion 3 in a single file; `kind: pip"),
+    "Flux": (["double_blocks.0.img_attn.norm.key_norm.scale"], "Flux, or a network like it, in a single file; `kind: pipe"),
+    "Flux in ComfyUI": (["model.diffusion_model.double_blocks.0.img_mod.lin.bias"], "Flux, or a network like it, in a"),
     "kohya": (["lora_unet_down_blocks_0.lora_down.weight", "lora_te_text_model.alpha"], "a LoRA alone, no network; load"),
     "PEFT": (["unet.mid_block.to_q.lora_A.weight", "unet.mid_block.to_q.lora_B.weight"], "a LoRA alone, no network"),
     "LyCORIS": (["lycoris_x.hada_w1_a", "lycoris_x.hada_w1_b"], "a LoRA alone"),
@@ -150,12 +152,13 @@ NAMES = {
 def test_a_single_file_of_another_network_is_named(tmp_path, form, names, message, monkeypatch):
     tensors, path = {name: torch.zeros(1) for name in names}, tmp_path / f"x.{form}"
     (save_file if form == "safetensors" else torch.save)(tensors, path)
-    values = {"name": "x", "kind": "stable_diffusion", "path": path.name, "config": ".", "prompts": {"path": "p"}}
-    (tmp_path / "x.yaml").write_text(yaml.safe_dump(values))
     if form == "safetensors":  # by its header, before anything is read
-        monkeypatch.setattr("s4s.models.pipelines.stable_diffusion.read_checkpoint", None)
-    with pytest.raises(S4SError, match=rf"x\.{form}: not Stable Diffusion v1 in a single file; it is {message}") as error:
-        s4s.load_model(tmp_path / "x.yaml")
+        monkeypatch.setattr("s4s.models.pipelines.single_file.read_checkpoint", None)
+    assert re.match(f"; it is {message}", weight_formats.by_names(names))
+    whole = weight_formats.pipeline_of(names)
+    said = f"its tensors are those of a {whole}, but" if whole else f"not a whole pipeline in a single file; it is {message}"
+    with pytest.raises(S4SError, match=rf"x\.{form}: {said}") as error:
+        SingleFile(path, "StableDiffusionPipeline" if whole != "StableDiffusionPipeline" else "FluxPipeline", tmp_path)
     assert "\n" not in str(error.value)
 
 

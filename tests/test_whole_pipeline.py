@@ -1,4 +1,4 @@
-"""`kind: pipeline` of model files: held against the adapters, through the workflow, and what is refused."""
+"""`kind: pipeline` of model files: held against denoisers put together by hand, through the workflow, and what is refused."""
 
 import pandas as pd
 import pytest
@@ -14,30 +14,23 @@ from s4s.learning.teacher import make_pairs
 from s4s.models.load import load_outline
 from s4s.models.pipelines.prompts import prompt_numbers
 from s4s.models.seeds import sample_seeds
-from tests.builders import formats, studies
+from tests.builders import by_hand as reference
+from tests.builders import formats, single_files, studies
 from tests.builders import pipelines as builder
 
-CALLS = {
-    "stable_diffusion": {},
-    "stable_diffusion_xl": {},
-    "stable_diffusion_3": {},
-    "pixart_sigma": {"use_resolution_binning": False, "clean_caption": False},
-}
+KINDS = ("stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "pixart_sigma")
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    return {kind: builder.write(kind, folder / kind / "folder") for kind in CALLS}
+    return {kind: builder.write(kind, folder / kind / "folder") for kind in KINDS}
 
 
-def both(tmp_path, values, kind, **changes):
-    """The YAML files of the adapter and of the whole pipeline."""
-    own = {**values, "kind": "pipeline", "call": {"guidance_scale": values["guidance"], **CALLS[kind]}, **changes}
-    del own["guidance"]
-    for name, content in (("adapter", values), ("whole", own)):
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    return tmp_path / "adapter.yaml", tmp_path / "whole.yaml"
+def described(tmp_path, values, **changes):
+    path = tmp_path / "whole.yaml"
+    path.write_text(yaml.safe_dump({**values, **changes}))
+    return path
 
 
 def close(a, b, tolerance=1e-4):
@@ -50,26 +43,22 @@ def images_of(model, pairs):
     return None if model.parametrisation["path"] == "flow" else model.decode(torch.as_tensor(pairs.val.y_0[:2]))
 
 
-@pytest.mark.parametrize("kind", CALLS)
-def test_a_pipeline_teaches_what_its_adapter_teaches(tmp_path, written, kind):
-    adapter, whole = both(tmp_path, written[kind], kind)
-    one, other = load_outline(adapter), load_outline(whole)
-    assert (one.s_min, one.s_max, one.parametrisation) == (other.s_min, other.s_max, other.parametrisation)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pipeline_teaches_what_its_network_teaches(tmp_path, written, kind):
+    """The same pairs, and coefficients to 1e-4."""
+    path = described(tmp_path, written[kind])
+    whole, outline = s4s.load_model(path), load_outline(path)
+    by_hand = reference.denoiser(whole.pipe, builder.CAPTIONS, guidance=7.5)
+    by_hand.conditioning.of_seeds = whole.prompts.of_seeds
     found = []
-    for path in (adapter, whole):
-        model = s4s.load_model(path)
-        assert (model.guidance, model.passes, model.block) == (7.5, 2, 64 if path == adapter else 8)
+    for model in (by_hand, whole):
+        assert (model.s_min, model.s_max, model.parametrisation) == (outline.s_min, outline.s_max, outline.parametrisation)
+        assert (model.guidance, model.passes, model.shape) == (7.5, 2, whole.shape)
         teacher = s4s.solver("unipc", s4s.levels("logsnr", 8, model), order=3)
         pairs = s4s.TeacherPairs(*(make_pairs(model, teacher, sample_seeds(split, 4)) for split in ("train", "val")))
         levels = s4s.levels("logsnr", 3, model)
-        fit = s4s.fit(
-            model,
-            pairs,
-            "lms",
-            levels,
-            driver="joint",
-            settings=FitSettings(distance="l2", derivatives="forward", iterations=2, batch=4, validate_every=1),
-        )
+        settings = FitSettings(distance="l2", derivatives="forward", iterations=2, batch=4, validate_every=1)
+        fit = s4s.fit(model, pairs, "lms", levels, driver="joint", settings=settings)
         found.append((pairs, fit.tableau, images_of(model, pairs)))
     (pairs, tableau, images), (others, other, shown) = found
     for split in ("train", "val"):
@@ -83,11 +72,8 @@ def test_a_pipeline_teaches_what_its_adapter_teaches(tmp_path, written, kind):
 
 @pytest.mark.suite
 def test_a_pipeline_goes_through_the_workflow(tmp_path):
-    """From the teacher to the scores: no text embeddings are computed, and tests have prompts that no fit has seen."""
+    """From the teacher to the scores; tests have prompts that no fit has seen."""
     path = formats.write("stable_diffusion", tmp_path)
-    values = yaml.safe_load(path.read_text())
-    values |= {"name": "whole", "kind": "pipeline", "call": {"guidance_scale": values.pop("guidance")}}
-    path.write_text(yaml.safe_dump(values))
     studies.copy_checkout(tmp_path)
     config = [
         f"models=[{path}]",
@@ -98,16 +84,18 @@ def test_a_pipeline_goes_through_the_workflow(tmp_path):
         "search={steps: 6, trajectories: 4}",
     ]
     config += ["fit={distance: l2, iterations: 2, batch: 4, validate_every: 2}", "teacher={steps: 6, train: 4, val: 4}"]
-    printed = studies.snakemake(tmp_path, "results/tables/scores.csv", "--config", *config)
-    assert "text_embeddings" not in printed and not list(tmp_path.rglob("embeddings.h5"))
+    studies.snakemake(tmp_path, "results/tables/scores.csv", "--config", *config)
     scores = pd.read_csv(tmp_path / "results/tables/scores.csv").set_index("solver")
     assert scores.loc["s4s_alt"].evaluations == 6 and scores.fid_mean.gt(0).all() and scores.global_error["s4s_alt"] > 0
-    tested = {int(n) for n in read_split(tmp_path / "results/samples/whole/s4s_alt/nfe~3.h5", "samples", "test~0").condition}
+    tested = {
+        int(n)
+        for n in read_split(tmp_path / "results/samples/stable_diffusion/s4s_alt/nfe~3.h5", "samples", "test~0").condition
+    }
     assert tested == set(range(24)) and not tested & {*prompt_numbers(sample_seeds("train", 4), 40).tolist()}
 
 
 def test_prompts_of_tests_are_not_those_of_a_fit(tmp_path, written):
-    model = s4s.load_model(both(tmp_path, written["stable_diffusion"], "stable_diffusion")[1])
+    model = s4s.load_model(described(tmp_path, written["stable_diffusion"]))
     for split in ("train", "val", "test"):
         seeds = sample_seeds(split, 5)
         assert model.conditions(seeds).tolist() == prompt_numbers(seeds, 40).tolist()
@@ -136,7 +124,7 @@ def test_prompts_of_tests_are_not_those_of_a_fit(tmp_path, written):
 )
 def test_wrong_descriptions_are_refused_before_weights_are_read(tmp_path, written, monkeypatch, changes, message):
     monkeypatch.setattr("s4s.models.pipelines.whole_pipeline.load_pipeline", None)
-    path = both(tmp_path, written["stable_diffusion"], "stable_diffusion", **changes)[1]
+    path = described(tmp_path, written["stable_diffusion"], **changes)
     with pytest.raises(S4SError, match=message) as error:
         s4s.load_model(path)
     assert "\n" not in str(error.value).strip() or "call.height" in message
@@ -144,14 +132,14 @@ def test_wrong_descriptions_are_refused_before_weights_are_read(tmp_path, writte
 
 def test_a_range_and_a_block_of_ones_own(tmp_path, written):
     values = written["stable_diffusion"]
-    path = both(tmp_path, values, "stable_diffusion", s_min=0.1, s_max=9.0, block=3, precision="bfloat16")[1]
+    path = described(tmp_path, values, s_min=0.1, s_max=9.0, block=3, precision="bfloat16")
     model, outline = s4s.load_model(path), load_outline(path)
     assert (model.s_min, model.s_max, model.rows, model.weights) == (0.1, 9.0, 3, torch.bfloat16)
     assert (outline.s_min, outline.s_max) == (0.1, 9.0)
 
 
 def test_a_single_file_is_a_model_too(tmp_path):
-    _, state = builder.single_file("sd2", tmp_path / "folder")
+    _, state = single_files.single_file("sd2", tmp_path / "folder")
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "sd.safetensors")
     (tmp_path / "captions.txt").write_text("\n".join(builder.CAPTIONS))
     values = {"name": "one", "kind": "pipeline", "path": "sd.safetensors", "prompts": {"path": "captions.txt"}}

@@ -22,7 +22,7 @@ from s4s.models.description import WeightFile
 from s4s.models.embedded.weights import load_classifier, save_tensors
 from s4s.models.model_files import read_model_file
 from s4s.models.paths import VE
-from s4s.models.pipelines.prompts import StoredRows, read_prompts
+from s4s.models.pipelines.prompts import read_prompts
 from s4s.models.published import read_published
 from s4s.models.torch_checkpoint import read_checkpoint
 from s4s.schedules.gits import Costs
@@ -410,15 +410,6 @@ def _hdf5(folder, write):
 
 for _name, _write in HDF5.items():
     case(f"hdf5: {_name}", _write)(_hdf5)
-
-
-@case("hdf5: embeddings of 2^40 prompts")
-def _embeddings(folder):
-    with h5py.File(folder / "x.h5", "w") as file:
-        file.attrs["prompts"] = "x"
-        file.create_dataset("number", (1 << 40,), np.int64, chunks=(1024,))
-        file.create_group("embedding")
-    return lambda: StoredRows(folder / "x.h5", ["x"])
 
 
 # arrays and images

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import diffusers
 import torch
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPTextConfig,
@@ -27,6 +26,10 @@ from tests.builders.weights import fill, weights_of
 GOLDEN = Path(__file__).parents[1] / "golden/latent_diffusion.json"
 CAPTIONS = [f"a photo of {what} {where}" for what in ("a cat", "two dogs", "the sea", "bread") for where in "abcdefghij"]
 BLOCKS = dict(block_out_channels=(32, 64), layers_per_block=1, sample_size=8)
+PIXELS = dict(
+    down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"), in_channels=3,
+    out_channels=3, attention_head_dim=8, **BLOCKS,
+)  # fmt: skip
 ATTENTION = dict(
     down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
     cross_attention_dim=16, attention_head_dim=2, in_channels=4, out_channels=4,
@@ -48,8 +51,7 @@ PIXART = dict(
 
 def pixel_unet(**options):
     """A UNet2DModel of pixels."""
-    types = dict(down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"))
-    return fill(diffusers.UNet2DModel(in_channels=3, out_channels=3, attention_head_dim=8, **BLOCKS, **types, **options))
+    return fill(diffusers.UNet2DModel(**PIXELS, **options))
 
 
 def dit(**options):
@@ -137,7 +139,8 @@ def write(kind: str, folder: Path) -> dict:
     if kind in OF_TEXT:
         OF_TEXT[kind]().save_pretrained(folder)
         (folder.parent / "captions.txt").write_text("\n".join(CAPTIONS))
-        return {**values, "prompts": {"path": str(folder.parent / "captions.txt")}, "guidance": 7.5}
+        call = {"guidance_scale": 7.5, **(UNCHANGED if kind.startswith("pixart") else {})}
+        return {**values, "kind": "pipeline", "prompts": {"path": str(folder.parent / "captions.txt")}, "call": call}
     if kind == "pixel_pipeline":
         diffusers.DDPMPipeline(pixel_unet(), scheduler("DDPMScheduler", prediction_type="v_prediction")).save_pretrained(folder)
         return values
@@ -162,6 +165,7 @@ OF_TEXT = {
     "pixart_alpha": partial(pixart, "PixArtAlphaPipeline", sample_size=128, patch_size=16),  # at 128 it is given sizes
     "pixart_sigma": partial(pixart, "PixArtSigmaPipeline", sample_size=8, patch_size=2),
 }
+UNCHANGED = {"use_resolution_binning": False, "clean_caption": False}  # sizes and prompts, as tests give them
 KINDS = (*OF_TEXT, "pixel_pipeline", "classes", "flow_transformer", "learned_variance")
 
 
@@ -179,59 +183,8 @@ def write_single_file(path: Path) -> dict:
     prefix = "cond_stage_model.transformer.text_model."
     state |= {prefix + name: tensor for name, tensor in pipe.text_encoder.state_dict().items()}
     torch.save({"state_dict": state, "global_step": 1}, path)
-    values = {"name": "single_file", "kind": "stable_diffusion", "path": str(path), "config": str(folder)}
-    return {**values, "prompts": {"path": str(path.parent / "captions.txt")}, "guidance": 7.5}
-
-
-def _original(network, translate, prefix, more=()):
-    """A network's tensors with the original's names, which diffusers' `translate` is asked for by numbers in their place."""
-    shapes = {name: shape for name, shape in json.loads(GOLDEN.read_text())["stable_diffusion"]["keys"].items()
-              if name.startswith(prefix)}  # fmt: skip
-    names, own = [*shapes, *more], network.state_dict()
-    found = translate({name: torch.tensor(number) for number, name in enumerate(names)}, config=network.config)
-    assert found.keys() == own.keys()
-    tensors = {names[int(number)]: own[name] for name, number in found.items()}
-    return {name: tensor.reshape(shapes[name]) if prefix.startswith("first") else tensor for name, tensor in tensors.items()}
-
-
-def _open_clip(text_encoder, prefix):
-    """A text encoder's tensors with OpenCLIP's names."""
-    own = {name.removeprefix("text_model."): tensor for name, tensor in text_encoder.state_dict().items()}
-    found = {
-        "positional_embedding": own["embeddings.position_embedding.weight"],
-        "token_embedding.weight": own["embeddings.token_embedding.weight"], "logit_scale": torch.tensor(4.6),
-        **{f"ln_final.{end}": own[f"final_layer_norm.{end}"] for end in ("weight", "bias")},
-    }  # fmt: skip
-    if "text_projection.weight" in own:
-        found["text_projection"] = own["text_projection.weight"].T.contiguous()
-    names = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2",
-             "attn.out_proj": "self_attn.out_proj"}  # fmt: skip
-    for layer in range(text_encoder.config.num_hidden_layers):
-        there, here = f"transformer.resblocks.{layer}", f"encoder.layers.{layer}"
-        for end in ("weight", "bias"):
-            found |= {f"{there}.{new}.{end}": own[f"{here}.{old}.{end}"] for new, old in names.items()}
-            found[f"{there}.attn.in_proj_{end}"] = torch.cat([own[f"{here}.self_attn.{part}_proj.{end}"] for part in "qkv"])
-    return {prefix + name: tensor for name, tensor in found.items()}
-
-
-def single_file(kind: str, folder: Path):
-    """A pipeline as a state in the original's names, and its folder without weights."""
-    pipe = {"sd1": stable_diffusion, "sd2": stable_diffusion, "sdxl": stable_diffusion_xl}[kind]()
-    if kind == "sd2":
-        pipe.scheduler = scheduler(prediction_type="v_prediction", set_alpha_to_one=False, steps_offset=1)
-    pipe.save_pretrained(folder)
-    for weights in folder.rglob("*.safetensors"):
-        weights.unlink()
-    unet = "model.diffusion_model."
-    more = [f"{unet}label_emb.0.{n}.{end}" for n in (0, 2) for end in ("weight", "bias")] if kind == "sdxl" else []
-    state = _original(pipe.unet, convert_ldm_unet_checkpoint, unet, more)
-    state |= _original(pipe.vae, convert_ldm_vae_checkpoint, "first_stage_model.")
-    clip_names = {f"text_model.{name}": tensor for name, tensor in pipe.text_encoder.state_dict().items()}
-    if kind == "sd2":
-        return pipe, state | _open_clip(pipe.text_encoder, "cond_stage_model.model.")
-    prefix = {"sd1": "cond_stage_model.transformer.", "sdxl": "conditioner.embedders.0.transformer."}[kind]
-    state |= {prefix + name: tensor for name, tensor in clip_names.items()}
-    return pipe, state | (_open_clip(pipe.text_encoder_2, "conditioner.embedders.1.model.") if kind == "sdxl" else {})
+    values = {"name": "single_file", "kind": "pipeline", "path": str(path), "config": str(folder)}
+    return {**values, "prompts": {"path": str(path.parent / "captions.txt")}, "call": {"guidance_scale": 7.5}}
 
 
 if __name__ == "__main__":

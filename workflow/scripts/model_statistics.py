@@ -13,7 +13,7 @@ def main(args: argparse.Namespace) -> None:
 
     paths = read_split(args.trajectories, TEACHER_PAIRS, "search")
     levels = read_attributes(args.trajectories)["levels"]
-    denoiser = load_model(args.model, device, args.embeddings)
+    denoiser = load_model(args.model, device)
     statistics = model_statistics(
         denoiser, levels, paths.trajectory, paths.outputs,
         batch_size=denoiser.block, show_progress=True, condition=paths.condition,
@@ -23,7 +23,6 @@ def main(args: argparse.Namespace) -> None:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
-parser.add_argument("--embeddings", nargs="?", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--trajectories", required=True)
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--out", required=True)

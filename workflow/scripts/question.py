@@ -17,7 +17,7 @@ def main(args: argparse.Namespace) -> None:
         pairs = (item.split("=", 1) for item in items)
         return {Key(model, solver, int(nfe)): path for cell, path in pairs for model, solver, nfe in [cell.split("/")]}
 
-    denoiser = load_model(args.model, device, args.embeddings)
+    denoiser = load_model(args.model, device)
     job = Job(args.model, denoiser, named(args.cells), named(args.fits), args.pairs, args.reference)
     rows = function_of(f"s4s.reporting.questions.{args.question}:answer")(job)
     write_csv(args.out, rows)
@@ -26,7 +26,6 @@ def main(args: argparse.Namespace) -> None:
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("question", choices=list(QUESTIONS))
 parser.add_argument("--model", required=True)
-parser.add_argument("--embeddings", nargs="?", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--reference", nargs="?", help="moments of the real data, where they were computed before")
 parser.add_argument("--cells", nargs="+", required=True, help="MODEL/SOLVER/NFE=FILE: tableaux or samples")
 parser.add_argument("--fits", nargs="*", default=[], help="MODEL/SOLVER/NFE=FILE: convergence curves of fits")

@@ -13,21 +13,20 @@ def main(args: argparse.Namespace) -> dict[str, int]:
     from s4s.models.seeds import sample_seeds, shard_of
     from s4s.tableau import Tableau
 
-    denoiser = load_model(args.model, device, args.embeddings)
+    denoiser = load_model(args.model, device)
     split, _, shard = args.part.strip("/").partition("-")
     seeds = {
         f"test~{seed}": shard_of(sample_seeds("test", args.count, seed), int(shard) if split else None, args.shard_size)
         for seed in args.seeds
         if split in ("", f"test~{seed}")
     }
-    unfinished = f"{identity(args.model, args.embeddings)} {args.code}"
+    unfinished = f"{identity(args.model)} {args.code}"
     count = draw_samples(denoiser, Tableau.load(args.tableau), seeds, args.batch_size, args.out, unfinished)
     return {"evaluations": count}
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
-parser.add_argument("--embeddings", nargs="?", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--tableau", required=True)
 parser.add_argument("--seeds", type=int, nargs="+", required=True, help="sampling seeds")
 parser.add_argument("--count", type=int, required=True, help="samples for each sampling seed")

@@ -14,7 +14,7 @@ def main(args: argparse.Namespace) -> dict[str, int]:
 
     definition = Classical.from_json(args.definition)
     teacher = definition.solver, definition.solver_options(), definition.levels
-    denoiser = load_model(args.model, device, args.embeddings)
+    denoiser = load_model(args.model, device)
     rows = convergence(denoiser, *teacher, args.steps, args.count, denoiser.block)
     lines = [f"{denoiser.name},{steps},{error:.8e}" for steps, error in rows]
     write_with_checksum(args.out, "\n".join(["model,steps,global_error", *lines]) + "\n")
@@ -23,7 +23,6 @@ def main(args: argparse.Namespace) -> dict[str, int]:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
-parser.add_argument("--embeddings", nargs="?", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--definition", required=True, help="JSON of the classical solver, with its levels")
 parser.add_argument("--steps", type=int, required=True, help="the teacher's number of steps")
 parser.add_argument("--count", type=int, required=True, help="number of samples")

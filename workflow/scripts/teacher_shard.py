@@ -13,19 +13,18 @@ def main(args: argparse.Namespace) -> dict[str, int]:
     from s4s.models.seeds import sample_seeds, shard_of
     from s4s.tableau import Tableau
 
-    denoiser = load_model(args.model, device, args.embeddings)
+    denoiser = load_model(args.model, device)
     split, _, sampling_seed = args.split.partition("~")
     seeds = shard_of(sample_seeds(split, args.count, int(sampling_seed or 0)), args.shard, args.shard_size)
     count = write_pairs(
         denoiser, Tableau.load(args.teacher), args.split, seeds, args.batch_size, args.out, args.trajectory == "True",
-        f"{identity(args.model, args.embeddings)} {args.code}",
+        f"{identity(args.model)} {args.code}",
     )  # fmt: skip
     return {"evaluations": count}
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
-parser.add_argument("--embeddings", nargs="?", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--teacher", required=True, help="the teacher's tableau")
 parser.add_argument("--split", required=True, help="train, val or test~SEED")
 parser.add_argument("--count", type=int, required=True, help="number of samples of the whole split")

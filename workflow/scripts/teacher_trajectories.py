@@ -16,7 +16,7 @@ def main(args: argparse.Namespace) -> dict[str, int]:
     from s4s.study.definitions import Classical
 
     definition = Classical.from_json(args.definition)
-    denoiser = load_model(args.model, device, args.embeddings)
+    denoiser = load_model(args.model, device)
     schedule = levels(definition.levels, args.steps, denoiser, **definition.level_options())
     teacher = solver(definition.solver, schedule, path=denoiser.path, **definition.solver_options())
     seeds = sample_seeds("search", args.count)
@@ -27,7 +27,6 @@ def main(args: argparse.Namespace) -> dict[str, int]:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
-parser.add_argument("--embeddings", nargs="?", help="HDF5 file of text embeddings, for models with prompts")
 parser.add_argument("--definition", required=True, help="JSON of the classical solver, with its levels")
 parser.add_argument("--steps", type=int, required=True, help="steps of the trajectories")
 parser.add_argument("--count", type=int, required=True, help="number of trajectories")

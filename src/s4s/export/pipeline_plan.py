@@ -20,7 +20,7 @@ from s4s.models.pipelines.live import LivePipeline
 from s4s.sampling import initial_noise
 from s4s.study.plan import fit_evaluations
 
-UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
+UNITS = {"s": 1, "sec": 1, "seconds?": 1, "m": 60, "mins?": 60, "minutes?": 60, "h": 3600, "hours?": 3600}
 DISTILLED_ROWS, DISTILLED_STEPS = 4, (1, 4, 8)  # of the question whether a teacher of many steps teaches anything
 TAKEN = 0.8  # of the counted evaluations of a fit: some parameters move the solver as others do, and fits stop early
 
@@ -119,11 +119,11 @@ def seconds_of(budget: str | float) -> float:
     """
     if isinstance(budget, int | float) and not isinstance(budget, bool) and budget > 0:
         return float(budget)
-    found = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*([a-z]+?)s?\s*", str(budget))
-    found = found or re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(s)\s*", str(budget))
-    if found is None or found[2] not in UNITS or not float(found[1]) > 0:
-        raise S4SError(f"budget {shown(budget)}: must be a time such as 10min, 90s or 1.5h, or a number of seconds")
-    return float(found[1]) * UNITS[found[2]]
+    for unit, seconds in UNITS.items():
+        found = re.fullmatch(rf"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*{unit}\s*", str(budget))
+        if found and float(found[1]) > 0:
+            return float(found[1]) * seconds
+    raise S4SError(f"budget {shown(budget)}: must be a time such as 10min, 90s or 1.5h, or a number of seconds")
 
 
 def timed(denoiser: LivePipeline) -> float:

@@ -6,7 +6,6 @@ ADAPTERS = {
     "edm": "s4s.models.edm.checkpoint",
     "latent_diffusion": "s4s.models.latent_diffusion",
     "diffusers": "s4s.models.pipelines.diffusers_folder",
-    "stable_diffusion": "s4s.models.pipelines.stable_diffusion",
     "pipeline": "s4s.models.pipelines.whole_pipeline",
     "python": "s4s.models.python_function",
 }

@@ -115,9 +115,9 @@ class Model(Strict):
         """Where a user sets the range of noise levels, in words; nowhere, "", where it belongs to the weights."""
         return "s_max and s_min in its YAML file" if "s_max" in type(self).model_fields else ""
 
-    def stores_embeddings(self) -> bool:
-        """Whether its prompts are turned into embeddings once, in a file that its jobs share."""
-        return False
+    def guided(self) -> bool:
+        """Whether an evaluation takes two passes through the network; for plans."""
+        return bool(getattr(self, "guidance", 1.0) != 1.0)
 
     def all_files(self) -> list[WeightFile]:
         """Every file that the model and its scores need."""
@@ -160,26 +160,19 @@ class EDMModel(Model, WeightFile):
 
 
 class Guided(Model):
-    """What may be said of a model with classes or prompts, classifier-free guidance and a decoder."""
+    """What may be said of a network with classes, classifier-free guidance and a decoder."""
 
     classes: int | None = Field(None, ge=1, description="number of classes; samples take each class equally often")
-    prompts: WeightFile | None = Field(None, description="captions: a text file with one a line, or COCO's captions_*.json")
     guidance: float = Field(1.0, description="classifier-free guidance scale; 1 for none")
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the weights; states are float32")
     decode_batch: int = Field(8, ge=1, description="latents decoded at a time")
     s_min: float | None = Field(None, gt=0, description="lowest noise level; by default that of the first time")
     s_max: float | None = Field(None, gt=0, description="highest noise level; by default that of the last time")
 
-    def stores_embeddings(self) -> bool:
-        """Where it has prompts."""
-        return self.prompts is not None
-
     @model_validator(mode="after")
     def _conditions(self) -> Guided:
-        if self.classes is not None and self.prompts is not None:
-            raise ValueError("give either classes or prompts")
-        if self.guidance != 1 and self.classes is None and self.prompts is None:
-            raise ValueError("guidance other than 1 needs classes or prompts")
+        if self.guidance != 1 and self.classes is None:
+            raise ValueError("guidance other than 1 needs classes")
         return self
 
 
@@ -253,15 +246,9 @@ class LatentDiffusionModel(Guided, WeightFile):
             raise ValueError("a unet with use_spatial_transformer needs classes; one without takes none")
         return self
 
-    @model_validator(mode="after")
-    def _no_prompts(self) -> LatentDiffusionModel:
-        if self.prompts is not None:
-            raise ValueError("kind latent_diffusion takes no prompts; see kinds stable_diffusion and diffusers")
-        return self
 
-
-class PipelineModel(Guided):
-    """A folder that diffusers' save_pretrained wrote: a pipeline, or a UNet or transformer alone."""
+class DiffusersModel(Guided):
+    """A UNet or transformer in a folder that diffusers' save_pretrained wrote, with no condition but a class."""
 
     kind: Literal["diffusers"]
     path: LocalPath
@@ -273,27 +260,14 @@ class PipelineModel(Guided):
     null_class: int | None = Field(None, ge=0, description="class label of the unconditional branch; by default `classes`")
 
     def own_files(self) -> list[WeightFile]:
-        """The folder, and the prompts."""
-        url = f"hf://{self.repository}" if self.repository else None
-        return [WeightFile(path=self.path, url=url), *([self.prompts] if self.prompts else [])]
-
-
-class StableDiffusionModel(Guided, WeightFile):
-    """Stable Diffusion v1.x in a single file, with a pipeline folder that all but the weights comes from."""
-
-    kind: Literal["stable_diffusion"]
-    config: LocalPath = Field(description="pipeline folder with configurations and the tokenizer; it needs no weights")
-    prompts: WeightFile = Field(description="captions: a text file with one a line, or COCO's captions_*.json")
-
-    def own_files(self) -> list[WeightFile]:
-        """The checkpoint, the configurations and the prompts."""
-        return [self, WeightFile(path=self.config), self.prompts]
+        """The folder."""
+        return [WeightFile(path=self.path, url=f"hf://{self.repository}" if self.repository else None)]
 
 
 PlainValue = str | bool | int | float | list[str] | list[int] | list[float] | None
 
 
-class LivePipelineModel(Model):
+class PipelineModel(Model):
     """A whole pipeline of diffusers, from a folder or a single file, whose own call is the denoiser."""
 
     kind: Literal["pipeline"]
@@ -311,13 +285,18 @@ class LivePipelineModel(Model):
     s_max: float | None = Field(None, gt=0, description="highest noise level; by default that of the scheduler")
 
     @model_validator(mode="after")
-    def _call(self) -> LivePipelineModel:
+    def _call(self) -> PipelineModel:
         for name in self.call:
             if name == "prompt" or name.startswith("callback"):
                 raise ValueError(f"call: {name} cannot be given: prompts come from `prompts`, and steps are the solver's")
         if self.config is not None and self.repository is not None:
             raise ValueError("config belongs to a single file; a repository is a folder")
         return self
+
+    def guided(self) -> bool:
+        """By what it is called with, or else as pipelines with prompts are by default; some guide in one pass, unknown here."""
+        scale = self.call.get("true_cfg_scale", self.call.get("guidance_scale"))
+        return self.prompts is not None if scale is None else scale not in (0, 1)
 
     def own_files(self) -> list[WeightFile]:
         """The folder or file, its configurations, the LoRAs and the prompts."""
@@ -352,6 +331,6 @@ class PythonModel(Model):
 
 
 AnyModel = Annotated[
-    EmbeddedModel | EDMModel | LatentDiffusionModel | PipelineModel | StableDiffusionModel | LivePipelineModel | PythonModel,
+    EmbeddedModel | EDMModel | LatentDiffusionModel | DiffusersModel | PipelineModel | PythonModel,
     Field(discriminator="kind"),
 ]

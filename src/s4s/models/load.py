@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,10 +18,6 @@ from s4s.models.description import AnyModel
 from s4s.models.embedded.classifier import Classifier
 from s4s.models.embedded.weights import load_classifier
 from s4s.models.model_files import read_model_file
-
-if TYPE_CHECKING:
-    from s4s.models.pipelines.prompts import Encode
-
 
 CONFIGURATION = 1 << 20  # bytes that a file of configuration has at most
 
@@ -40,25 +36,21 @@ class Outline(NamedTuple):
     range_is_set: str = ""
 
 
-def load_model(name_or_path: str | Path, device: str | torch.device = "cpu", embeddings: str | Path | None = None) -> Denoiser:
+def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> Denoiser:
     """Load a pre-trained denoiser.
 
     Args:
         name_or_path: a name in config/models, or the path of a YAML file with the keys name, kind, path, ...
         device: where to put it.
-        embeddings: HDF5 file of text embeddings (s4s/models/pipelines/prompts.py), so that a model with prompts
-            needs no text encoder.
     Raises:
         S4SError: if the model is unknown, its file is wrong, or the weights are missing or damaged.
     """
     named = isinstance(name_or_path, str | Path)
     must_be("load_model's argument", name_or_path, named, "a model's name or the path of its YAML file (docs/models.md); kind: "
             "python there makes one of a network of your own")  # fmt: skip
-    must_be("embeddings", embeddings, isinstance(embeddings, str | Path | None), "the path of an HDF5 file")
     model, place = read_model_file(name_or_path), _device(device)
     _check_folders(model)
-    options = {} if embeddings is None else {"embeddings": Path(embeddings)}
-    denoiser: Denoiser = _adapter(model.kind).load_denoiser(model, place, **options)
+    denoiser: Denoiser = _adapter(model.kind).load_denoiser(model, place)
     denoiser.block = model.block
     check_attributes(denoiser)
     return denoiser
@@ -81,13 +73,6 @@ def load_outline(name_or_path: str | Path) -> Outline:
     return outline
 
 
-def text_encoder(model: AnyModel, device: torch.device) -> Encode:
-    """What turns the prompts of a model into embeddings."""
-    _check_folders(model)
-    encode: Encode = _adapter(model.kind).text_encoder(model, device)
-    return encode
-
-
 def _check_folders(model: AnyModel, largest: float = math.inf) -> None:
     """Folders are compared with what they were when they were first used; files, by those who read them."""
     for file in model.own_files():
@@ -106,10 +91,8 @@ def load_perceptual(name_or_path: str | Path, device: str | torch.device = "cpu"
     return None if weights is None else load_classifier(weights, torch.device(device))[0]
 
 
-def copies(
-    name_or_path: str | Path, device: str | torch.device, embeddings: str | Path | None = None
-) -> list[tuple[Denoiser, Classifier | None]]:
+def copies(name_or_path: str | Path, device: str | torch.device) -> list[tuple[Denoiser, Classifier | None]]:
     """The denoiser and the perceptual network once more on every further GPU that this process sees; none on a CPU."""
     count = torch.cuda.device_count() if torch.device(device).type == "cuda" else 0
     others = [f"cuda:{i}" for i in range(1, count)]
-    return [(load_model(name_or_path, other, embeddings), load_perceptual(name_or_path, other)) for other in others]
+    return [(load_model(name_or_path, other), load_perceptual(name_or_path, other)) for other in others]

@@ -123,17 +123,16 @@ def checked_bytes(weights: WeightFile) -> bytes:
     return check_file(weights).read_bytes()
 
 
-def identity(name_or_path: str | Path, *others: str | Path | None) -> str:
-    """Hash of what a denoiser's description says, of how its files look from outside, and of the contents of other files.
+def identity(name_or_path: str | Path) -> str:
+    """Hash of what a denoiser's description says and of how its files look from outside.
 
-    Of a model that a Python function makes, the function's module is among these; not what that imports.
+    Of a model that a Python function makes, the content of the function's module too; not of what that imports.
     """
     model = read_model_file(name_or_path)
     description = model.model_dump_json(exclude={"study", "features", "perceptual", "throughput", "licence", "published"})
     weights = [look for file in model.own_files() for look in looks(file.path)]
-    if isinstance(model, PythonModel) and (module := model.module_file()) is not None:
-        others = (*others, module)
-    content = [Path(other).read_bytes().hex() for other in others if other is not None]
+    module = model.module_file() if isinstance(model, PythonModel) else None
+    content = [] if module is None else [module.read_bytes().hex()]
     return hashlib.sha256(repr((description, weights, content)).encode()).hexdigest()
 
 

@@ -67,29 +67,25 @@ class Names(NamedTuple):
 SD, SDXL, SD3 = "StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline"
 
 
-def _folder_of(pipeline: str) -> str:
-    return f"make a folder of it, diffusers.{pipeline}.from_single_file(path).save_pretrained(folder), for `kind: diffusers`"
+def _whole(name: str) -> Format:
+    return Format(f"{name} in a single file", "`kind: pipeline` reads it, with the folder of its configurations as `config`")
 
 
 FUSE = "pipe.fuse_lora(); pipe.unload_lora_weights(); pipe.save_pretrained(folder)"
 LORA = r"(^|[._])(lora|lokr|loha)[._]|\.lora_|\.hada_w|\.base_layer\."
-STABLE_DIFFUSION = Format("Stable Diffusion v1 in a single file", "`kind: stable_diffusion` reads it")
-FLUX = Format("Flux, or a network like it", "it is not supported; bring it with `kind: python`")
 LATENT_DIFFUSION = Format(
     "a checkpoint of CompVis/latent-diffusion's kind", "`kind: latent_diffusion` reads those with their configuration"
 )
 CONTROL_NET = Format("a ControlNet, which steers another network", "name that other network's file")
-PART_OF_FOLDER = Format(
-    "a network of diffusers alone", "name the folder that it and its config.json are in, with `kind: diffusers`"
-)
+PART_OF_FOLDER = Format("a network of diffusers alone", "name the folder of its whole pipeline, with `kind: pipeline`")
 TEXT_ENCODER = Format("a text encoder alone", WHOLE)
 AUTOENCODER = Format("an autoencoder alone", WHOLE)
 NAMES = [
-    Names(r"^conditioner\.embedders\.", Format("Stable Diffusion XL in a single file", _folder_of(SDXL)), SDXL),
-    Names(r"(^|\.)joint_blocks\.", Format("Stable Diffusion 3 in a single file", _folder_of(SD3)), SD3),
-    Names(r"(^|\.)double_blocks\.", FLUX, "FluxPipeline"),
-    Names(r"^cond_stage_model\.model\.", Format("Stable Diffusion v2 in a single file", _folder_of(SD)), SD),
-    Names(r"^cond_stage_model\.transformer\.", STABLE_DIFFUSION, SD),
+    Names(r"^conditioner\.embedders\.", _whole("Stable Diffusion XL"), SDXL),
+    Names(r"(^|\.)joint_blocks\.", _whole("Stable Diffusion 3"), SD3),
+    Names(r"(^|\.)double_blocks\.", _whole("Flux, or a network like it,"), "FluxPipeline"),
+    Names(r"^cond_stage_model\.model\.", _whole("Stable Diffusion v2"), SD),
+    Names(r"^cond_stage_model\.transformer\.", _whole("Stable Diffusion v1"), SD),
     Names(r"^control_model\.|controlnet_cond_embedding", CONTROL_NET),
     Names(r"^model\.diffusion_model\.|^first_stage_model\.", LATENT_DIFFUSION),
     Names(r"^(down_blocks|transformer_blocks|time_embedding)\.", PART_OF_FOLDER),

@@ -66,7 +66,7 @@ def carried_over(source: Tableau, nfe: int, denoiser: Denoiser, s_end: float, ba
 
 def learned(
     definition: Learned, settings: FitSettings, denoiser: Denoiser, base: Tableau, pairs: TeacherPairs, token: str,
-    model: str | Path, near: Tableau | None = None, embeddings: str | Path | None = None, state_path: str | Path | None = None,
+    model: str | Path, near: Tableau | None = None, state_path: str | Path | None = None,
 ) -> FitResult:  # fmt: skip
     """Fit a learned solver, on all devices of this process; a line of progress is shown.
 
@@ -101,7 +101,7 @@ def learned(
         settings=settings,
         perceptual_network=load_perceptual(model, denoiser.device),
         batch_size=denoiser.block,
-        replicas=copies(model, denoiser.device, embeddings),
+        replicas=copies(model, denoiser.device),
         state_path=state_path,
         show_progress=True,
     )

@@ -40,7 +40,7 @@ def shard_score(cell: Cell, shard: str) -> str:
 
 
 def teacher(model: str, name: str) -> str:
-    """A file of a model's teacher: pairs.h5, embeddings.h5, convergence.csv."""
+    """A file of a model's teacher: pairs.h5, convergence.csv."""
     return f"results/teacher/{model}/{name}"
 
 

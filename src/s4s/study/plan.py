@@ -6,7 +6,9 @@ Work is counted in states through the network: an evaluation of the denoiser for
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
+from s4s.files.stray_files import files_below
 from s4s.learning.settings import FitSettings
 from s4s.models.description import Model
 from s4s.study.definitions import Learned
@@ -19,12 +21,12 @@ ACTIVATIONS = 0.35 * 20_000
 STATES_A_SECOND = {"embedded": 1000.0}  # of models whose files state no throughput
 SLOW = 50.0
 # MB that the jobs of a stage need beside the weights and activations
-BESIDE = {"embeddings": 4000, "trajectories": 4000, "statistics": 4000, "question": 4000, "reference": 8000}
+BESIDE = {"trajectories": 4000, "statistics": 4000, "question": 4000, "reference": 8000}
 
 
 def passes(model: Model) -> int:
     """States through the network for an evaluation: two with guidance."""
-    return 2 if getattr(model, "guidance", 1.0) != 1.0 else 1
+    return 2 if model.guided() else 1
 
 
 def fit_evaluations(settings: FitSettings, nfe: int, val: int) -> int:
@@ -90,10 +92,17 @@ def summary(study: Study, folder: str = MAIN) -> str:
 def memory_mb(study: Study, stage: str, model: str) -> float:
     """Memory of a job: three copies of the weights, as far as they are there, a block's activations and what else it needs."""
     own = study.models[model]
-    there = [file.path for file in own.own_files() if file.path.is_file()]
-    weights = sum(path.stat().st_size for path in there) / 2**20
+    weights = sum(_size(file.path) for file in own.own_files()) / 2**20
     activations = own.block * passes(own) * ACTIVATIONS / (own.throughput or float("inf"))
     return BESIDE.get(stage, 2000) + 3 * weights + activations
+
+
+def _size(path: Path) -> int:
+    """Bytes of weights: of a file, or of the one form of those that a folder holds in several; 0 where nothing is."""
+    if not path.is_dir():
+        return path.stat().st_size if path.is_file() else 0
+    files = files_below(path)
+    return max(sum(file.stat().st_size for file in files if file.suffix == form) for form in (".safetensors", ".bin"))
 
 
 def minutes(study: Study, stage: str, **names: str) -> float:
@@ -128,7 +137,6 @@ def _search(study: Study, names: Mapping[str, str]) -> int:
 
 
 _STATES: dict[str, Callable[[Study, Mapping[str, str]], float]] = {
-    "embeddings": _search,
     "pairs": _pairs,
     "convergence": lambda study, names: 10 * study.settings[names["model"]].teacher.steps * CONVERGENCE,
     "trajectories": _search,

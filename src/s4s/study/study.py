@@ -234,10 +234,6 @@ class Study:
         """
         return _INPUTS[stage](self, names)
 
-    def embeddings(self, model: str) -> list[str]:
-        """The text embeddings of a model with prompts, unless it computes them as it goes."""
-        return [paths.teacher(model, "embeddings.h5")] if self.models[model].stores_embeddings() else []
-
     def reference(self, model: str) -> list[str]:
         """The moments of a model's real data, where they are computed here."""
         features = self.models[model].features
@@ -280,7 +276,6 @@ def _fit(study: Study, names: Mapping[str, str]) -> Files:
     cell = cell_of(names)
     initial, teacher = study.initialisation_of(cell), study.teacher_of(cell)
     return {
-        "embeddings": study.embeddings(cell.model),
         "base": [paths.tableau(initial.base)],
         "near": [paths.tableau(initial.near)] if isinstance(initial.near, Cell) else [],
         "train": study.pairs(teacher, "train"),
@@ -297,7 +292,7 @@ def _tableau(study: Study, names: Mapping[str, str]) -> Files:
 def _pairs(study: Study, names: Mapping[str, str]) -> Files:
     model, (_, _, steps) = names["model"], names["folder"].partition("~")
     teacher = Cell(model, "teacher", int(steps or study.settings[model].teacher.steps))
-    return {"embeddings": study.embeddings(model), "teacher": [paths.tableau(teacher)]}
+    return {"teacher": [paths.tableau(teacher)]}
 
 
 def _all_pairs(study: Study, names: Mapping[str, str]) -> Files:
@@ -341,7 +336,6 @@ def _question(study: Study, names: Mapping[str, str]) -> Files:
     of_cell = {"tableaux": paths.tableau, "samples": paths.samples}[asked.files]
     return {
         "reference": study.reference(model),
-        "embeddings": study.embeddings(model),
         "cells": list(map(of_cell, study.question_cells(**names))),
         "fits": list(map(paths.fit, study.question_fits(**names))),
         "pairs": study.test_pairs(model) if asked.files == "samples" else [],
@@ -352,17 +346,9 @@ _INPUTS: dict[str, Callable[[Study, Mapping[str, str]], Files]] = {
     "tableau": _tableau,
     "pairs": _pairs,
     "all_pairs": _all_pairs,
-    "convergence": lambda study, names: {"embeddings": study.embeddings(names["model"])},
-    "trajectories": lambda study, names: {"embeddings": study.embeddings(names["model"])},
-    "statistics": lambda study, names: {
-        "embeddings": study.embeddings(names["model"]),
-        "trajectories": [paths.search(names["model"], "trajectories.h5")],
-    },
+    "statistics": lambda study, names: {"trajectories": [paths.search(names["model"], "trajectories.h5")]},
     "fit": _fit,
-    "sample": lambda study, names: {
-        "embeddings": study.embeddings(names["model"]),
-        "tableau": [paths.tableau(cell_of(names))],
-    },
+    "sample": lambda study, names: {"tableau": [paths.tableau(cell_of(names))]},
     "all_samples": lambda study, names: {"shards": study.samples(cell_of(names))},
     "score_shard": _score_of_shard,
     "score": _score,

@@ -18,7 +18,7 @@ ANALYSES = ("evaluations_saved", "ranks")
 ABLATION = "ablation"  # a question that is answered from the scores alone
 SHOWN_NFE = 5  # figures of single cells show the one nearest to it
 # kinds of models whose samples a decoder makes images of
-LATENT = ("latent_diffusion", "diffusers", "stable_diffusion", "pipeline")
+LATENT = ("latent_diffusion", "diffusers", "pipeline")
 # width of a paper's figures, in inches: a column or the page
 PAPER_WIDTHS = {"fid": 3.25, "global_error": 3.25, "schedules": 3.25, "samples": 6.75, "coefficients": 6.75}
 
@@ -134,7 +134,7 @@ def kept(study: Study, folder: str = MAIN) -> list[str]:
         for teacher in sorted(teachers):
             found += [paths.tableau(teacher), *study.pairs(teacher, "train", "val")]
         found += study.inputs("all_pairs", model=model)["shards"]
-        found += [paths.teacher(model, "pairs.h5"), *study.embeddings(model), *study.reference(model)]
+        found += [paths.teacher(model, "pairs.h5"), *study.reference(model)]
         options = {option: file for token in own.solvers for option, file in study.searches(model, _base(study, token)).items()}
         found += [path for files in options.values() for path in files]
         found += [paths.search(model, "trajectories.h5")] if options else []

@@ -504,7 +504,6 @@ CASES: dict[str, Case] = {
         dict(guidance_scale=5.0, image_guidance_scale=1.5, image=picture(size=16)),
         PROMPTS,
     ),
-    "lora": Case(partial(adapted, SD, ["to_q", "to_v", "conv1"]), dict(guidance_scale=5.0, **SIZE), PROMPTS),
     "flux_lora": Case(
         partial(adapted, partial(flux, guidance_embeds=True), ["to_q", "to_v"]),
         dict(guidance_scale=3.5, **SIZE, **SHORT),

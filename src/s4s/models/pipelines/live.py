@@ -22,49 +22,22 @@ from torch.autograd import forward_ad
 from transformers.utils import logging as transformers_logging
 
 from s4s.errors import S4SError
-from s4s.models.conditions import Conditioning
 from s4s.models.description import NAME
 from s4s.models.pipelines.live_check import check_pipe, measure
 from s4s.models.pipelines.pipeline_call import PipelineCall
+from s4s.models.pipelines.prompts import Prompts, PromptsInTurn
 from s4s.models.pipelines.scheduler_config import noise_of
 from s4s.models.pipelines.session import Session
 from s4s.models.predicting import PredictingDenoiser, difference_step
-from s4s.models.seeds import index_of, split_of
 
 STEPS = 1000  # of a session: so many evaluations can be asked for
 KEPT = 8  # sessions at a time, each with its prompts' embeddings
 ROWS = 8  # states in one call of the network, by default
-SHARES = {"train": (0, 2), "search": (0, 2), "val": (2, 3), "test": (3, 4)}  # quarters of the prompts
 _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 
 
 class _Set(BaseException):
     """A pipeline has set its scheduler's times, which is all that was wanted of it."""
-
-
-class PromptsInTurn:
-    """Numbers of prompts, over which the samples go round.
-
-    Of four prompts and more, training takes the first half, validation the third quarter and tests the last, so that a solver
-    is checked on prompts that it was not fitted on. Seeds of no split go round over all.
-    """
-
-    def __init__(self, count: int):
-        self.count = count
-
-    def of_seeds(self, seeds: Sequence[int] | np.ndarray) -> Tensor:
-        """The number of each sample's prompt, int64 [n]."""
-        index, splits = index_of(seeds), split_of(seeds)
-        numbers = index % self.count
-        if self.count >= 4:
-            for split, (first, last) in SHARES.items():
-                start, stop = (self.count * quarter // 4 for quarter in (first, last))
-                numbers = np.where(splits == split, start + index % (stop - start), numbers)
-        return torch.from_numpy(numbers)
-
-    def arguments(self, condition: Tensor | None, rows: int) -> dict[str, Tensor]:
-        """The numbers themselves; the first prompt without a condition."""
-        return {"number": torch.zeros(rows, dtype=torch.int64) if condition is None else condition}
 
 
 def from_pipeline(pipe: Any, *, prompts: Any = None, name: str | None = None, **call: Any) -> LivePipeline:
@@ -104,10 +77,11 @@ class LivePipeline(PredictingDenoiser):
         asked: states that have gone through the network for it, without guidance's further passes; on_asked: told of each call.
         rows: states in one call of the pipeline at most; 1 where it does not treat the rows of a batch alike.
         one_level: true: rows of different noise levels take calls of their own.
+        prompts: which sample has which prompt.
     """
 
     one_level = True
-    conditioning: Conditioning
+    prompts: Prompts
 
     def __init__(self, pipe: Any, call: PipelineCall, name: str):
         own = pipe.scheduler
@@ -121,9 +95,9 @@ class LivePipeline(PredictingDenoiser):
         self._noise, self._own = noise, dict[int, Any]()
         super().__init__(
             self._asked_for_none, noise.path, noise.prediction, name=name, shape=(1,), s_min=noise.s_min, s_max=noise.s_max,
-            device=torch.device("cpu"), times=noise.times, conditioning=PromptsInTurn(call.count),
+            device=torch.device("cpu"), times=noise.times,
         )  # fmt: skip
-        self.guidance = call.guidance()
+        self.guidance, self.prompts = call.guidance(), PromptsInTurn(call.count)
         sample = self._session((0,)).sample
         self.shape, self.device, self.weights = tuple(sample.shape[1:]), sample.device, sample.dtype
         self.difference_step = difference_step(sample.dtype)
@@ -134,6 +108,10 @@ class LivePipeline(PredictingDenoiser):
     @staticmethod
     def _asked_for_none(*_: Any, **__: Any) -> Tensor:
         raise AssertionError("a live pipeline is asked through its sessions")
+
+    def conditions(self, seeds: Sequence[int] | np.ndarray) -> Tensor:
+        """The number of each sample's prompt, int64 [n]."""
+        return self.prompts.of_seeds(seeds)
 
     def _network(self, x: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         """A pipeline tells all rows of a step one time, so rows of one time go together."""

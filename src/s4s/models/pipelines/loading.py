@@ -23,7 +23,7 @@ from s4s.files.checksum import check_unchanged
 from s4s.models.description import REPOSITORY
 from s4s.models.pipelines.diffusers_folder import INDEX, STEM, read_network, read_settings
 from s4s.models.pipelines.single_file import SingleFile
-from s4s.models.pipelines.text_encoders import STEMS, read_model, read_settings_of
+from s4s.models.pipelines.transformers_folder import STEMS, read_model, read_settings_of
 from s4s.models.torch_checkpoint import check_sizes
 from s4s.models.weight_formats import CHECKPOINT, CHECKPOINTS, OLD_CHECKPOINT, SAFETENSORS, WEIGHTS, instead_of, variants
 

@@ -1,35 +1,27 @@
-"""Text as the condition: which sample has which prompt, and embeddings computed once and kept in HDF5.
+"""Prompts as the condition: those of a file, and which sample has which.
 
-Of n prompts the test samples take those from the first on, in order, and at most three quarters of them; teacher pairs and
-searches take the others, so that no solver is fitted on a prompt that it is tested on.
+In the comparison, of n prompts the test samples take those from the first on, in order, and at most three quarters of them;
+teacher pairs and searches take the others, so that no solver is fitted on a prompt that it is tested on.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from s4s.errors import DamagedFile, S4SError, one_line
-from s4s.files.atomic import atomic_path
+from s4s.errors import S4SError
 from s4s.files.bounded import CAPTIONS, LINES, check_size, json_bytes, read_text
-from s4s.files.hdf5_check import open_checked
-from s4s.files.hdf5_seal import sealed_file
-from s4s.jobs.progress_bar import progress
 from s4s.models.description import WeightFile
 from s4s.models.model_files import check_file
 from s4s.models.seeds import index_of, split_of
 
-NULL = -1  # number of the empty prompt
-REMEMBERED = 512  # prompts whose embeddings EncodedRows keeps
-TOGETHER = 64  # prompts that are encoded or stored in one go
-Encode = Callable[[list[str]], dict[str, Tensor]]  # texts to what a network is called with, [n, ...] each
+SHARES = {"train": (0, 2), "search": (0, 2), "val": (2, 3), "test": (3, 4)}  # quarters of the prompts, where they go round
 OFFSETS = {"train": 0, "search": 0, "val": 1}
 
 
@@ -79,96 +71,40 @@ def prompt_numbers(seeds: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
     return numbers
 
 
-class Prompts:
-    """A model's conditioning on prompts.
+class Prompts(Protocol):
+    """Which of `count` prompts each sample has."""
 
-    Args:
-        count: number of prompts.
-        rows: what the network is called with, [n, ...] each, for prompts with these numbers, NULL for the empty one.
-    """
+    count: int
 
-    def __init__(self, count: int, rows: Callable[[list[int]], dict[str, Tensor]]):
-        self.count, self.rows = count, rows
+    def of_seeds(self, seeds: Sequence[int] | np.ndarray) -> Tensor:
+        """The numbers of samples' prompts, int64 [n]."""
+
+
+class PromptsOfTheirOwn:
+    """Each sample has a prompt of its own, as `prompt_numbers` shares them out: what the comparison's samples have."""
+
+    def __init__(self, count: int):
+        self.count = count
 
     def of_seeds(self, seeds: Sequence[int] | np.ndarray) -> Tensor:
         return torch.from_numpy(prompt_numbers(seeds, self.count))
 
-    def arguments(self, condition: Tensor | None, rows: int) -> dict[str, Tensor]:
-        numbers = [NULL] * rows if condition is None else condition.tolist()
-        if len(numbers) != rows or not all(isinstance(n, int) and NULL <= n < self.count for n in numbers):
-            raise S4SError(f"condition must hold {rows} numbers of prompts below {self.count}")
-        return self.rows(numbers)
 
+class PromptsInTurn:
+    """Numbers of prompts, over which the samples go round.
 
-class EncodedRows:
-    """Embeddings from a text encoder, each computed once while it is remembered."""
-
-    def __init__(self, prompts: list[str], encode: Encode):
-        self.prompts, self.encode = prompts, encode
-        self.known: dict[int, dict[str, Tensor]] = {}
-
-    def __call__(self, numbers: list[int]) -> dict[str, Tensor]:
-        if len(self.known) > REMEMBERED:
-            self.known.clear()
-        missing = sorted({*numbers} - {*self.known})
-        for start in range(0, len(missing), TOGETHER):
-            part = missing[start : start + TOGETHER]
-            rows = {name: values.cpu() for name, values in self.encode(_texts(self.prompts, part)).items()}
-            self.known.update((number, {name: rows[name][i] for name in rows}) for i, number in enumerate(part))
-        return {name: torch.stack([self.known[number][name] for number in numbers]) for name in self.known[numbers[0]]}
-
-
-class StoredRows:
-    """Embeddings from a file that `store_embeddings` wrote for these prompts.
-
-    Raises:
-        S4SError: if it is no such file, or one of other prompts.
+    Of four prompts and more, training takes the first half, validation the third quarter and tests the last, so that a solver
+    is checked on prompts that it was not fitted on. Seeds of no split go round over all.
     """
 
-    def __init__(self, path: Path, prompts: list[str]):
-        self.path = path
-        try:
-            self.file = open_checked(path)
-            fingerprint, numbers, self.stored = self.file.attrs["prompts"], self.file["number"][:], self.file["embedding"]
-            self.row = {int(number): row for row, number in enumerate(numbers)}
-        except (OSError, KeyError, TypeError, ValueError) as error:  # S4SError is a ValueError
-            raise DamagedFile(path, f"not a file of text embeddings ({one_line(error)}); make it again") from error
-        if fingerprint != _fingerprint(prompts):
-            raise S4SError(f"{path}: embeddings of other prompts; make them again")
+    def __init__(self, count: int):
+        self.count = count
 
-    def __call__(self, numbers: list[int]) -> dict[str, Tensor]:
-        if absent := {*numbers} - {*self.row}:
-            raise S4SError(f"{self.path}: has no embedding of prompt {min(absent)}; make the file again")
-        wanted = np.array([self.row[number] for number in numbers])
-        rows, back = np.unique(wanted, return_inverse=True)
-        try:
-            return {name: torch.from_numpy(values[rows][back]) for name, values in self.stored.items()}
-        except OSError as error:
-            raise DamagedFile(self.path, f"these text embeddings are damaged ({one_line(error)}); make them again") from error
-
-
-def store_embeddings(prompts: list[str], numbers: Sequence[int], encode: Encode, path: str | Path) -> None:
-    """Write the embeddings of these prompts and of the empty one: `number` [n], `embedding/NAME` [n, ...]."""
-    wanted = [NULL, *sorted({*numbers} - {NULL})]
-    with atomic_path(path) as temporary, sealed_file(temporary) as file:
-        file.attrs.update(kind="text-embeddings", prompts=_fingerprint(prompts))
-        file.create_dataset("number", data=np.array(wanted), chunks=(len(wanted),), fletcher32=True)
-        group = file.create_group("embedding")
-        with progress(total=len(wanted), desc="text embeddings", unit="prompt") as bar:
-            for start in range(0, len(wanted), TOGETHER):
-                part = wanted[start : start + TOGETHER]
-                for name, tensor in encode(_texts(prompts, part)).items():
-                    values = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
-                    if start == 0:
-                        shape = (len(wanted), *values.shape[1:])
-                        group.create_dataset(name, shape, values.dtype, chunks=(1, *values.shape[1:]), fletcher32=True)
-                    group[name][start : start + len(part)] = values
-                bar.update(len(part))
-
-
-def _texts(prompts: list[str], numbers: list[int]) -> list[str]:
-    return ["" if number == NULL else prompts[number] for number in numbers]
-
-
-def _fingerprint(prompts: list[str]) -> str:
-    return hashlib.sha256("\n".join(prompts).encode()).hexdigest()
+    def of_seeds(self, seeds: Sequence[int] | np.ndarray) -> Tensor:
+        index, splits = index_of(seeds), split_of(seeds)
+        numbers = index % self.count
+        if self.count >= 4:
+            for split, (first, last) in SHARES.items():
+                start, stop = (self.count * quarter // 4 for quarter in (first, last))
+                numbers = np.where(splits == split, start + index % (stop - start), numbers)
+        return torch.from_numpy(numbers)

@@ -7,17 +7,17 @@ from typing import Any
 import torch
 
 from s4s.errors import S4SError
-from s4s.models.description import LivePipelineModel
+from s4s.models.description import PipelineModel
 from s4s.models.paths import Path as GaussianPath
 from s4s.models.pipelines.diffusers_folder import read_scheduler
 from s4s.models.pipelines.live import LivePipeline, from_pipeline
 from s4s.models.pipelines.loading import load_pipeline, read_index
 from s4s.models.pipelines.pipeline_call import PipelineCall
-from s4s.models.pipelines.prompts import Prompts, read_prompts
+from s4s.models.pipelines.prompts import PromptsOfTheirOwn, read_prompts
 from s4s.models.pipelines.scheduler_config import noise_of
 
 
-def load_denoiser(model: LivePipelineModel, device: torch.device) -> LivePipeline:
+def load_denoiser(model: PipelineModel, device: torch.device) -> LivePipeline:
     """The pipeline, called with what the model's file says; samples take prompts as `prompts.prompt_numbers` shares them out.
 
     Raises:
@@ -25,12 +25,14 @@ def load_denoiser(model: LivePipelineModel, device: torch.device) -> LivePipelin
     """
     prompts = None if model.prompts is None else read_prompts(model.prompts)
     _check_call(model, prompts)
+    _, parts = read_index(model.config or model.path)
     pipe = load_pipeline(
-        model.path, dtype=model.precision, device=device, variant=model.variant, config=model.config, lora=model.lora
-    )
+        model.path, dtype=model.precision, device=device, variant=model.variant, config=model.config, lora=model.lora,
+        components={"safety_checker": None} if "safety_checker" in parts else None,  # it puts black images in place of others
+    )  # fmt: skip
     denoiser = from_pipeline(pipe, prompts=prompts, name=model.name, **model.call)
     if prompts is not None:
-        denoiser.conditioning = Prompts(len(prompts), lambda numbers: {"number": torch.tensor(numbers)})
+        denoiser.prompts = PromptsOfTheirOwn(len(prompts))
     if denoiser.rows > 1:  # else its rows depend on each other
         denoiser.rows = model.block
     denoiser.decode_batch = model.decode_batch
@@ -38,7 +40,7 @@ def load_denoiser(model: LivePipelineModel, device: torch.device) -> LivePipelin
     return denoiser
 
 
-def outline(model: LivePipelineModel) -> tuple[float, float, GaussianPath, dict[str, Any]]:
+def outline(model: PipelineModel) -> tuple[float, float, GaussianPath, dict[str, Any]]:
     """s_min, s_max, the path and the parametrisation, from the scheduler's configuration alone."""
     folder = model.config or model.path
     _check_there(model)
@@ -50,7 +52,7 @@ def outline(model: LivePipelineModel) -> tuple[float, float, GaussianPath, dict[
     return model.s_min or noise.s_min, model.s_max or noise.s_max, noise.path, parametrisation
 
 
-def _check_there(model: LivePipelineModel) -> None:
+def _check_there(model: PipelineModel) -> None:
     if not model.path.exists():
         get = f"hf download {model.repository} --local-dir {model.path}" if model.repository else "put it there"
         raise S4SError(f"{model.path}: no such folder or file; {get}, or change path in the model's YAML file")
@@ -58,7 +60,7 @@ def _check_there(model: LivePipelineModel) -> None:
         raise S4SError(f"{model.path}: a single file holds weights alone; name the folder of its configurations as config")
 
 
-def _check_call(model: LivePipelineModel, prompts: list[str] | None) -> None:
+def _check_call(model: PipelineModel, prompts: list[str] | None) -> None:
     """Refuse arguments that the pipeline does not take, before its weights are read."""
     _check_there(model)
     known, _ = read_index(model.config or model.path)
