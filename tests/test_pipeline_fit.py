@@ -185,7 +185,9 @@ def test_a_budget_chooses_the_plan():
     assert pipeline_plan.chosen([5], 7, None, 1.0).train == 7
 
 
-@pytest.mark.parametrize("budget", ["soon", "-3min", 0, True, "10 parsecs", "5ms", "5 hs", "", "1e3", "..5s", ".s", "nan", float("nan")])
+@pytest.mark.parametrize(
+    "budget", ["soon", "-3min", 0, True, "10 parsecs", "5ms", "5 hs", "", "1e3", "..5s", ".s", "nan", float("nan")]
+)
 def test_wrong_budgets_are_refused(budget):
     with pytest.raises(S4SError, match="budget") as error:
         pipeline_plan.chosen([5], None, budget, 1.0)

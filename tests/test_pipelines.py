@@ -187,6 +187,11 @@ def no_scheduler(folder):
     (folder / "scheduler/scheduler_config.json").unlink()
 
 
+def variant(folder):
+    path = folder / "diffusion_pytorch_model.safetensors"
+    path.rename(path.with_name("diffusion_pytorch_model.fp16.safetensors"))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -194,6 +199,7 @@ def no_scheduler(folder):
         (no_weights, "cannot be read"),
         (damaged_weights, "cannot be read"),
         (no_scheduler, "has no scheduler_config.json"),
+        (variant, r"folder: cannot be read: it has no .*, but the variant fp16; save it without one: .*variant=\"fp16\""),
     ],
 )
 def test_wrong_folders_are_refused(tmp_path, damage, message):
@@ -301,15 +307,6 @@ def with_lora(folder):
     rewritten(adapted)(folder)
 
 
-def variant(folder):
-    path = folder / "unet/diffusion_pytorch_model.safetensors"
-    path.rename(path.with_name("diffusion_pytorch_model.fp16.safetensors"))
-
-
-def variant_of_text(folder):
-    (folder / "text_encoder/model.safetensors").rename(folder / "text_encoder/model.fp16.safetensors")
-
-
 def pointer(part):
     def damage(folder):
         next((folder / part).glob("*.safetensors")).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
@@ -351,8 +348,6 @@ def without_first(state):
         (rewritten(without_first, "text_encoder"), r"text_encoder: the weights do not fit CLIPTextModel: 1 missing \("),
         (rewritten(lambda state: {**state, "more": torch.ones(1)}, "text_encoder"), r"CLIPTextModel: 1 unknown \(more\)$"),
         (with_lora, r"unet: .*; a LoRA was left in it \(.*\); fuse it .*pipe\.fuse_lora\(\); pipe\.unload_lora_weights\(\)"),
-        (variant, r"unet: cannot be read: it has no .*, but the variant fp16; save it without one: .*variant=\"fp16\""),
-        (variant_of_text, "text_encoder: cannot be read: it has no .*, but the variant fp16"),
         (cut("unet"), "unet: cannot be read: "),
         (cut("text_encoder"), "text_encoder: cannot be read: "),
         (wrong_setting("unet", block_out_channels="wide"), "unet: cannot be read: "),

@@ -112,6 +112,7 @@ def _of_sd3(pipe):
     state |= _original(pipe.vae, convert_ldm_vae_checkpoint, "first_stage_model.")
     for encoder, place in (("text_encoder", "clip_l"), ("text_encoder_2", "clip_g"), ("text_encoder_3", "t5xxl")):
         weights = getattr(pipe, encoder).state_dict()
+        weights.pop("encoder.embed_tokens.weight", None)  # it is shared.weight
         state |= {f"text_encoders.{place}.transformer.{name}": tensor for name, tensor in weights.items()}
     return state
 
