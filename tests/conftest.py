@@ -31,6 +31,7 @@ NOT_UNITS = {
     "test_no_waiting", "test_pipeline_fit", "test_pipeline_matrix", "test_scheduler_config", "test_tiny_pipelines",
     "test_whole_pipeline",
 }  # fmt: skip
+ONE_WORKER = {"test_live_pipeline", "test_pipeline_fit", "test_whole_pipeline"}  # their fixtures take seconds
 LONGEST_FIRST = ("nightly", "suite", "", "unit")
 _running: list[str] = []  # the unit that runs now
 
@@ -42,7 +43,7 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by marker, and before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Marks units, and says what one worker runs together: a module of units, the cases of one of the other tests.
+    """Marks units, and says what one worker runs together: a module of units or of `ONE_WORKER`, the cases of any other test.
 
     What takes longest comes first, for the end of a run is better filled with short tests; of the modules of units those with
     most tests. Of the tests of a kind that use the finished study one comes first, to make it, and the others come when it is
@@ -58,7 +59,7 @@ def pytest_collection_modifyitems(items):
         unit = module not in NOT_UNITS and not any(item.get_closest_marker(name) for name in ("slow", "suite", "nightly"))
         if unit:
             item.add_marker(pytest.mark.unit)
-        item.add_marker(pytest.mark.xdist_group(module if unit else f"{module}.{function}"))
+        item.add_marker(pytest.mark.xdist_group(module if unit or module in ONE_WORKER else f"{module}.{function}"))
 
     sizes = Counter(item.get_closest_marker("xdist_group").args[0] for item in items)
 

@@ -131,7 +131,7 @@ def of_text(kind, scales, network, **options):
             given = {"guidance_scale": 7.5, "latents": noise, "output_type": "latent", **options, **more}
             return pipe(builder.CAPTIONS[: len(noise)], num_inference_steps=steps, **given).images
 
-        condition = model.conditions(sample_seeds("test", 2))
+        condition = torch.arange(2)
         return Case(model, condition, pipe, getattr(pipe, network), call, scales, lambda y: y, pipe.scheduler)
 
     return make

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from s4s import from_pipeline
-from s4s.export.pipeline_fit import Display, PipelineFits
-from s4s.export.pipeline_plan import PLANS
+from s4s.export.pipeline_solvers import classical
 from tests.builders.tiny_pipelines import PIPELINES
 
 TOLD = ("prompt", "class_labels")  # how a pipeline calls what it draws
@@ -90,8 +89,7 @@ def test_a_fit_tries_the_schedules_that_a_path_has():
     case = PIPELINES["svd"]  # on EDM's path, whose time is below 0 for small noise
     denoiser = from_pipeline(case.make(), **case.call)
     try:
-        fits = PipelineFits(denoiser, PLANS[0], None, Display(denoiser, 1, False), distilled=False)
-        found = {on: fits._classical("iPNDM-3", on, 3) for on in ("time_quadratic", "time_uniform", "logsnr")}
+        found = {on: classical(denoiser, "iPNDM-3", on, 3) for on in ("time_quadratic", "time_uniform", "logsnr")}
     finally:
         denoiser.close()
     assert [on for on, tableau in found.items() if tableau is None] == ["time_quadratic"]

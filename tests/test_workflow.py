@@ -16,6 +16,8 @@ from s4s.cli import app
 from s4s.files.rows import read_attributes, read_split
 from s4s.jobs.costs import read_usage
 from s4s.models.load import load_model
+from s4s.models.pipelines.prompts import prompt_numbers
+from s4s.models.seeds import sample_seeds
 from s4s.reporting.report import write_report
 from s4s.reporting.tables import COLUMNS, MEASURES, comparison
 from s4s.study.study import MAIN, Study
@@ -329,7 +331,10 @@ def test_every_embedded_model_from_teacher_to_report(study, tmp_path):
 
 @pytest.mark.suite
 def test_formats_of_weights_from_teacher_to_scores(study, tmp_path):
-    """Pixels with classes, and latents with texts and teachers of their own; tests/test_formats.py has all formats."""
+    """Pixels with classes, and a pipeline with a teacher of its own for each fit; tests/test_formats.py has all formats.
+
+    Tests have prompts that no fit has seen.
+    """
     names = ["edm-adm", "stable_diffusion_3"]
     models = [str(formats.write(name, tmp_path)) for name in names]
     config = [f"models=[{','.join(models)}]", "nfe=[3]", "seeds=[0]", "samples=24"]
@@ -344,6 +349,9 @@ def test_formats_of_weights_from_teacher_to_scores(study, tmp_path):
         fit = json.loads((tmp_path / f"results/fits/{name}/s4s_alt/nfe~3.json").read_text())["history"]
         assert min(entry["val"] for entry in fit) <= fit[0]["val"]
     assert students.loc["edm-adm"].features.iloc[0] == "small, 8-bit images, reference real.npz, 4 classes equally often"
+    samples = tmp_path / "results/samples/stable_diffusion_3/s4s_alt/nfe~3.h5"
+    tested = {int(n) for n in read_split(samples, "samples", "test~0").condition}
+    assert tested == set(range(24)) and not tested & {*prompt_numbers(sample_seeds("train", 4), 40).tolist()}
     ahead = {path: read_attributes(path)["levels"] for path in (tmp_path / "results/teacher").glob("*/steps~*/*.h5")}
     own = {f"stable_diffusion_3/steps~4/{split}-0.h5" for split in ("train", "val")}
     assert {"/".join(path.parts[-3:]) for path in ahead} == own and {len(levels) for levels in ahead.values()} == {5}

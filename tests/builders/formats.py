@@ -7,7 +7,7 @@ import yaml
 from tests.builders import edm, features, latent_diffusion, pipelines
 
 PIXELS = ("edm-ddpmpp", "edm-adm")
-OF_TEXT = ("stable_diffusion", "stable_diffusion_3", "single_file")
+OF_TEXT = ("stable_diffusion_3", "single_file")
 NAMES = (*PIXELS, *latent_diffusion.TINY, *OF_TEXT)
 
 
