@@ -174,7 +174,7 @@ def test_the_core_does_without_the_extras_and_names_the_one_that_something_needs
         ("error: an .h5 file", "h5py", "fit"),
         ("error: a plot", "matplotlib", "workflow"),
         ("error: this command", "diffusers", "pretrained"),
-        ("a model of kind diffusers", "diffusers", "pretrained"),
+        ("a model of kind pipeline", "diffusers", "pretrained"),
     ]
 
 
