@@ -31,6 +31,7 @@ from s4s.models.provenance import made_for
 from s4s.models.seeds import sample_seeds
 from s4s.reporting.figures import one_solver
 from tests.builders import pipelines as builder
+from tests.builders.chosen import often
 
 from diffusers import DDIMScheduler, DiffusionPipeline, PNDMScheduler  # isort: skip
 
@@ -330,14 +331,7 @@ def pairs_of_digits(tmp_path_factory):
     return tmp_path_factory.mktemp("pairs")
 
 
-@pytest.mark.parametrize(
-    "token",
-    [
-        pytest.param(token, marks=() if token in OFTEN else pytest.mark.suite)
-        for token in FAMILIES
-        if "family" in DEFAULT["definitions"][token]
-    ],
-)
+@pytest.mark.parametrize("token", often((token for token in FAMILIES if "family" in DEFAULT["definitions"][token]), *OFTEN))
 def test_every_family_and_driver_of_the_config_is_fitted(tmp_path, pairs_of_digits, token):
     """The definitions of config/config.yaml that config/families.yaml compares."""
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "per_model": {}, "definitions": DEFAULT["definitions"]}))

@@ -10,11 +10,11 @@ from s4s.metrics.score import score_samples
 from s4s.models.model_files import read_model_file
 from s4s.models.seeds import sample_seeds
 from tests.builders import formats
+from tests.builders.chosen import often
 
 # diffusers reads tensors in NumPy's old way, and announces what it means to drop
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
 
-OFTEN = ("conditional",)  # the others are part of .ci/run
 SIZES = {"train": 4, "val": 4, "test~0": 12}
 SETTINGS = s4s.FitSettings(distance="l2", iterations=2, batch=4, validate_every=2)
 
@@ -23,9 +23,7 @@ def seeds(split):
     return sample_seeds(split.partition("~")[0], SIZES[split])
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.suite) for name in formats.NAMES]
-)
+@pytest.mark.parametrize("name", often(formats.NAMES, "conditional"))
 def test_every_format_of_weights_from_teacher_to_score(tmp_path, name):
     """Teacher, fit, samples and scores."""
     path = formats.write(name, tmp_path)

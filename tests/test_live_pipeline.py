@@ -22,6 +22,7 @@ from s4s.models.pipelines.prompts import PromptsInTurn
 from s4s.models.seeds import sample_seeds
 from tests.builders import by_hand as reference
 from tests.builders import pipelines as builder
+from tests.builders.chosen import often
 
 PROMPTS = ["a cat", "a dog in the sea", "bread", "a house"]
 GUIDED = {
@@ -110,7 +111,7 @@ def states(denoiser, rows=2):
     return y, torch.tensor([0.7, 3.0])[torch.arange(rows) % 2].double(), torch.arange(rows) % 3
 
 
-@pytest.mark.parametrize("kind", [*GUIDED, "ddpm"])
+@pytest.mark.parametrize("kind", often([*GUIDED, "ddpm"], "stable_diffusion", "stable_diffusion_3", "ddpm"))
 def test_it_is_the_denoiser_of_the_network(by_hand, denoisers, kind):
     denoiser, expected = denoisers(kind), by_hand(kind)
     y, s, condition = states(denoiser, 4)
@@ -137,7 +138,7 @@ def test_classes_are_prompts(denoisers, pipes):
     assert close(denoiser(y, s, condition), expected)
 
 
-@pytest.mark.parametrize("kind", GUIDED)
+@pytest.mark.parametrize("kind", often(GUIDED, "stable_diffusion", "stable_diffusion_3"))
 def test_sampling_is_the_schedulers_run_in_the_pipeline(denoisers, pipes, kind):
     denoiser, pipe = denoisers(kind), pipes(kind)
     own, condition = pipe.scheduler, torch.tensor([0, 1, 2])
@@ -165,7 +166,7 @@ def own_run(pipe, prompts, noise, steps, **call):
         return pipe(prompts, num_inference_steps=steps, latents=noise.clone(), **options).images
 
 
-@pytest.mark.parametrize("kind", OWN)
+@pytest.mark.parametrize("kind", often(OWN, "EulerDiscreteScheduler", "PNDMScheduler"))
 def test_the_own_schedulers_run_is_the_pipelines(sd, kind):
     """One row at a time, so that what is drawn is the same for each."""
     sd.scheduler = getattr(diffusers, kind)(**BETAS, **OWN[kind])
@@ -495,7 +496,7 @@ def test_attention_processors_are_there_for_a_question_only(pipes):
 
 
 # a denoiser's first questions, of runs at their beginning and later
-@pytest.mark.parametrize("call", [pytest.param(2, marks=pytest.mark.suite), 9, pytest.param(40, marks=pytest.mark.suite)])
+@pytest.mark.parametrize("call", often([2, 9, 40], 9))
 def test_an_interrupt_leaves_the_pipeline_as_it_was(pipes, call):
     """Control-C while the asking thread waits for an answer; of a program in the background no one else would hear it."""
     pipe, calls = pag(pipes), []

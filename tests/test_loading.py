@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from s4s import S4SError
 from s4s.models.pipelines.loading import load_pipeline
 from tests.builders import pipelines as builder
 from tests.builders import single_files
+from tests.builders.chosen import often
 
 import diffusers  # isort: skip
 
@@ -226,6 +228,7 @@ def test_what_is_not_there_is_said(tmp_path, written):
     refused(written["stable_diffusion"], "belongs to a single file of weights alone", config=tmp_path)
 
 
+FORMS = ("safetensors", "ckpt", "old")
 SINGLE = ("sd1", "sd2", "sdxl", "sd3")
 
 
@@ -246,9 +249,11 @@ def saved(path, state, kind):
     return path
 
 
-@pytest.mark.parametrize("kind", SINGLE)
-@pytest.mark.parametrize("form", ["safetensors", "ckpt", "old"])
-def test_a_single_file_is_the_pipeline_that_it_was_made_of(tmp_path, single, kind, form):
+@pytest.mark.parametrize(
+    "case", often(product(SINGLE, FORMS), ("sd1", "ckpt"), ("sd2", "old"), ("sdxl", "safetensors"), ("sd3", "safetensors"))
+)
+def test_a_single_file_is_the_pipeline_that_it_was_made_of(tmp_path, single, case):
+    kind, form = case
     pipe, state, config = single[kind]
     found = load_pipeline(saved(tmp_path / "x", state, form), config=config)
     assert_same(found, pipe)
@@ -290,7 +295,7 @@ def test_the_averaged_weights_of_a_single_file_are_taken(tmp_path, single):
     assert torch.equal(pipe.unet.conv_out.bias, state[name] + 1)
 
 
-@pytest.mark.parametrize("form", ["safetensors", "ckpt", "old"])
+@pytest.mark.parametrize("form", often(FORMS, "safetensors"))
 def test_wrong_single_files_are_refused_in_one_line(tmp_path, single, form):
     _, state, config = single["sd1"]
     path = saved(tmp_path / "x", state, form)
@@ -337,7 +342,7 @@ def lora(form, pipe):
     return {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": torch.tensor(2.0)}
 
 
-@pytest.mark.parametrize("form", ["peft", "kohya"])
+@pytest.mark.parametrize("form", often(["peft", "kohya"], "peft"))
 def test_a_lora_changes_what_the_network_says(tmp_path, written, form):
     pytest.importorskip("peft")
     plain = load_pipeline(written["stable_diffusion"])

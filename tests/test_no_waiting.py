@@ -12,6 +12,7 @@ import s4s
 from s4s.export import S4SScheduler
 from s4s.models.pipelines.session import Session
 from tests.builders import pipelines as builder
+from tests.builders.chosen import often
 
 READ = {"item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__index__"}
 COPIED = {"tensor", "as_tensor"}
@@ -75,7 +76,7 @@ def test_what_waits_is_seen(waits):
     assert waits.seen == []
 
 
-@pytest.mark.parametrize("kind", PIPELINES)
+@pytest.mark.parametrize("kind", often(PIPELINES, "flow"))
 def test_no_evaluation_of_a_live_pipeline_waits(waits, kind):
     denoiser = s4s.from_pipeline(PIPELINES[kind](), prompts=["a cat", "the sea"], guidance_scale=3.0)
     tableau = s4s.solver("ipndm", s4s.levels("logsnr", 3, denoiser), order=3)
@@ -92,7 +93,7 @@ def test_no_evaluation_of_a_live_pipeline_waits(waits, kind):
     assert waits.seen == [] and found.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", PIPELINES)
+@pytest.mark.parametrize("kind", often(PIPELINES, "flow"))
 def test_no_step_of_the_scheduler_waits(waits, kind):
     pipe = PIPELINES[kind]()
     denoiser = s4s.from_pipeline(pipe, prompts="a cat")

@@ -17,6 +17,7 @@ from s4s.models.paths import VPDiscrete
 from s4s.models.pipelines.prompts import prompt_numbers, read_prompts
 from s4s.models.seeds import sample_seeds
 from tests.builders import pipelines as builder
+from tests.builders.chosen import often
 from tests.latent_diffusion_golden import sd_inputs
 
 import diffusers  # isort: skip
@@ -78,7 +79,7 @@ def test_a_denoiser_is_what_the_network_predicts(tmp_path, written, kind):
 
 
 @pytest.mark.parametrize(
-    "kind", ["stable_diffusion", "stable_diffusion_xl", "pixart_sigma", pytest.param("pixart_alpha", marks=pytest.mark.suite)]
+    "kind", often([kind for kind in builder.OF_TEXT if kind != "stable_diffusion_3"], "stable_diffusion", "pixart_sigma")
 )
 def test_ddim_with_guidance_is_that_of_diffusers_pipeline(tmp_path, written, kind):
     model = s4s.load_model(described(tmp_path, written[kind]))
@@ -129,6 +130,7 @@ def test_a_single_file_gives_what_the_original_code_gives(tmp_path, written):
     assert own.shape == (3, 12, 16) and torch.allclose(own, same, atol=1e-6)
 
 
+@pytest.mark.suite
 def test_safetensors_hold_the_same(tmp_path, written):
     state = torch.load(written["single_file"]["path"])["state_dict"]
     save_file(state, tmp_path / "sd.safetensors")
@@ -386,7 +388,7 @@ def old_attention(folder):
     rewritten(change, "vae")(folder)
 
 
-@pytest.mark.parametrize("change", [tables_of_positions, old_attention])
+@pytest.mark.parametrize("change", often([tables_of_positions, old_attention], old_attention))
 def test_what_may_be_there_or_absent_changes_nothing(tmp_path, written, change):
     values = builder.write("stable_diffusion", tmp_path / "folder")
     change(tmp_path / "folder")
@@ -450,7 +452,7 @@ def test_a_missing_folder_says_how_to_get_it(tmp_path):
         s4s.load_model(described(tmp_path, values))
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", often(["bfloat16", "float16"], "bfloat16"))
 def test_lower_precision(tmp_path, written, precision):
     values = written["stable_diffusion"]
     full, lower = (s4s.load_model(described(tmp_path, values, precision=p)) for p in ("float32", precision))

@@ -15,6 +15,7 @@ from s4s.models.seeds import sample_seeds
 from tests.builders import by_hand as reference
 from tests.builders import pipelines as builder
 from tests.builders import single_files
+from tests.builders.chosen import often
 
 KINDS = ("stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "pixart_sigma")
 
@@ -41,7 +42,7 @@ def images_of(model, pairs):
     return None if model.parametrisation["path"] == "flow" else model.decode(torch.as_tensor(pairs.val.y_0[:2]))
 
 
-@pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.suite) for kind in KINDS[1:])])
+@pytest.mark.parametrize("kind", often(KINDS, KINDS[0]))
 def test_a_pipeline_teaches_what_its_network_teaches(tmp_path, written, kind):
     """The same pairs, and coefficients to 1e-4."""
     path = described(tmp_path, written[kind])

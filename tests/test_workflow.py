@@ -22,6 +22,7 @@ from s4s.reporting.report import write_report
 from s4s.reporting.tables import COLUMNS, MEASURES, comparison
 from s4s.study.study import MAIN, Study
 from tests.builders import formats, studies
+from tests.builders.chosen import often
 from tests.builders.studies import ROOT, jobs, overwrite
 
 SCORES = "results/tables/scores.csv"
@@ -163,7 +164,7 @@ def test_questions_are_answered_for_every_model(compared, tmp_path):
     assert planned(study, "asked") == {}
 
 
-@pytest.mark.parametrize("figures", [False, pytest.param(True, marks=pytest.mark.suite)])
+@pytest.mark.parametrize("figures", often([False, True], False))
 def test_a_papers_tables_and_figures_are_made(study, figures):
     tables = [f"fid-digits.{ending}" for ending in ("md", "tex")] + ["fit_time.md", "published-cifar10.tex", "paper.tex"]
     targets = ["paper_figures"] if figures else [f"results/paper/{name}" for name in tables]
