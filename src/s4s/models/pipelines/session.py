@@ -86,7 +86,7 @@ class Session:
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._time = torch.tensor(time, dtype=torch.float32)
         self._handed: Tensor | None = None
-        self.over = False
+        self.over = self._begun = False
         self.watched = False
         self._probe = ProbeScheduler(self, config)
         own = copy.copy(pipe)
@@ -135,16 +135,22 @@ class Session:
         self._answers.put(result)
 
     def _leave(self) -> None:
-        """The networks have again the attention processors that they had outside of this run."""
-        inside = _processors_of(self._pipe)
-        if inside != self._outside:
-            self._inside = inside
-            _put(self._outside)
+        """The networks have again the attention processors that they had outside of this run.
+
+        Whether it has any of its own is asked up to the first evaluation; the question takes milliseconds.
+        """
+        if not self._begun or self._inside:
+            inside = _processors_of(self._pipe)
+            if inside != self._outside:
+                self._inside = inside
+                _put(self._outside)
+        self._begun = True
 
     def _enter(self) -> None:
         """The networks have the attention processors of this run, if it has any of its own."""
-        self._outside = _processors_of(self._pipe)
-        _put(self._inside)
+        if self._inside:
+            self._outside = _processors_of(self._pipe)
+            _put(self._inside)
 
     def times(self) -> Iterator[Tensor]:
         """For the scheduler: the time of each question."""
