@@ -13,7 +13,7 @@ import yaml
 
 import s4s
 from s4s import S4SError, S4SScheduler
-from s4s.export import scheduler as module
+from s4s.export import scheduler_on_hub as module
 from s4s.export.card import without_folders
 
 

@@ -306,6 +306,7 @@ IMAGE = torch.zeros(1, 3, 16, 16)
         ({"prompts": PROMPTS, "guidance": 3.0}, "takes no guidance; it takes .*guidance_scale"),
         ({"prompts": PROMPTS, "generator": torch.Generator()}, "generator cannot be given"),
         ({"prompts": PROMPTS, "latents": IMAGE}, "latents cannot be given"),
+        ({"prompts": PROMPTS, "eta": 0.5}, "asks its scheduler's step for eta, which a solver of fixed coefficients has not"),
         ({"prompts": PROMPTS, "num_inference_steps": 20}, "num_inference_steps cannot be given"),
         ({"prompts": PROMPTS, "sigmas": [1.0]}, "sigmas cannot be given"),
         ({"prompts": PROMPTS, "num_images_per_prompt": 2}, "num_images_per_prompt cannot be given"),

@@ -40,6 +40,20 @@ def times_of(asked: Callable[[], Asked], steps: int, last: float) -> Tensor:
     return torch.linspace(last, 1, steps).as_subclass(kind)
 
 
+def check_asked(eta: float, clipped: bool | None, unsupported: Mapping[str, Any]) -> None:
+    """Raise S4SError if a pipeline asks a scheduler's step for what a solver of fixed coefficients has not."""
+    asked = {"eta": eta, "use_clipped_model_output": clipped, **unsupported}
+    if names := ", ".join(name for name, value in asked.items() if value or name in unsupported):
+        raise S4SError(f"this pipeline asks its scheduler's step for {names}, which a solver of fixed coefficients has not")
+
+
+def whole_sample(sample: Tensor) -> Tensor:
+    """The sample, if it is none of the noise levels that some pipelines scale as one."""
+    if sample.ndim == 0:
+        raise S4SError("this pipeline counts with noise levels itself (it scales one as a sample), which is not supported")
+    return sample
+
+
 class ProbeScheduler(SchedulerMixin, ConfigMixin):
     """The pipeline's network, whatever its guidance, seen from the only place that every pipeline hands its output to.
 
@@ -82,9 +96,7 @@ class ProbeScheduler(SchedulerMixin, ConfigMixin):
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """The sample, which is what is asked about."""
-        if sample.ndim == 0:
-            raise S4SError("this pipeline counts with noise levels itself (it scales one as a sample), which is not supported")
-        return sample
+        return whole_sample(sample)
 
     def step(
         self,
@@ -98,9 +110,7 @@ class ProbeScheduler(SchedulerMixin, ConfigMixin):
         **unsupported: Any,
     ) -> SchedulerOutput | tuple[Tensor]:
         """Hand the output over, and go on with the state of the next question."""
-        if unsupported:
-            names = ", ".join(unsupported)
-            raise S4SError(f"this pipeline asks its scheduler's step for {names}, which a solver of fixed coefficients has not")
+        check_asked(eta, use_clipped_model_output, unsupported)
         state = self.asked.answer(model_output, sample)
         return SchedulerOutput(prev_sample=state) if return_dict else (state,)
 
