@@ -1,5 +1,7 @@
 """`kind: pipeline` of model files: held against denoisers put together by hand, and what is refused."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import yaml
@@ -7,6 +9,7 @@ from safetensors.torch import save_file
 
 import s4s
 from s4s import S4SError
+from s4s.files.checksum import file_digest
 from s4s.learning.settings import FitSettings
 from s4s.learning.teacher import make_pairs
 from s4s.models.load import load_outline
@@ -95,6 +98,8 @@ def test_prompts_of_tests_are_not_those_of_a_fit(tmp_path, written):
         ({"path": "absent", "repository": "owner/name"}, "absent: no such folder or file; hf download owner/name --local-dir"),
         ({"repository": "owner/name", "config": "x"}, "config belongs to a single file"),
         ({"precision": "int8"}, "precision"),
+        ({"url": "https://x/y"}, "url and sha256 belong to a single file, which needs config"),
+        ({"path": "absent", "config": ".", "url": "https://x/y.ckpt"}, "get https://x/y.ckpt and put it there"),
     ],
 )
 def test_wrong_descriptions_are_refused_before_weights_are_read(tmp_path, written, monkeypatch, changes, message):
@@ -122,5 +127,9 @@ def test_a_single_file_is_a_model_too(tmp_path):
     with pytest.raises(S4SError, match="a single file holds weights alone"):
         s4s.load_model(tmp_path / "one.yaml")
     (tmp_path / "one.yaml").write_text(yaml.safe_dump({**values, "config": "folder"}))
+    for digest, refused in (("0" * 64, True), (file_digest(tmp_path / "sd.safetensors"), False)):
+        (tmp_path / "one.yaml").write_text(yaml.safe_dump({**values, "config": "folder", "sha256": digest}))
+        with pytest.raises(S4SError, match="wrong sha256") if refused else nullcontext():
+            s4s.load_model(tmp_path / "one.yaml")
     model, outline = s4s.load_model(tmp_path / "one.yaml"), load_outline(tmp_path / "one.yaml")
     assert model.parametrisation["prediction"] == "v_prediction" and outline.parametrisation == model.parametrisation

@@ -274,6 +274,8 @@ class PipelineModel(Model):
     path: LocalPath = Field(description="folder with a model_index.json, or a single file of weights")
     repository: str | None = Field(None, pattern=f"^{REPOSITORY}$", description="on huggingface.co, to get the folder from")
     config: LocalPath | None = Field(None, description="of a single file: folder of its pipeline's configurations")
+    url: Annotated[str, AfterValidator(_address)] | None = Field(None, description="of a single file: where it is published")
+    sha256: Sha256 | None = Field(None, description="of a single file")
     variant: str | None = Field(None, pattern=r"^[\w-]+$", description="of the files of weights, such as fp16")
     lora: list[LocalPath] = Field([], description="files of LoRAs that are loaded into it")
     prompts: WeightFile | None = Field(None, description="captions: a text file with one a line, or COCO's captions_*.json")
@@ -291,6 +293,8 @@ class PipelineModel(Model):
                 raise ValueError(f"call: {name} cannot be given: prompts come from `prompts`, and steps are the solver's")
         if self.config is not None and self.repository is not None:
             raise ValueError("config belongs to a single file; a repository is a folder")
+        if self.config is None and (self.url or self.sha256):
+            raise ValueError("url and sha256 belong to a single file, which needs config; a folder has repository")
         return self
 
     def guided(self) -> bool:
@@ -300,9 +304,9 @@ class PipelineModel(Model):
 
     def own_files(self) -> list[WeightFile]:
         """The folder or file, its configurations, the LoRAs and the prompts."""
-        url = f"hf://{self.repository}" if self.repository else None
+        url = f"hf://{self.repository}" if self.repository else self.url
         beside = [WeightFile(path=path) for path in ([self.config] if self.config else []) + self.lora]
-        return [WeightFile(path=self.path, url=url), *beside, *([self.prompts] if self.prompts else [])]
+        return [WeightFile(path=self.path, url=url, sha256=self.sha256), *beside, *([self.prompts] if self.prompts else [])]
 
 
 class PythonModel(Model):

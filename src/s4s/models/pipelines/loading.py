@@ -44,17 +44,19 @@ def load_pipeline(
     config: str | Path | None = None,
     lora: Sequence[str | Path] = (),
     components: Mapping[str, Any] | None = None,
+    sha256: str | None = None,
 ) -> Any:
     """A pipeline from this machine.
 
     Args:
-        path: a folder with a model_index.json; a single file of Stable Diffusion 1, 2 or XL; or owner/name of a
-            repository on huggingface.co that is in the local cache.
+        path: a folder with a model_index.json; a single file of Stable Diffusion 1, 2, XL or 3 or of Flux; or
+            owner/name of a repository on huggingface.co that is in the local cache.
         dtype: of the weights: float32, bfloat16 or float16.
         variant: of the files of weights, such as fp16; by default the plain ones, or the only variant that there is.
         config: of a single file: the folder of its pipeline, which needs no weights, for all that is not in the file.
         lora: files of LoRAs, which are loaded into it.
         components: parts that are there already, by their names; None for one that it does without.
+        sha256: of a single file, which must have it.
     Raises:
         S4SError: if it is not there, damaged, incomplete, or names what is neither of diffusers nor of transformers.
     """
@@ -63,7 +65,7 @@ def load_pipeline(
     given, weights = dict(components or {}), getattr(torch, dtype)
     source = Path(path).expanduser()
     if source.is_file():
-        pipe = _of_file(source, config, weights, given)
+        pipe = _of_file(source, config, weights, given, sha256)
     else:
         if config is not None:
             raise S4SError(f"{path}: a folder of configurations belongs to a single file of weights alone; leave it out")
@@ -164,7 +166,7 @@ def _of_folder(folder: Path, dtype: torch.dtype, variant: str | None, given: dic
     return _assembled(known, folder, given)
 
 
-def _of_file(path: Path, config: str | Path | None, dtype: torch.dtype, given: dict[str, Any]) -> Any:
+def _of_file(path: Path, config: str | Path | None, dtype: torch.dtype, given: dict[str, Any], sha256: str | None) -> Any:
     if path.suffix.lower() not in CHECKPOINTS:
         known = instead_of(path, SAFETENSORS, CHECKPOINT, OLD_CHECKPOINT)
         raise S4SError(f"{path}: its name must end with {', '.join(CHECKPOINTS)} to be read as weights{known}")
@@ -179,7 +181,7 @@ def _of_file(path: Path, config: str | Path | None, dtype: torch.dtype, given: d
     kind, parts = read_index(folder)
     _check_given(kind, given, folder)
     classes = {name: _class(folder, name, *value) for name, value in parts.items() if name not in given}
-    file = SingleFile(path, kind.__name__, folder)
+    file = SingleFile(path, kind.__name__, folder, sha256)
     for name, known in classes.items():
         weights, there = not issubclass(known, WITH_SETTINGS), (folder / name).is_dir()
         if weights and there and file.prefix(name) is not None:

@@ -43,15 +43,16 @@ class SingleFile:
 
     Args:
         pipeline: the class of diffusers that the folder of configurations is of.
+        sha256: what the file must have; by default what it had when it was first used.
     Raises:
         S4SError: if it cannot be read, or is not of that pipeline.
     """
 
-    def __init__(self, path: Path, pipeline: str, config: Path):
+    def __init__(self, path: Path, pipeline: str, config: Path, sha256: str | None = None):
         self.path, self.config = path, config
         if names := names_in(path):
             self._check(names, pipeline)  # before gigabytes are read
-        self.state = _averaged(read_checkpoint(WeightFile(path=path), old=True))
+        self.state = _averaged(read_checkpoint(WeightFile(path=path, sha256=sha256), old=True))
         self._check([*self.state], pipeline)
 
     def _check(self, names: list[str], pipeline: str) -> None:

@@ -28,6 +28,7 @@ def load_denoiser(model: PipelineModel, device: torch.device) -> LivePipeline:
     _, parts = read_index(model.config or model.path)
     pipe = load_pipeline(
         model.path, dtype=model.precision, device=device, variant=model.variant, config=model.config, lora=model.lora,
+        sha256=model.sha256,
         components={"safety_checker": None} if "safety_checker" in parts else None,  # it puts black images in place of others
     )  # fmt: skip
     denoiser = from_pipeline(pipe, prompts=prompts, name=model.name, **model.call)
@@ -54,7 +55,8 @@ def outline(model: PipelineModel) -> tuple[float, float, GaussianPath, dict[str,
 
 def _check_there(model: PipelineModel) -> None:
     if not model.path.exists():
-        get = f"hf download {model.repository} --local-dir {model.path}" if model.repository else "put it there"
+        get = f"get {model.url} and put it there" if model.url else "put it there"
+        get = f"hf download {model.repository} --local-dir {model.path}" if model.repository else get
         raise S4SError(f"{model.path}: no such folder or file; {get}, or change path in the model's YAML file")
     if model.config is None and not model.path.is_dir():
         raise S4SError(f"{model.path}: a single file holds weights alone; name the folder of its configurations as config")
