@@ -27,3 +27,20 @@ def test_small_networks_go_through_all_of_it(tmp_path):
     checked("--device", "cpu", "--tiny", "--only", "wan", "--minutes", "6", "--out", tmp_path / "table.md")
     row = (tmp_path / "table.md").read_text().splitlines()[-1]
     assert row.startswith("| wan |") and "FAILED" not in row and "not run" not in row
+
+
+# of the published transformers and UNet; in bfloat16 FLUX.1-dev's files have 23.8 GB, Wan2.1-T2V-1.3B's 2.8 GB
+PARAMETERS = {"wan": 1_418_996_800, "sd3": 2_028_328_000, "sdxl": 2_567_463_684, "flux": 11_901_408_320}
+
+
+@pytest.mark.suite
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_full_sizes_are_the_published_ones(monkeypatch, name):
+    monkeypatch.syspath_prepend(PROGRAM.parent)
+    import gpu_check
+
+    monkeypatch.setattr(gpu_check.diffusers, "EulerDiscreteScheduler", lambda **betas: gpu_check.flow(3.0))  # it computes
+    with torch.device("meta"):
+        pipe, _ = gpu_check.NETWORKS[name](False)
+    network = getattr(pipe, "transformer", None) or pipe.unet
+    assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[name]
