@@ -1,13 +1,14 @@
 """Fits on live pipelines in bfloat16: by differences of several steps and by forward derivatives, against the fit in float32.
 
-Pipelines are tiny, with random weights. Teacher pairs are of each precision. "learned / base" is the error of the
-solver that came out over that of the one it started from, both in float32, on noise
-that no fit has seen, against float32's teacher.
+Pipelines are tiny, with random weights. Teacher pairs are of each precision, and other ones for each seed. "learned / base" is
+the error of the solver that came out over that of the one it started from, both in float32, on noise that no fit has seen,
+against float32's teacher: mean and standard deviation over seeds.
 
     python benchmarks/half_precision.py
 """
 
 import argparse
+import statistics
 import sys
 from pathlib import Path
 
@@ -26,6 +27,7 @@ parser.add_argument("--steps", type=float, nargs="+", default=[0.01, 0.03, 0.05,
 parser.add_argument("--nfe", type=int, default=4)
 parser.add_argument("--iterations", type=int, default=10)
 parser.add_argument("--guidance", type=float, default=3.0)
+parser.add_argument("--seeds", type=int, default=3, help="fits of each row, on pairs of their own")
 args = parser.parse_args()
 
 
@@ -59,20 +61,21 @@ for kind in KINDS:
     start = error(base)
     for dtype in (torch.float32, torch.bfloat16):
         denoiser = reference if dtype == torch.float32 else asked(kind, dtype)
-        splits = [
-            make_pairs(denoiser, teacher_of(denoiser), sample_seeds(split, 8), denoiser.rows) for split in ("train", "val")
-        ]
-        pairs = TeacherPairs(*splits)
+        teacher, several = teacher_of(denoiser), []
+        for seed in range(args.seeds):
+            own = [sample_seeds(split, 8 * (seed + 1))[8 * seed :] for split in ("train", "val")]
+            several.append(TeacherPairs(*(make_pairs(denoiser, teacher, seeds, denoiser.rows) for seeds in own)))
         steps = [denoiser.difference_step] if dtype == torch.float32 else args.steps
         for derivatives, step in [*(("differences", step) for step in steps), ("forward", None)]:
             if step is not None:
                 denoiser.difference_step = step
             words = derivatives if step is None else f"differences, {step}"
             try:
-                found = fitted(denoiser, pairs, base, derivatives).tableau
+                found = [error(fitted(denoiser, pairs, base, derivatives).tableau) / start for pairs in several]
             except s4s.S4SError as refused:
-                print(f"| {kind} | {dtype} | {words} | {str(refused)[:60]} |", flush=True)
+                print(f"| {kind} | {str(dtype)[6:]} | {words} | {str(refused)[:60]} |", flush=True)
                 continue
-            print(f"| {kind} | {str(dtype)[6:]} | {words} | {error(found) / start:.3f} |", flush=True)
+            spread = f" ± {statistics.stdev(found):.3f}" if len(found) > 1 else ""
+            print(f"| {kind} | {str(dtype)[6:]} | {words} | {statistics.mean(found):.3f}{spread} |", flush=True)
         denoiser.close()
     reference.close()
