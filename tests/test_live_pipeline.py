@@ -345,8 +345,21 @@ def close_all():
         denoiser.close()
 
 
+@pytest.mark.parametrize(("kept", "begun"), [(live.KEPT, 3), (5, 6)])
+def test_runs_are_kept_while_their_rows_are_few(monkeypatch, sd, kept, begun):
+    """Asked in turn, three batches of 2 rows begin three runs, or one at each change where only 5 rows are kept."""
+    monkeypatch.setattr(live, "KEPT", kept)
+    denoiser = s4s.from_pipeline(sd, prompts=PROMPTS, guidance_scale=5.0)
+    denoiser.close()
+    y, before, runs = states(denoiser)[0], denoiser.asked, [torch.tensor(pair) for pair in ([0, 1], [1, 2], [2, 3])]
+    first, again = ([denoiser(y, 1.3, condition) for condition in runs] for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert sum(map(len, denoiser._sessions)) <= kept and denoiser.asked - before == 2 * 2 * len(runs) + 2 * begun
+    denoiser.close()
+
+
 def test_rows_do_not_depend_on_batch_order_and_history(denoisers):
-    """More prompts in more orders than runs are kept, and mixed levels."""
+    """Prompts in many orders, and mixed levels."""
     denoiser = denoisers("stable_diffusion")
     y, _, _ = states(denoiser, 11)
     s = torch.tensor([0.5, 2.0, 0.5, 7.0, 2.0, 2.0, 0.5, 9.0, 2.0, 0.5, 0.5]).double()
@@ -356,7 +369,6 @@ def test_rows_do_not_depend_on_batch_order_and_history(denoisers):
     for seed in range(6):
         order = torch.randperm(11, generator=torch.Generator().manual_seed(seed))[: 3 + seed]
         assert close(denoiser(y[order], s[order], condition[order]), alone[order])
-    assert len(denoiser._sessions) <= live.KEPT
     again = torch.cat([denoiser(y[i : i + 1], s[i], condition[i : i + 1]) for i in reversed(range(11))]).flip(0)
     assert torch.equal(again, alone)
 

@@ -31,7 +31,7 @@ from s4s.models.pipelines.session import Session
 from s4s.models.predicting import PredictingDenoiser, difference_step
 
 STEPS = 1000  # of a session: so many evaluations can be asked for
-KEPT = 8  # sessions at a time, each with its prompts' embeddings
+KEPT, CALLS_KEPT = 128, 16  # rows of all sessions at a time, each with its prompt's embeddings: at most, and in whole calls
 ROWS = 8  # states in one call of the network, by default
 _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 
@@ -146,13 +146,14 @@ class LivePipeline(PredictingDenoiser):
             return self._session(tuple(numbers))(x.to(self.weights), t, whole)
 
     def _session(self, numbers: tuple[int, ...]) -> Session:
-        """The session of these prompts; the one that was longest not asked is closed where there are many."""
+        """The session of these prompts; those that were longest not asked are closed where there are too many rows."""
         kept = self._sessions.get(numbers)
         if kept is not None and (kept.over or not kept.left):
             self._sessions.pop(numbers).close()
             kept = None
         if kept is None:
-            while len(self._sessions) >= KEPT:
+            kept_rows = min(KEPT, CALLS_KEPT * self.rows)  # fewer where memory is short
+            while self._sessions and sum(map(len, self._sessions)) + len(numbers) > kept_rows:
                 self._sessions.popitem(last=False)[1].close()
             kept = self._sessions[numbers] = self.session(numbers)
         self._sessions.move_to_end(numbers)
