@@ -157,7 +157,8 @@ def test_an_interrupted_fit_goes_on(pipe, fitted, small, tmp_path, share):
     found = s4s.fit_pipeline(pipe, nfe=[3, 4], out=tmp_path / "out", **CALL)
     handle.remove()
     assert [t.digest() for t in found.tableaux.values()] == [t.digest() for t in scheduler.tableaux.values()]
-    assert len(done) + len(rest) < 1.5 * len(calls)
+    # what is asked of the pipeline at first, and the last comparison, are asked again
+    assert len(rest) < len(calls) and len(done) + len(rest) < 1.6 * len(calls)
 
 
 @pytest.mark.suite
