@@ -34,6 +34,7 @@ NOT_UNITS = {
 ONE_WORKER = {"test_live_pipeline", "test_pipeline_fit", "test_whole_pipeline"}  # their fixtures take seconds
 LONGEST_FIRST = ("nightly", "suite", "", "unit")
 _running: list[str] = []  # the unit that runs now
+torch.set_num_threads(1)  # for fixtures of modules too, which are made before those of tests: other threads, other last bits
 
 
 def pytest_ignore_collect(collection_path, config):
