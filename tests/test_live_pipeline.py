@@ -508,12 +508,19 @@ def test_attention_processors_are_there_for_a_question_only(pipes):
     assert state_of(pipe) == before and threads() == []
 
 
+@pytest.fixture
+def control_c():
+    """Heard in a program in the background too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 # a denoiser's first questions, of runs at their beginning and later
 @pytest.mark.parametrize("call", often([2, 9, 40], 9))
-def test_an_interrupt_leaves_the_pipeline_as_it_was(pipes, call):
-    """Control-C while the asking thread waits for an answer; of a program in the background no one else would hear it."""
+def test_an_interrupt_leaves_the_pipeline_as_it_was(pipes, control_c, call):
+    """Control-C while the asking thread waits for an answer."""
     pipe, calls = pag(pipes), []
-    before_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = state_of(pipe)
 
     def interrupt(*_):
@@ -526,7 +533,6 @@ def test_an_interrupt_leaves_the_pipeline_as_it_was(pipes, call):
         denoiser = s4s.from_pipeline(pipe, prompts=PROMPTS, guidance_scale=5.0, pag_scale=3.0)
         for _ in range(40):
             denoiser(*states(denoiser, 3))
-    signal.signal(signal.SIGINT, before_handler)
     handle.remove()
     if call == 40:
         expected = denoiser(*states(denoiser, 3))

@@ -15,12 +15,11 @@ from s4s.models.description import FirstStage, LatentDiffusionModel, LatentUNet
 from s4s.models.network_weights import fill
 from s4s.models.paths import VPDiscrete
 from s4s.models.predicting import PredictingDenoiser
-from s4s.models.torch_checkpoint import check_network, read_checkpoint
+from s4s.models.torch_checkpoint import averaged, check_network, read_checkpoint
 from s4s.models.weight_formats import LATENT_DIFFUSION, by_names
 
-UNET, AVERAGED, FIRST_STAGE, CLASSES = (
+UNET, FIRST_STAGE, CLASSES = (
     "model.diffusion_model.",
-    "model_ema.",
     "first_stage_model.",
     "cond_stage_model.embedding.",
 )
@@ -111,11 +110,7 @@ def empty_first_stage(c: FirstStage) -> VQModel:
 
 def unet_weights(state: dict[str, Tensor], c: LatentUNet) -> dict[str, Tensor]:
     """The network's weights under diffusers' names; the averaged ones where the checkpoint has them."""
-    own = {}
-    for key, value in state.items():
-        if key.startswith(UNET):
-            averaged = AVERAGED + key.removeprefix("model.").replace(".", "")
-            own[key] = state.get(averaged, value)
+    own = {key: value for key, value in averaged(state).items() if key.startswith(UNET)}
     converted = convert_ldm_unet_checkpoint(own, {"layers_per_block": c.num_res_blocks})
     return converted if c.use_spatial_transformer else _separate_attention(converted, c)
 

@@ -206,3 +206,9 @@ def without_memory(size: int, most: int = MOST_TENSORS) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def averaged(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint without a second set of weights: those that sample better replace the others."""
+    names = {key: "model_ema." + key.removeprefix("model.").replace(".", "") for key in state if key.startswith("model.")}
+    return {key: state.get(names.get(key, key), value) for key, value in state.items() if not key.startswith("model_ema.")}

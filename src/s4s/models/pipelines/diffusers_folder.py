@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from s4s.errors import S4SError, one_line
 from s4s.files.bounded import read_json
 from s4s.models.conditions import ClassLabels
-from s4s.models.description import DiffusersModel
+from s4s.models.description import DiffusersModel, PipelineModel
 from s4s.models.network_weights import check_loaded
 from s4s.models.paths import Path as GaussianPath
 from s4s.models.pipelines.scheduler_config import Noise, noise_of
@@ -115,8 +115,12 @@ def _check(model: DiffusersModel, network: Any) -> None:
 def _folder(model: DiffusersModel) -> Path:
     if model.path.is_dir():
         return model.path
-    get = f"hf download {model.repository} --local-dir {model.path}" if model.repository else "put it there"
-    raise S4SError(f"{model.path}: no such folder; {get}, or change path in the model's YAML file")
+    raise S4SError(f"{model.path}: no such folder; {how_to_get(model)}, or change path in the model's YAML file")
+
+
+def how_to_get(model: DiffusersModel | PipelineModel, otherwise: str = "put it there") -> str:
+    """What to do where a model's folder is absent."""
+    return f"hf download {model.repository} --local-dir {model.path}" if model.repository else otherwise
 
 
 def _network_folder(folder: Path, pipeline: dict[str, Any] | None) -> Path:

@@ -19,7 +19,7 @@ from s4s.errors import S4SError, one_line
 from s4s.models.description import WeightFile
 from s4s.models.network_weights import fill
 from s4s.models.pipelines.diffusers_folder import LOCAL
-from s4s.models.torch_checkpoint import check_network, check_sizes, read_checkpoint
+from s4s.models.torch_checkpoint import averaged, check_network, check_sizes, read_checkpoint
 from s4s.models.weight_formats import by_names, names_in, pipeline_of
 
 OPEN_CLIP = ("cond_stage_model.model.", "conditioner.embedders.1.model.")  # other names than transformers has
@@ -52,7 +52,7 @@ class SingleFile:
         self.path, self.config = path, config
         if names := names_in(path):
             self._check(names, pipeline)  # before gigabytes are read
-        self.state = _averaged(read_checkpoint(WeightFile(path=path, sha256=sha256), old=True))
+        self.state = averaged(read_checkpoint(WeightFile(path=path, sha256=sha256), old=True))
         self._check([*self.state], pipeline)
 
     def _check(self, names: list[str], pipeline: str) -> None:
@@ -128,9 +128,3 @@ class SingleFile:
             if name.endswith("position_ids"):  # a table of 0, 1, 2, ... in files of old versions of transformers
                 del found[name]
         return found
-
-
-def _averaged(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A checkpoint without a second set of weights: those that sample better replace the others."""
-    names = {key: "model_ema." + key.removeprefix("model.").replace(".", "") for key in state if key.startswith("model.")}
-    return {key: state.get(names.get(key, key), value) for key, value in state.items() if not key.startswith("model_ema.")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from s4s.errors import S4SError
 from s4s.models.description import PipelineModel
 from s4s.models.paths import Path as GaussianPath
-from s4s.models.pipelines.diffusers_folder import read_scheduler
+from s4s.models.pipelines.diffusers_folder import how_to_get, read_scheduler
 from s4s.models.pipelines.live import LivePipeline, from_pipeline
 from s4s.models.pipelines.loading import load_pipeline, read_index
 from s4s.models.pipelines.pipeline_call import PipelineCall
@@ -24,8 +25,7 @@ def load_denoiser(model: PipelineModel, device: torch.device) -> LivePipeline:
         S4SError: if it cannot be loaded, or takes no such arguments.
     """
     prompts = None if model.prompts is None else read_prompts(model.prompts)
-    _check_call(model, prompts)
-    _, parts = read_index(model.config or model.path)
+    parts = _check_call(model, prompts)
     pipe = load_pipeline(
         model.path, dtype=model.precision, device=device, variant=model.variant, config=model.config, lora=model.lora,
         sha256=model.sha256,
@@ -55,18 +55,18 @@ def outline(model: PipelineModel) -> tuple[float, float, GaussianPath, dict[str,
 
 def _check_there(model: PipelineModel) -> None:
     if not model.path.exists():
-        get = f"get {model.url} and put it there" if model.url else "put it there"
-        get = f"hf download {model.repository} --local-dir {model.path}" if model.repository else get
+        get = how_to_get(model, f"get {model.url} and put it there" if model.url else "put it there")
         raise S4SError(f"{model.path}: no such folder or file; {get}, or change path in the model's YAML file")
     if model.config is None and not model.path.is_dir():
         raise S4SError(f"{model.path}: a single file holds weights alone; name the folder of its configurations as config")
 
 
-def _check_call(model: PipelineModel, prompts: list[str] | None) -> None:
-    """Refuse arguments that the pipeline does not take, before its weights are read."""
+def _check_call(model: PipelineModel, prompts: list[str] | None) -> Collection[str]:
+    """Refuse arguments that the pipeline does not take, before its weights are read; the names of its parts."""
     _check_there(model)
-    known, _ = read_index(model.config or model.path)
+    known, parts = read_index(model.config or model.path)
     try:
         PipelineCall(known.__new__(known), prompts, model.call)  # its class is all that is looked at
     except S4SError as error:
         raise S4SError(f"model {model.name}: call: {error}") from error
+    return parts
