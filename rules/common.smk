@@ -12,7 +12,7 @@ from s4s.files.path_names import as_argument, check_places, check_submitted
 from s4s.metrics.measures import COMPARED
 from s4s.models.adapters import ADAPTERS
 from s4s.models.model_files import check_fetchable, weights_folders
-from s4s.study import code, content, plan, targets
+from s4s.study import code, content, paths, plan, targets
 from s4s.study.questions import QUESTIONS
 from s4s.study.study import MAIN, Study, folder_of
 
@@ -59,7 +59,7 @@ wildcard_constraints:
     model="[A-Za-z0-9][A-Za-z0-9_.-]*",
     solver="[A-Za-z0-9][A-Za-z0-9_-]*",
     nfe="[0-9]+",
-    split="train|val|test~[0-9]+",
+    split="train|val|reference|test~[0-9]+",
     shard="[0-9]+",
     tables=one_of([MAIN, *map(folder_of, COMPARISONS)]),
     comparison=one_of(COMPARISONS),

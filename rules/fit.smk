@@ -2,7 +2,7 @@
 
 
 rule fit:
-    """One learned solver at one NFE, from its base's tableau and the teacher's pairs."""
+    """One learned solver at one NFE, from the tableaux that it may start at and the teacher's pairs."""
     input:
         unpack(inputs("fit")),
         model=described("weights", "perceptual"),
@@ -35,6 +35,6 @@ rule fit:
         state="results/fits/{model}/{solver}/nfe~{nfe}.state",
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} fit --model {input.model[0]:q} "
-        "--token {wildcards.solver:q} --definition {params.definition:q} --base {input.base:q} "
+        "--token {wildcards.solver:q} --definition {params.definition:q} --bases {input.bases:q} "
         "--warm-start {input.near:q} {input.file:q} --train {input.train:q} --val {input.val:q} "
         "--state {params.state:q} --threads {threads:q} --out {output.tableau:q} --history {output.history:q} 2> {log:q}"

@@ -16,7 +16,7 @@ from s4s.jobs.job_records import keep_with_results
 PRELOADED = [
     "s4s.learning.fit",
     "s4s.metrics.score",
-    "s4s.metrics.features",
+    "s4s.metrics.load",
     "s4s.reporting.figures",
     "s4s.reporting.report",
 ]

@@ -2,9 +2,10 @@
 
 
 rule reference_moments:
-    """Moments of the features of the real data, where no file of the model has them."""
+    """Moments of the features of the real data, where no file of the model has them, or of samples of the teacher."""
     input:
-        model=described("features"),
+        unpack(inputs("reference")),
+        model=described("weights", "features"),
     output:
         "results/reference/{model}.npz",
     log:
@@ -22,7 +23,7 @@ rule reference_moments:
         model=model("features"),
     shell:
         "python -m s4s.jobs.fork_server --gpus {resources.gpu:q} reference_moments --model {input.model[0]:q} "
-        "--threads {threads:q} --out {output:q} 2> {log:q}"
+        "--pairs {input.pairs:q} --threads {threads:q} --out {output:q} 2> {log:q}"
 
 
 rule score_shard:

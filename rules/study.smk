@@ -77,6 +77,73 @@ rule study_figure:
         "--out {output.pdf:q} {output.png:q} 2> {log:q}"
 
 
+rule showcase:
+    """Samples of the same noise beside the teacher's, with maps of their errors, and error against NFE."""
+    input:
+        scores="results/study/{comparison}/scores.csv",
+        checksums=checksums("results/study/{comparison}/scores.csv"),
+        samples=asked(
+            lambda comparison: [
+                paths.samples(cell)
+                for cell in targets.showcase_cells(STUDY, comparison)
+            ]
+        ),
+        shards=asked(
+            lambda comparison: [
+                path
+                for cell in targets.showcase_cells(STUDY, comparison)
+                for path in STUDY.samples(cell)
+            ]
+        ),
+        models=asked(
+            lambda comparison: outside(
+                *[
+                    STUDY.files[model]
+                    for model in CONFIG.comparisons[comparison].showcase.models
+                ]
+            )
+        ),
+        weights=asked(
+            lambda comparison: outside(
+                *[
+                    fetched(file)
+                    for model in CONFIG.comparisons[comparison].showcase.models
+                    for file in STUDY.models[model].own_files()
+                ]
+            )
+        ),
+    output:
+        pdf="results/study/{comparison}/showcase.pdf",
+        png=report(
+            "results/study/{comparison}/showcase.png",
+            category="Figures",
+            labels={"figure": "showcase", "of": "{comparison}"},
+            caption="../workflow/report/figure.rst",
+        ),
+    log:
+        "results/logs/study/{comparison}/showcase.log",
+    benchmark:
+        "results/benchmarks/study/{comparison}/showcase.jsonl"
+    wildcard_constraints:
+        comparison=one_of(
+            name for name in COMPARISONS if CONFIG.comparisons[name].showcase
+        ),
+    localrule: True
+    conda:
+        "../envs/s4s.yaml"
+    params:
+        code=program("figure"),
+        shown=lambda wildcards: CONFIG.comparisons[
+            wildcards.comparison
+        ].showcase.model_dump(),
+        named=lambda wildcards, input: targets.named_cells(
+            targets.showcase_cells(STUDY, wildcards.comparison), input.samples
+        ),
+    shell:
+        "python -m s4s.jobs.fork_server figure showcase {params.named:q} --scores {input.scores:q} --model {input.models:q} "
+        "--solvers {params.shown[solvers]:q} --nfe {params.shown[nfe]:q} --out {output.pdf:q} {output.png:q} 2> {log:q}"
+
+
 rule question:
     """What a question finds out about one model."""
     input:

@@ -30,8 +30,8 @@ from s4s.jobs.script import USAGE
 from s4s.learning.fit_record import FitRecord
 from s4s.learning.loop import Loop
 from s4s.learning.state import StateFile
-from s4s.metrics.features import read_moments, write_moments
 from s4s.metrics.fid import Moments, RunningMoments
+from s4s.metrics.moments_file import read_moments, write_moments
 from s4s.metrics.score import SplitStatistics, join_statistics, save_statistics
 from s4s.metrics.score_file import Score
 from s4s.models.description import WeightFile

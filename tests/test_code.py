@@ -12,15 +12,15 @@ from s4s.study import code
 PROGRAMS = Path(__file__).parents[1] / "workflow/scripts"
 NAMES = sorted(path.stem for path in PROGRAMS.glob("*.py"))
 OF_MODELS = {"fit", "model_statistics", "question", "sample", "score", "tableau", "teacher_convergence", "teacher_shard"}
-OF_MODELS |= {"teacher_trajectories", "figure"}
+OF_MODELS |= {"teacher_trajectories", "figure", "reference_moments"}
 OF_STUDY = {"report", "scores_csv"}  # they know the registry, whose entries name their functions
 OF_SOLVERS = {"fit", "question", "tableau", "teacher_convergence", "teacher_trajectories"}
 
 # a file or more of every room -> the programs whose results depend on it
 USERS = {
     "errors": {*NAMES},
-    "files/rows": {"figure", "fit", "gits_costs", "join_shards", "model_statistics", "question", "sample", "score"}
-    | {"teacher_shard", "teacher_trajectories"},
+    "files/rows": {"figure", "fit", "gits_costs", "join_shards", "model_statistics", "question", "reference_moments", "sample"}
+    | {"score", "teacher_shard", "teacher_trajectories"},
     "files/resumable_rows": {"question", "sample", "score", "teacher_shard"},
     "jobs/script": {*NAMES},
     "jobs/costs": {"report"},
@@ -28,7 +28,8 @@ USERS = {
     "models/download": {"fetch"},
     "models/edm/pickle_reader": OF_MODELS,
     "models/embedded/training": {"train_embedded"},
-    "sampling": {"fit", "question", "sample", "score", "teacher_convergence", "teacher_shard", "teacher_trajectories"},
+    "sampling": {"fit", "question", "reference_moments", "sample", "score", "teacher_convergence", "teacher_shard"}
+    | {"teacher_trajectories"},
     "schedules/gits": {*OF_SOLVERS, "gits_costs", *OF_STUDY},
     "schedules/imported": set(),
     "solvers/unipc": {*OF_SOLVERS, *OF_STUDY},

@@ -13,8 +13,8 @@ import yaml
 
 import s4s
 from s4s import S4SError
-from s4s.metrics.features import load_features
 from s4s.metrics.fid import frechet_distance, moments
+from s4s.metrics.load import load_features
 from s4s.models.embedded.datasets import DATASETS, STRIDE, TILE, RealData, load_dataset, turned
 from s4s.models.embedded.recipes import EMBEDDED_FILES, RECIPES
 from s4s.models.embedded.training import denoising_loss, latents_of, train_autoencoder, train_denoiser

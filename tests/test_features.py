@@ -7,8 +7,10 @@ import yaml
 from PIL import Image
 
 from s4s import S4SError
-from s4s.metrics.features import eight_bit, load_features, read_moments, write_moments
 from s4s.metrics.fid import frechet_distance, moments
+from s4s.metrics.image_features import eight_bit
+from s4s.metrics.load import load_features
+from s4s.metrics.moments_file import read_moments, write_moments
 from tests.builders import features as builder
 
 
@@ -116,7 +118,7 @@ def test_the_classifier_sees_values_of_data_only():
         ({"kind": "inception", "path": "small.pt", "images": "images"}, "small.pt: not a TorchScript feature network"),
         ({"kind": "torchscript", "name": "x", "path": "real.npz", "images": "images"}, "not a TorchScript feature network"),
         ({"kind": "torchscript", "path": "small.pt", "images": "images"}, "needs a name"),
-        ({"kind": "inception", "path": "small.pt"}, "need either statistics or images"),
+        ({"kind": "inception", "path": "small.pt"}, "need one of statistics, images and teacher: true"),
         ({"kind": "inception", "path": "absent.pt", "images": "images"}, "absent.pt: cannot read these weights"),
         ({"kind": "torchscript", "name": "x", "path": "small.pt", "statistics": {"path": "small.pt"}}, "mu and sigma"),
         ({"kind": "torchscript", "name": "x", "path": "small.pt", "images": "absent"}, "absent: no images; allowed: .bmp"),

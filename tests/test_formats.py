@@ -5,7 +5,7 @@ import pytest
 import s4s
 from s4s.learning.draw import draw_samples
 from s4s.learning.teacher import TeacherPairs, write_pairs
-from s4s.metrics.features import load_features
+from s4s.metrics.load import load_features
 from s4s.metrics.score import score_samples
 from s4s.models.model_files import read_model_file
 from s4s.models.seeds import sample_seeds

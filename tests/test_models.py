@@ -11,9 +11,9 @@ import yaml
 
 import s4s
 from s4s import S4SError
-from s4s.metrics.features import load_features
 from s4s.metrics.fid import frechet_distance, moments
 from s4s.metrics.global_error import global_error
+from s4s.metrics.load import load_features
 from s4s.models.embedded.datasets import HELD_OUT_DIGITS, load_dataset
 
 ROOT = Path(__file__).parents[1]

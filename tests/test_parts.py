@@ -11,8 +11,8 @@ from s4s.files.resumable_rows import write_resumable
 from s4s.files.rows import Split, read_split
 from s4s.learning.draw import draw_samples
 from s4s.learning.teacher import write_pairs
-from s4s.metrics.features import load_features
 from s4s.metrics.fid import RunningMoments, moments
+from s4s.metrics.load import load_features
 from s4s.metrics.score import describe, join_statistics, save_statistics, score, score_samples, statistics_of
 from s4s.models.seeds import sample_seeds, shard_of
 

@@ -10,8 +10,11 @@ import torch
 from s4s import S4SError
 from s4s.files.rows import SAMPLES, TEACHER_PAIRS, Split, write_splits
 from s4s.metrics.distribution import distribution_distances
-from s4s.metrics.features import Features, ImageFeatures, load_features, read_moments, write_moments
+from s4s.metrics.features import Features
 from s4s.metrics.fid import Moments, RunningMoments, frechet_distance, moments
+from s4s.metrics.image_features import ImageFeatures
+from s4s.metrics.load import load_features
+from s4s.metrics.moments_file import read_moments, write_moments
 from s4s.metrics.score import SplitStatistics, join_statistics, save_statistics, score, score_samples
 from s4s.models.description import FeatureNetwork
 from tests.builders import features as builder

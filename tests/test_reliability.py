@@ -282,7 +282,7 @@ def test_a_read_only_folder_is_one_clear_error(small, small_disk):
 
 MEMORY = """
 import sys, torch
-from s4s.metrics.features import load_features
+from s4s.metrics.load import load_features
 from s4s.metrics.score import score_samples
 from s4s.models.load import load_model
 from s4s.jobs.script import peak_memory_mb

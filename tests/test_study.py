@@ -67,7 +67,7 @@ def test_a_fit_has_the_teacher_that_its_solver_and_its_model_say(teacher, option
 
 def test_a_fit_starts_at_its_base_at_the_next_smaller_nfe_or_at_a_file():
     base = Cell("digits", "ipndm2-time_quadratic", 4)
-    assert study(definitions=learned()).initialisation_of(Cell("digits", "own", 4)) == (base, None)
+    assert study(definitions=learned()).initialisation_of(Cell("digits", "own", 4)) == ([base], None)
     warm = study(solvers=["own"], nfe=[3, 4, 8], definitions=learned(warm_start="previous"))
     assert warm.initialisation_of(Cell("digits", "own", 8)).near == Cell("digits", "own", 4)
     assert warm.initialisation_of(Cell("digits", "own", 3)).near is None
@@ -132,7 +132,9 @@ def test_what_is_added_to_a_config_computes_only_its_cells(changes, cells):
     wanted = {file(cell) for cell in new for file in (paths.tableau, paths.samples, paths.score)}
     for cell in new:
         wanted |= (
-            {paths.fit(cell), paths.tableau(after.initialisation_of(cell).base)} if after.is_learned(cell.solver) else set()
+            {paths.fit(cell), *map(paths.tableau, after.initialisation_of(cell).bases)}
+            if after.is_learned(cell.solver)
+            else set()
         )
     known = {*targets.kept(before)}
     assert {*targets.kept(after)} - known == wanted - known

@@ -9,7 +9,7 @@ from s4s import S4SError
 from s4s.files.rows import TEACHER_PAIRS, write_splits
 from s4s.learning.draw import draw_samples
 from s4s.learning.teacher import TeacherPairs, convergence, make_pairs
-from s4s.metrics.features import load_features
+from s4s.metrics.load import load_features
 from s4s.metrics.score import score_samples
 from s4s.models.provenance import provenance
 from s4s.models.seeds import sample_seeds

@@ -16,7 +16,7 @@ import s4s
 from s4s.cli.fit import _read as read_config
 from s4s.export.card import _scores as read_scores
 from s4s.files.rows import read_split, split_sizes
-from s4s.metrics.features import read_moments
+from s4s.metrics.moments_file import read_moments
 from s4s.metrics.real_images import read_images
 from s4s.models.description import WeightFile
 from s4s.models.embedded.weights import load_classifier, save_tensors

@@ -17,11 +17,11 @@ def main(args: argparse.Namespace) -> dict[str, int]:
     from s4s.tableau import Tableau
 
     denoiser = load_model(args.model, device)
-    base, near = Tableau.load(args.base), Tableau.load(args.warm_start) if args.warm_start else None
+    bases, near = list(map(Tableau.load, args.bases)), Tableau.load(args.warm_start) if args.warm_start else None
     pairs = TeacherPairs.load(args.train, args.val)
     definition = Learned.from_json(args.definition)
     settings = FitSettings.model_validate(definition.fit)
-    result = learned(definition, settings, denoiser, base, pairs, args.token, args.model, near, args.state)
+    result = learned(definition, settings, denoiser, bases, pairs, args.token, args.model, near, args.state)
     result.tableau.save(args.out)
     record = FitRecord.of(result)
     record.save(args.history)
@@ -33,7 +33,9 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
 parser.add_argument("--token", required=True, help="name of the solver in the results")
 parser.add_argument("--definition", required=True, help="JSON of the learned solver, with all settings of its fit")
-parser.add_argument("--base", required=True, help="tableau of the classical solver to start from")
+parser.add_argument(
+    "--bases", nargs="+", required=True, help="tableaux of classical solvers: the best on the validation pairs is started from"
+)
 parser.add_argument(
     "--warm-start", nargs="?", help="tableau of a learned solver, at another NFE or of another model, to start near"
 )

@@ -7,7 +7,7 @@ from s4s.jobs.script import run_script, use_device
 
 def main(args: argparse.Namespace) -> None:
     device = use_device(args.threads)
-    from s4s.metrics.features import load_features
+    from s4s.metrics.load import load_features
     from s4s.metrics.score import describe, join_statistics, save_statistics, score, statistics_of
     from s4s.metrics.score_file import Score
     from s4s.models.load import load_model

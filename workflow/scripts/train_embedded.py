@@ -10,8 +10,8 @@ MIXTURE_ROWS = 5000  # drawn from the mixture, for distances that need more than
 
 def main(args: argparse.Namespace) -> None:
     use_device(args.threads)
-    from s4s.metrics.features import write_moments
     from s4s.metrics.fid import Moments, moments
+    from s4s.metrics.moments_file import write_moments
     from s4s.models.embedded.datasets import load_dataset, turned
     from s4s.models.embedded.recipes import EMBEDDED_FILES, RECIPES
     from s4s.models.embedded.training import latents_of, train_autoencoder, train_classifier, train_denoiser, train_mixture

@@ -133,7 +133,7 @@ def fit(
             made = _pairs(denoiser, job.teacher, study, store)
             state = out / "fits" / f"{job.path.stem}.state"
             definition = study.learned(solver)
-            result = learned(definition, settings, denoiser, job.base, made, solver, file, near, state_path=state)
+            result = learned(definition, settings, denoiser, job.bases, made, solver, file, near, state_path=state)
             FitRecord.of(result).save(state.with_suffix(".json"))
             result.tableau.with_meta(identity=job.identity).save(job.path)
             state.unlink(missing_ok=True)
@@ -151,7 +151,7 @@ class Job(NamedTuple):
 
     Attributes:
         path: the file for it.
-        base: the classical solver that it starts from.
+        bases: the classical solvers that it may start at.
         teacher: what its pairs are made with.
         near: the learned solver that it starts near instead: one of this command's, or that of a file.
         identity: of all that it depends on.
@@ -159,7 +159,7 @@ class Job(NamedTuple):
 
     cell: Cell
     path: Path
-    base: Tableau
+    bases: list[Tableau]
     teacher: Tableau
     near: Cell | Tableau | None
     identity: str
@@ -184,7 +184,7 @@ def _jobs(study: Study, cells: list[Cell], settings: FitSettings, denoiser: Deno
     for cell in cells:
         initial, origin = study.initialisation_of(cell), ""
         near: Cell | Tableau | None = None
-        base = classical(own.classical(solver), cell.nfe, denoiser, initial.base.solver)
+        bases = [classical(own.classical(base.solver), cell.nfe, denoiser, base.solver) for base in initial.bases]
         teacher = classical(own.teacher.definition(), study.teacher_of(cell).nfe, denoiser, "teacher")
         if isinstance(initial.near, Cell):
             near, origin = initial.near, jobs[initial.near].identity
@@ -192,8 +192,8 @@ def _jobs(study: Study, cells: list[Cell], settings: FitSettings, denoiser: Deno
             near = loaded = Tableau.load(initial.near)
             origin = loaded.digest()
         wish = study.learned(solver).record(settings), seen, origin
-        identity = _identity(file, teacher, base.digest(), *wish, own.teacher.train, own.teacher.val)
-        jobs[cell] = Job(cell, out / f"nfe~{cell.nfe}.json", base, teacher, near, identity)
+        identity = _identity(file, teacher, [base.digest() for base in bases], *wish, own.teacher.train, own.teacher.val)
+        jobs[cell] = Job(cell, out / f"nfe~{cell.nfe}.json", bases, teacher, near, identity)
     wanted = {job.path: job.identity for job in jobs.values()}
     for path, meta in there.items():
         if meta.get("token") != solver or meta.get("identity") != wanted.get(path, meta.get("identity")):
@@ -252,7 +252,7 @@ def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts:
     settings = study.settings[described.name]
     if missing := sorted({*nfe} - {*settings.nfe_of(solver)}):
         raise S4SError(f"--nfe {missing[0]}: the config defines {solver} for other numbers of evaluations only (min_nfe)")
-    if settings.classical(solver).files:
+    if any(settings.classical(base).files for base in study.learned(solver).bases):
         raise S4SError(
             f"--solver {solver}: its base needs searches that only the workflow makes; run snakemake, or take another"
         )

@@ -88,7 +88,7 @@ def _picture(images: Tensor) -> Any:
     import torch
     from PIL import Image
 
-    from s4s.metrics.features import eight_bit
+    from s4s.metrics.image_features import eight_bit
 
     times, columns = max(1, TILE // images.shape[-1]), math.ceil(math.sqrt(len(images)))
     large = eight_bit(images).repeat_interleave(times, 2).repeat_interleave(times, 3)

@@ -8,6 +8,7 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.lib.format import read_array, read_array_header_1_0, read_array_header_2_0, read_magic
@@ -49,17 +50,43 @@ def read_arrays(path: str | Path, wanted: Callable[[str], bool] = lambda name: T
         raise S4SError(f"{path}: not an .npz file of numbers ({type(error).__name__}: {one_line(error)})") from error
 
 
+def split_arrays(content: bytes, where: str) -> list[np.ndarray]:
+    """Arrays of numbers that `np.save` wrote one after another.
+
+    Raises:
+        S4SError: if there is anything else, or one claims more bytes than are left.
+    """
+    found, file = list[np.ndarray](), io.BytesIO(content)
+    try:
+        while file.tell() < len(content):
+            start = file.tell()
+            shape, dtype = _header(file, f"array {len(found)}")
+            if math.prod(shape) * dtype.itemsize > len(content) - file.tell():
+                raise ValueError(f"array {len(found)} is cut off")
+            file.seek(start)
+            found.append(read_array(file, allow_pickle=False))
+    except Exception as error:  # numpy's headers raise what they like
+        raise S4SError(f"{where}: not arrays of numbers one after another ({one_line(error)})") from error
+    return found
+
+
+def _header(file: IO[bytes], what: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of the array that comes next; ValueError if it is none of numbers."""
+    header = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}[read_magic(file)]
+    shape, _, dtype = header(file)
+    if dtype.hasobject:
+        raise ValueError(f"{what} holds Python objects, which allow_pickle=False refuses")
+    if dtype.kind not in "iufcbU" or not dtype.itemsize or min(shape, default=0) < 0:
+        raise ValueError(f"{what} holds {dtype}")
+    return shape, dtype
+
+
 def _array(path: str | Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, size: int) -> np.ndarray:
     allowed = max(SMALL, UNPACKED * min(entry.compress_size, size))
     if entry.file_size > allowed:
         raise too_much(path, f"{allowed:,} bytes in {entry.filename}", entry.file_size)
     with archive.open(entry) as file:
-        header = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}[read_magic(file)]
-        shape, _, dtype = header(file)
-    if dtype.hasobject:
-        raise ValueError(f"{entry.filename} holds Python objects, which allow_pickle=False refuses")
-    if dtype.kind not in "iufcbU" or not dtype.itemsize or min(shape, default=0) < 0:
-        raise ValueError(f"{entry.filename} holds {dtype}")
+        shape, dtype = _header(file, entry.filename)
     if (claimed := math.prod(shape) * dtype.itemsize) > entry.file_size:
         raise too_much(path, f"{entry.file_size:,} bytes in {entry.filename}, its own size", claimed)
     with archive.open(entry) as file:

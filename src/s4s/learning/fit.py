@@ -94,7 +94,7 @@ def fit(
         raise S4SError(f"fit: batch_size must be at least 1, got {batch_size}")
     train, val = first_rows(pairs.train, settings.train_pairs), first_rows(pairs.val, settings.val_pairs)
     rows, counter = batch_size or 4096, Counter()
-    everywhere = _replicas([(denoiser, perceptual_network), *replicas], settings)
+    everywhere = replicas_of([(denoiser, perceptual_network), *replicas], settings)
     path = TeacherPath(train, pairs.levels) if settings.trajectory else None
     learning = Objective(everywhere, train, rows, counter, path, settings.trajectory)
     validation = Objective(everywhere, val, rows, counter)
@@ -168,7 +168,7 @@ def _check_models(
             check_gradients(denoiser, own, by_level=first_order and len(parameters.free(levels)) > 0)
 
 
-def _replicas(copies: Sequence[tuple[Denoiser, LayeredNetwork | None]], settings: FitSettings) -> list[Replica]:
+def replicas_of(copies: Sequence[tuple[Denoiser, LayeredNetwork | None]], settings: FitSettings) -> list[Replica]:
     """Each copy of the model in the settings' precision, with the distance on its device."""
     return [
         Replica(accelerated(denoiser, settings.precision, settings.compile), distance_of(settings, network, denoiser))

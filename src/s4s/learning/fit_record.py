@@ -11,16 +11,18 @@ if TYPE_CHECKING:
 
 
 class FitRecord(JsonFile):
-    """Denoiser evaluations and seconds of a whole fit, and its validations as in `FitResult.history`."""
+    """Denoiser evaluations and seconds of a whole fit, its validations as in `FitResult.history`, and what it started from."""
 
     what = "the evaluations and losses of this fit"
     always_signed = True
     evaluations: int
     seconds: float
     history: list[dict[str, Any]]
+    base: str = ""
 
     @classmethod
     def of(cls, result: FitResult) -> FitRecord:
         """That of a fit; evaluations are those that its tableau says."""
         evaluations = result.tableau.meta.get("evaluations", result.evaluations)
-        return cls(evaluations=evaluations, seconds=result.seconds, history=result.history)
+        base = result.tableau.meta.get("fit", {}).get("base", "")
+        return cls(evaluations=evaluations, seconds=result.seconds, history=result.history, base=base)

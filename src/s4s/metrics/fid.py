@@ -19,22 +19,34 @@ class Moments(NamedTuple):
 
     Attributes:
         source: the file that they were read from.
+        components: where mean and covariance are those of features [n, w] times these directions, [w, d]; rows are [n, w] then.
     """
 
     mean: np.ndarray
     covariance: np.ndarray
     rows: np.ndarray | None = None
     source: str = ""
+    components: np.ndarray | None = None
+
+    def directions(self, features: np.ndarray) -> np.ndarray:
+        """Features [n, w] along the components, [n, d]; as they are where there are none."""
+        return features if self.components is None else features @ self.components
 
 
-def check_moments(mean: np.ndarray, covariance: np.ndarray, rows: np.ndarray | None, source: str | Path) -> Moments:
+def check_moments(
+    mean: np.ndarray,
+    covariance: np.ndarray,
+    rows: np.ndarray | None,
+    source: str | Path,
+    components: np.ndarray | None = None,
+) -> Moments:
     """Moments from a file, mean and covariance in float64; of one feature they may be numbers alone, as `np.cov` gives them.
 
     Raises:
         S4SError: if shapes do not fit, numbers are not real or not finite, or the covariance is none: not symmetric, or with
             negative variances.
     """
-    for name, array in (("mu", mean), ("sigma", covariance), ("rows", rows)):
+    for name, array in (("mu", mean), ("sigma", covariance), ("rows", rows), ("components", components)):
         if array is not None and array.dtype.kind not in "fiu":
             raise S4SError(f"{source}: {name} holds {array.dtype}, not real numbers; make the file again")
         if array is not None and not np.isfinite(array.astype(np.float64)).all():
@@ -45,14 +57,17 @@ def check_moments(mean: np.ndarray, covariance: np.ndarray, rows: np.ndarray | N
     d = len(mean) if mean.ndim == 1 else 0
     if not d or covariance.shape != (d, d):
         raise S4SError(f"{source}: mu of shape {mean.shape} and sigma of shape {covariance.shape} do not fit: [d] and [d, d]")
-    if rows is not None and (rows.ndim != 2 or rows.shape[1] != d):
-        raise S4SError(f"{source}: rows of shape {rows.shape} do not fit mu of shape {mean.shape}: [n, d] and [d]")
+    if components is not None and (components.ndim != 2 or components.shape[1] != d):
+        raise S4SError(f"{source}: components of shape {components.shape} do not fit mu of shape {mean.shape}: [w, d] and [d]")
+    wide = d if components is None else len(components)
+    if rows is not None and (rows.ndim != 2 or rows.shape[1] != wide):
+        raise S4SError(f"{source}: rows of shape {rows.shape}, not [n, {wide}], do not fit mu of shape {mean.shape}")
     largest, variances = np.abs(covariance).max(), covariance.diagonal()
     if np.abs(covariance - covariance.T).max() > ROUNDING * largest:
         raise S4SError(f"{source}: sigma is not symmetric, so no covariance; make the file again")
     if variances.min() < -d * np.finfo(np.float64).eps * largest or not _no_negative_variance(covariance, largest):
         raise S4SError(f"{source}: sigma has negative variances, so it is no covariance; make the file again")
-    return Moments(mean, covariance, rows, str(source))
+    return Moments(mean, covariance, rows, str(source), components)
 
 
 def _no_negative_variance(covariance: np.ndarray, largest: float) -> bool:
@@ -104,6 +119,31 @@ class RunningMoments:
             if self.rows is not None and other.rows is not None and len(self.rows) < MOST_ROWS:
                 self.rows = np.concatenate([self.rows, other.rows])[:MOST_ROWS]
 
+    def along(self, components: np.ndarray | None) -> RunningMoments:
+        """Those of the features times these directions [w, d]; the same without any.
+
+        Raises:
+            S4SError: if they are of another number of features.
+        """
+        if components is None or self.mean is None or self.scatter is None:
+            return self
+        if len(components) != len(self.mean):
+            raise S4SError(f"FID: {len(self.mean)} features, but components of {len(components)}; they are of another network")
+        rows = None if self.rows is None else self.rows @ components
+        return RunningMoments(self.count, self.mean @ components, components.T @ self.scatter @ components, rows)
+
+    def principal(self, number: int, what: str) -> Moments:
+        """Moments along the principal components, of which there are `number`, and the features themselves.
+
+        Raises:
+            S4SError: as `moments`, of so many features; or if there are fewer features than components.
+        """
+        wide = 0 if self.scatter is None else len(self.scatter)
+        if self.scatter is None or wide < number:
+            raise S4SError(f"FID: {number} components of {wide} features; lower components")
+        components = np.linalg.eigh(self.scatter)[1][:, : -number - 1 : -1]
+        return self.along(components).moments(what)._replace(rows=self.rows, components=components)
+
     def moments(self, what: str = "samples") -> Moments:
         """The moments of all that came.
 
@@ -127,6 +167,15 @@ def moments(features: np.ndarray, what: str = "samples") -> Moments:
     found = RunningMoments()
     found.add(features)
     return found.moments(what)
+
+
+def distance_to(own: RunningMoments, reference: Moments) -> float:
+    """FID of features to a reference, along its components where it has some.
+
+    Raises:
+        S4SError: as `RunningMoments.along`, `RunningMoments.moments` and `frechet_distance`.
+    """
+    return frechet_distance(own.along(reference.components).moments(), reference)
 
 
 def frechet_distance(own: Moments, reference: Moments) -> float:

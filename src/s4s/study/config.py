@@ -28,6 +28,9 @@ class Teacher(Strict):
     steps: int = Field(64, ge=1, description="network evaluations of the teacher")
     train: int = Field(512, ge=1, lt=2**32, description="training pairs")
     val: int = Field(128, ge=1, lt=2**32, description="validation pairs")
+    reference: int = Field(
+        1024, ge=2, lt=2**32, description="samples to compare with, of models whose features say teacher: true"
+    )
     ahead: int | None = Field(
         None, ge=1, description="steps beyond the NFE of a fit that its own teacher has; null: one for all"
     )
@@ -73,7 +76,24 @@ class Search(Strict):
         return self
 
 
-OWN = ("nfe", "samples", "batch_size", "shard", "teacher", "search", "fit")  # what a model may have its own settings of
+OWN = (
+    "nfe",
+    "more_nfe",
+    "samples",
+    "batch_size",
+    "shard",
+    "teacher",
+    "search",
+    "fit",
+)  # what a model may have its own settings of
+
+
+class Showcase(Strict):
+    """A figure of samples beside the teacher's, with maps of their errors."""
+
+    models: list[str] = Field(min_length=1, max_length=4)
+    nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=4)
+    solvers: list[Token] = Field(min_length=1, max_length=4, description="beside the best training-free one")
 
 
 class Comparison(Strict):
@@ -83,6 +103,8 @@ class Comparison(Strict):
     nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     more_nfe: list[Annotated[int, Field(ge=1)]] = Field([], description="for training-free solvers alone")
     solvers: list[Token] = Field(min_length=1)
+    nfe_of: dict[str, list[Annotated[int, Field(ge=1)]]] = Field({}, description="for single models, instead of both")
+    showcase: Showcase | None = Field(None, description="a figure of samples, with maps of their errors")
     groups: dict[str, list[Token]] = Field({}, description="ablation: solvers that differ in one thing, by its name")
     questions: list[Literal[*QUESTIONS]] = Field([], description="what else is asked of the solvers")  # type: ignore[valid-type]
 
@@ -92,6 +114,19 @@ class Comparison(Strict):
             for token in tokens:
                 if token not in self.solvers:
                     raise ValueError(f"groups: {name}: {token!r} is not among the comparison's solvers; add it there")
+        if unknown := sorted({*self.nfe_of} - {*self.models}):
+            raise ValueError(f"nfe_of: {unknown[0]!r} is not among the comparison's models")
+        shown = self.showcase
+        for what, given, known in (
+            ("models", shown.models if shown else [], self.models),
+            ("solvers", shown.solvers if shown else [], self.solvers),
+        ):
+            if unknown := [name for name in given if name not in known]:
+                raise ValueError(f"showcase: {unknown[0]!r} is not among the comparison's {what}; add it there")
+        for model in shown.models if shown else []:
+            there = self.nfe_of.get(model, self.nfe)
+            if missing := [n for n in (shown.nfe if shown else []) if n not in there]:
+                raise ValueError(f"showcase: {model} is not compared at NFE {missing[0]}")
         return self
 
 
@@ -141,14 +176,8 @@ class Config(Strict):
             raise ValueError(f"solvers: unknown solver {token!r}; defined: {known}; add it under definitions")
         definition = self.definitions[token]
         if isinstance(definition, Learned):
-            base = self.definitions.get(definition.base)
-            if not isinstance(base, Classical):
-                classical = ", ".join(sorted(t for t, d in self.definitions.items() if isinstance(d, Classical)))
-                raise ValueError(
-                    f"definitions.{token}.base: {definition.base!r} is not a classical solver; defined: {classical}"
-                )
-            if problem := definition.cannot_start(base):
-                raise ValueError(f"definitions.{token}.base: a learned solver cannot start at {definition.base!r}: {problem}")
+            for each in definition.bases:
+                self._check_base(f"definitions.{token}.{'base' if each == definition.base else 'starts'}", definition, each)
             for n in self.nfe_of(token):
                 if problem := definition.nothing_to_learn(n):
                     raise ValueError(f"definitions.{token}: {problem}")
@@ -166,16 +195,29 @@ class Config(Strict):
             )
         if any(compared.steps(n) < 1 for n in self.nfe_of(token)):
             raise ValueError(f"definitions.{token}: to_zero needs an nfe of at least 2; set min_nfe: 2 to leave out nfe 1")
-        if compared.files and self.teacher.solver not in EXPONENTIAL:
+        needed = [self.classical(each) for each in self.bases(token)]
+        if any(each.files for each in needed) and self.teacher.solver not in EXPONENTIAL:
             raise ValueError(
                 f"definitions.{token} needs trajectories of the teacher's solver, which must be one of {', '.join(EXPONENTIAL)}"
             )
-        longest = max(map(compared.steps, self.nfe_of(token)), default=0)
-        if compared.schedule.files and longest > self.search.steps:
+        for own in needed:
+            self._check_search(token, own)
+
+    def _check_search(self, token: str, classical: Classical) -> None:
+        longest = max(map(classical.steps, self.nfe_of(token)), default=0)
+        if classical.schedule.files and longest > self.search.steps:
             raise ValueError(
-                f"definitions.{token}: {longest} {compared.levels} levels cannot be chosen from search.steps "
+                f"definitions.{token}: {longest} {classical.levels} levels cannot be chosen from search.steps "
                 f"{self.search.steps}; raise it"
             )
+
+    def _check_base(self, key: str, definition: Learned, token: str) -> None:
+        base = self.definitions.get(token)
+        if not isinstance(base, Classical):
+            classical = ", ".join(sorted(t for t, d in self.definitions.items() if isinstance(d, Classical)))
+            raise ValueError(f"{key}: {token!r} is not a classical solver; defined: {classical}")
+        if problem := definition.cannot_start(base):
+            raise ValueError(f"{key}: a learned solver cannot start at {token!r}: {problem}")
 
     def _check_fit(self, token: str) -> None:
         """Raise ValueError if a fit cannot be made with the teacher's pairs."""
@@ -208,16 +250,28 @@ class Config(Strict):
         listed = [*self.nfe, *([] if isinstance(definition, Learned) else self.more_nfe)]
         return [n for n in listed if n >= definition.min_nfe and classical.fits(n)]
 
+    def bases(self, token: str) -> list[str]:
+        """The classical solver that a token stands for, or those that it may start from."""
+        definition = self.definition(token)
+        return definition.bases if isinstance(definition, Learned) else [token]
+
+    def bases_of(self, token: str, nfe: int) -> list[str]:
+        """The classical solvers that a learned one may start from at a number of evaluations; its base is always there."""
+        definition = self.definitions[token]
+        assert isinstance(definition, Learned)
+        others = [start for start in definition.bases[1:] if (own := self.classical(start)).fits(nfe) and own.order <= nfe]
+        return [definition.base, *others]
+
     def classical(self, token: str) -> Classical:
-        """A classical solver's own definition, or that of the solver which a learned one starts from."""
+        """A classical solver's own definition, or that of the base of a learned one."""
         definition = self.definitions[token]
         return self.classical(definition.base) if isinstance(definition, Learned) else definition
 
     def own_modules(self, token: str) -> list[Path]:
         """The files of one's own modules that a solver is made with, those of its base included: a fit may call both."""
         definition = self.definition(token)
-        base = self.classical(token) if isinstance(definition, Learned) else None
-        return [*dict.fromkeys([*definition.own_modules(), *(base.own_modules() if base else [])])]
+        bases = map(self.classical, definition.bases) if isinstance(definition, Learned) else ()
+        return [*dict.fromkeys([*definition.own_modules(), *(path for base in bases for path in base.own_modules())])]
 
     def fit_settings(self, token: str) -> FitSettings:
         """The settings of a learned solver's fit: `fit` with what its definition changes."""

@@ -217,11 +217,15 @@ class Classical(Described):
 class Learned(Described):
     """A solver that is fitted to the teacher."""
 
-    of_the_plan: ClassVar[set[str]] = {"min_nfe", "warm_start", "teacher_steps"}
+    of_the_plan: ClassVar[set[str]] = {"min_nfe", "warm_start", "teacher_steps", "starts"}
     registered: ClassVar[dict[str, type[Options]]] = {name: entry.options for name, entry in FAMILIES.items()}
 
     family: Family
     base: Token = Field(description="token of the classical solver that the fit starts from, exactly")
+    starts: list[Token] = Field(
+        [],
+        description="further classical solvers: the fit starts at the one of them and the base with the least validation error",
+    )
     weights: Literal[*(name for name, entry in FAMILIES.items() if entry.driver is None)] | None = Field(  # type: ignore[valid-type]
         None, description="form of s4s_alt and joint, default lms"
     )
@@ -248,6 +252,11 @@ class Learned(Described):
         return Recipe(weights, driver, decoupled)
 
     @property
+    def bases(self) -> list[str]:
+        """All classical solvers that it may start from."""
+        return [*dict.fromkeys([self.base, *self.starts])]
+
+    @property
     def entry(self) -> Entry:
         """What the family of its weights is."""
         return family_of(self.recipe.weights)
@@ -271,12 +280,12 @@ class Learned(Described):
         """This definition with all settings of its fit, so that nothing else says what they are."""
         return self.model_copy(update={"fit": settings.model_dump(mode="json")})
 
-    def record(self, settings: FitSettings) -> dict[str, Any]:
-        """What a learned tableau's meta says of its fit."""
+    def record(self, settings: FitSettings, base: str | None = None) -> dict[str, Any]:
+        """What a learned tableau's meta says of its fit, which started at `base` where not at its own."""
         recipe = self.recipe
         return {
             "family": self.family,
-            "base": self.base,
+            "base": base or self.base,
             "weights": recipe.weights,
             "options": self.family_options,
             "driver": recipe.driver,

@@ -13,7 +13,7 @@ from s4s.models.description import AnyModel, FeatureNetwork
 from s4s.study.config import Config
 from s4s.study.definitions import Learned
 
-INCEPTION = 2048  # features
+INCEPTION, EFFICIENTNET = 2048, 1280  # features
 HEADER_BYTES = 1 << 20  # of a classifier's file
 
 
@@ -37,7 +37,11 @@ def check_demands(file: str, model: AnyModel, own: Config) -> None:
         )
     size = known or theirs
     if size is not None:
-        _check_samples(file, features, own.samples, size)
+        _check_samples(file, features, own.samples, min(size, features.components or size))
+        if features.teacher and (
+            problem := too_few("samples of the teacher", own.teacher.reference, features.components or size)
+        ):
+            raise S4SError(f"config: teacher.reference: {problem} (of the network under features in {file}); raise it")
     for token in own.solvers:
         if isinstance(own.definition(token), Learned) and (
             problem := lacks_network(own.fit_settings(token).distance, model.perceptual is not None)
@@ -64,6 +68,8 @@ def features_of(features: FeatureNetwork) -> int | None:
     """The number of features of a network, where that can be said without running it."""
     if features.kind == "inception":
         return INCEPTION
+    if features.kind == "efficientnet_lite0":
+        return EFFICIENTNET
     if features.kind == "classifier":
         return _hidden(features.path)
     return _moments(features.path) if features.kind == "states" else None

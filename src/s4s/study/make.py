@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,14 +65,14 @@ def carried_over(source: Tableau, nfe: int, denoiser: Denoiser, s_end: float, ba
 
 
 def learned(
-    definition: Learned, settings: FitSettings, denoiser: Denoiser, base: Tableau, pairs: TeacherPairs, token: str,
+    definition: Learned, settings: FitSettings, denoiser: Denoiser, bases: Sequence[Tableau], pairs: TeacherPairs, token: str,
     model: str | Path, near: Tableau | None = None, state_path: str | Path | None = None,
 ) -> FitResult:  # fmt: skip
     """Fit a learned solver, on all devices of this process; a line of progress is shown.
 
     Args:
         settings: all those of the fit, what the definition says included.
-        base: the classical solver that it starts from.
+        bases: the classical solvers that it may start at; the best on the validation pairs is taken.
         model: name or file of the denoiser, for its perceptual network and copies on further GPUs.
         near: a learned solver, at another NFE or of another model, to start near instead.
         state_path: where an interrupted fit goes on from.
@@ -80,9 +80,13 @@ def learned(
         S4SError: as `s4s.fit`.
     """
     from s4s.learning.fit import fit
+    from s4s.learning.starts import best_start
     from s4s.models.load import copies, load_perceptual
 
-    start, recipe = base, definition.recipe
+    network, further = load_perceptual(model, denoiser.device), copies(model, denoiser.device)
+    chosen = best_start([(denoiser, network), *further], pairs, bases, settings, denoiser.block)
+    base, recipe = chosen.base, definition.recipe
+    start = base
     if is_own(made_by := str(base.meta.get("solver"))):
         function_of(made_by)  # the config named it, for its base is a result of this study
     if near is not None:
@@ -99,10 +103,17 @@ def learned(
         decoupled=recipe.decoupled,
         first_node=definition.first_node,
         settings=settings,
-        perceptual_network=load_perceptual(model, denoiser.device),
+        perceptual_network=network,
         batch_size=denoiser.block,
-        replicas=copies(model, denoiser.device),
+        replicas=further,
         state_path=state_path,
         show_progress=True,
     )
-    return replace(result, tableau=result.tableau.with_meta(token=token, fit=definition.record(settings)))
+    own = str(base.meta.get("token", definition.base))
+    meta: dict[str, Any] = {"token": token, "fit": definition.record(settings, own)}
+    if chosen.distances:
+        tried = [str(each.meta.get("token")) for each in bases]
+        meta["starts"] = dict(zip(tried, chosen.distances, strict=True))
+        meta["evaluations"] = result.tableau.meta["evaluations"] + chosen.evaluations * denoiser.passes
+    evaluations = result.evaluations + chosen.evaluations
+    return replace(result, tableau=result.tableau.with_meta(**meta), evaluations=evaluations)

@@ -53,12 +53,15 @@ def evaluations(study: Study, model: str, folder: str = MAIN) -> dict[str, int]:
     fits = [cell for cell in cells if study.is_learned(cell.solver)]
     further = {study.teacher_of(cell) for cell in fits} - {Cell(model, "teacher", teacher.steps)}
     pairs = teacher.train + teacher.val
-    searched = any(own.classical(token).files for token in own.solvers)
+    features = study.models[model].features
+    compared = teacher.reference if features is not None and features.teacher else 0
+    searched = any(own.classical(base).files for token in own.solvers for base in own.bases(token))
     return {
-        "teacher": teacher.steps * (pairs + test + 5 * convergence_samples(study, model))
+        "teacher": teacher.steps * (pairs + compared + test + 5 * convergence_samples(study, model))
         + sum(cell.nfe for cell in further) * pairs,
         "search": searched * own.search.steps * own.search.trajectories,
-        "fits": sum(fit_evaluations(own.fit_settings(cell.solver), cell.nfe, teacher.val) for cell in fits),
+        "fits": sum(fit_evaluations(own.fit_settings(cell.solver), cell.nfe, teacher.val) for cell in fits)
+        + sum(cell.nfe * teacher.val * (len(own.bases_of(cell.solver, cell.nfe)) - 1) for cell in fits),
         "samples": sum(cell.nfe * test for cell in cells),
     }
 

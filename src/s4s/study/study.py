@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from s4s.errors import S4SError
 from s4s.files.bounded import check_parts
-from s4s.models.description import AnyModel
+from s4s.models.description import REFERENCE, AnyModel
 from s4s.models.model_files import read_model_file
 from s4s.schedules import SCHEDULES
 from s4s.solvers import SOLVERS
@@ -32,11 +33,11 @@ class Initialisation(NamedTuple):
     """What a fit starts from.
 
     Attributes:
-        base: the cell of its base solver.
+        bases: the cells of the classical solvers that it may start at, its base first.
         near: the cell of the learned solver that it starts near instead, or the path of one; None for the base itself.
     """
 
-    base: Cell
+    bases: list[Cell]
     near: Cell | str | None
 
 
@@ -73,8 +74,14 @@ class Study:
         config, files = resolve_models(read_config(values))
         models = {name: read_model_file(path) for name, path in files.items()}
 
-        def settings(own: Config, described: Mapping[str, AnyModel]) -> dict[str, Config]:
-            return {name: own.of_model(name, it.study, config.per_model.get(name, {})) for name, it in described.items()}
+        def settings(
+            own: Config, described: Mapping[str, AnyModel], nfe_of: Mapping[str, list[int]] = MappingProxyType({})
+        ) -> dict[str, Config]:
+            last = {name: {"nfe": nfe, "more_nfe": []} for name, nfe in nfe_of.items()}
+            return {
+                name: own.of_model(name, it.study, config.per_model.get(name, {}), last.get(name, {}))
+                for name, it in described.items()
+            }
 
         def check(of: Mapping[str, Config], described: Mapping[str, AnyModel], where: Mapping[str, str]) -> None:
             for name, own in of.items() if scored else ():
@@ -93,7 +100,7 @@ class Study:
                         )
                 new = {model: read_model_file(path) for model, path in further.items() if model not in models}
                 of_new = settings(config, new)
-                of_all = settings(own, {model: (models | new)[model] for model in further})
+                of_all = settings(own, {model: (models | new)[model] for model in further}, config.comparisons[name].nfe_of)
                 check(of_all, models | new, further)
             except S4SError as error:
                 wrong[name] = str(error)
@@ -149,13 +156,16 @@ class Study:
     def initialisation_of(self, cell: Cell) -> Initialisation:
         """The initialisation of the fit of a cell."""
         definition = self.learned(cell.solver)
-        base, near = Cell(cell.model, definition.base, cell.nfe), definition.warm_start
+        tokens = self.settings[cell.model].bases_of(cell.solver, cell.nfe)
+        bases, near = [Cell(cell.model, token, cell.nfe) for token in tokens], definition.warm_start
         if near is None:
-            return Initialisation(base, None)
+            return Initialisation(bases, None)
         if near != "previous":
-            return Initialisation(base, near.replace("{nfe}", str(cell.nfe)))
+            return Initialisation(bases[:1], near.replace("{nfe}", str(cell.nfe)))
         smaller = [nfe for nfe in self.settings[cell.model].nfe_of(cell.solver) if nfe < cell.nfe]
-        return Initialisation(base, Cell(cell.model, cell.solver, max(smaller)) if smaller else None)
+        return (
+            Initialisation(bases[:1], Cell(cell.model, cell.solver, max(smaller))) if smaller else Initialisation(bases, None)
+        )
 
     def warm_start_file(self, model: str, solver: str, nfe: str) -> list[str]:
         """The file of the learned solver that a fit starts near, where that is none of this study."""
@@ -191,7 +201,8 @@ class Study:
     def split_size(self, model: str, split: str) -> int:
         """Number of pairs or samples of a split."""
         own = self.settings[model]
-        return {"train": own.teacher.train, "val": own.teacher.val}.get(split, own.samples)
+        of_teacher = {"train": own.teacher.train, "val": own.teacher.val, REFERENCE: own.teacher.reference}
+        return of_teacher.get(split, own.samples)
 
     def shard_size(self, model: str) -> int:
         """Samples of a shard."""
@@ -237,7 +248,7 @@ class Study:
     def reference(self, model: str) -> list[str]:
         """The moments of a model's real data, where they are computed here."""
         features = self.models[model].features
-        computed = features is not None and (features.images or features.kind == "classifier")
+        computed = features is not None and (features.images or features.teacher or features.kind == "classifier")
         return [paths.reference(model)] if computed else []
 
     def searches(self, model: str, token: str) -> Files:
@@ -276,7 +287,7 @@ def _fit(study: Study, names: Mapping[str, str]) -> Files:
     cell = cell_of(names)
     initial, teacher = study.initialisation_of(cell), study.teacher_of(cell)
     return {
-        "base": [paths.tableau(initial.base)],
+        "bases": list(map(paths.tableau, initial.bases)),
         "near": [paths.tableau(initial.near)] if isinstance(initial.near, Cell) else [],
         "train": study.pairs(teacher, "train"),
         "val": study.pairs(teacher, "val"),
@@ -298,6 +309,13 @@ def _pairs(study: Study, names: Mapping[str, str]) -> Files:
 def _all_pairs(study: Study, names: Mapping[str, str]) -> Files:
     own = study.teacher_of(Cell(names["model"], "teacher", 0))
     return {"shards": study.pairs(own, "train", "val", *study.test_splits)}
+
+
+def _reference(study: Study, names: Mapping[str, str]) -> Files:
+    model = names["model"]
+    features = study.models[model].features
+    own = study.teacher_of(Cell(model, "teacher", 0))
+    return {"pairs": study.pairs(own, REFERENCE) if features is not None and features.teacher else []}
 
 
 def _score_of_shard(study: Study, names: Mapping[str, str]) -> Files:
@@ -350,6 +368,7 @@ _INPUTS: dict[str, Callable[[Study, Mapping[str, str]], Files]] = {
     "fit": _fit,
     "sample": lambda study, names: {"tableau": [paths.tableau(cell_of(names))]},
     "all_samples": lambda study, names: {"shards": study.samples(cell_of(names))},
+    "reference": _reference,
     "score_shard": _score_of_shard,
     "score": _score,
     "tables": _tables,

@@ -9,7 +9,7 @@ from typing import Any
 from s4s.metrics.measures import COMPARED
 from s4s.models.published import datasets
 from s4s.study import paths
-from s4s.study.definitions import Learned
+from s4s.study.definitions import Classical, Learned
 from s4s.study.paths import Cell
 from s4s.study.plan import passes
 from s4s.study.study import MAIN, Study, folder_of
@@ -24,7 +24,10 @@ PAPER_WIDTHS = {"fid": 3.25, "global_error": 3.25, "schedules": 3.25, "samples":
 
 
 def describe(study: Study, folder: str = MAIN) -> dict[str, dict[str, dict[str, Any]]]:
-    """What scores.csv says of each model's solvers beside their scores: family, base, schedule, search_evaluations."""
+    """What scores.csv says of each model's solvers beside their scores: family, search_evaluations, and schedules by bases.
+
+    A learned solver has the bases that it may have started from, any other none, "".
+    """
     return {
         model: {token: _described(study, model, token) for token in ["teacher", *own.solvers]}
         for model, own in study.compared[folder].items()
@@ -34,16 +37,13 @@ def describe(study: Study, folder: str = MAIN) -> dict[str, dict[str, dict[str, 
 def _described(study: Study, model: str, token: str) -> dict[str, Any]:
     own = study.settings[model]
     definition = own.definition(token)
+    schedules = {"": definition.levels} if isinstance(definition, Classical) else {}
     if isinstance(definition, Learned):
-        classical = own.classical(token)
-        schedule = classical.levels if definition.recipe.driver == "coefficients" else "learned"
-        base = definition.base
-    else:
-        schedule, base = definition.levels, ""
+        fixed = definition.recipe.driver == "coefficients"
+        schedules = {base: own.classical(base).levels if fixed else "learned" for base in definition.bases}
     return {
         "family": "teacher" if token == "teacher" else definition.family,
-        "base": base,
-        "schedule": schedule,
+        "schedules": schedules,
         "search_evaluations": _search_evaluations(study, model, token),
     }
 
@@ -52,7 +52,8 @@ def _search_evaluations(study: Study, model: str, token: str) -> int:
     """Evaluations of trajectories, and for statistics a gradient, which counts 2 more, that a solver or its base needs."""
     if token == "teacher":
         return 0
-    search, needed = study.settings[model].search, study.settings[model].classical(token).files
+    own = study.settings[model]
+    search, needed = own.search, {option for base in own.bases(token) for option in own.classical(base).files}
     size = search.trajectories * search.steps * passes(study.models[model])
     return size * (len(needed) > 0) + 3 * size * ("statistics" in needed)
 
@@ -135,22 +136,17 @@ def kept(study: Study, folder: str = MAIN) -> list[str]:
             found += [paths.tableau(teacher), *study.pairs(teacher, "train", "val")]
         found += study.inputs("all_pairs", model=model)["shards"]
         found += [paths.teacher(model, "pairs.h5"), *study.reference(model)]
-        options = {option: file for token in own.solvers for option, file in study.searches(model, _base(study, token)).items()}
+        classical = [base for token in own.solvers for base in own.bases(token)]
+        options = {option: file for token in classical for option, file in study.searches(model, token).items()}
         found += [path for files in options.values() for path in files]
         found += [paths.search(model, "trajectories.h5")] if options else []
     for cell in cells:
         learned = study.is_learned(cell.solver)
         found += [paths.tableau(cell), paths.score(cell)]
-        found += [paths.fit(cell), paths.tableau(study.initialisation_of(cell).base)] if learned else []
+        found += [paths.fit(cell), *map(paths.tableau, study.initialisation_of(cell).bases)] if learned else []
         if study.config.keep_samples:
             found += [paths.samples(cell), *study.samples(cell)]
     return list(dict.fromkeys(found))
-
-
-def _base(study: Study, token: str) -> str:
-    """The classical solver that a token stands for or starts from."""
-    definition = study.definition(token)
-    return definition.base if isinstance(definition, Learned) else token
 
 
 def comparison_files(study: Study, name: str) -> list[str]:
@@ -168,8 +164,22 @@ def comparison_files(study: Study, name: str) -> list[str]:
     names = ["report.html", "scores.csv", "metrics.csv", "measures.md", *(["evaluations_saved.md"] if saved else [])]
     names += [f"{question}.md" for question in asked]
     names += [f"{metric}.{ending}" for metric in COMPARED for ending in ("md", "tex")]
+    shown += ["showcase"] if own.showcase else []
     names += [f"{figure}.{ending}" for figure in [*shown, *asked] for ending in ("pdf", "png")]
     return [f"results/{folder_of(name)}/{file}" for file in names]
+
+
+def showcase_cells(study: Study, comparison: str) -> list[Cell]:
+    """The cells whose samples a showcase may show: those of the solvers named, all training-free ones, the teacher's."""
+    asked = study.config.comparisons[comparison].showcase
+    assert asked is not None
+    return [
+        cell
+        for cell in study.cells(folder_of(comparison))
+        if cell.model in asked.models
+        and (cell.solver == "teacher" or cell.nfe in asked.nfe)
+        and (cell.solver in asked.solvers or not study.is_learned(cell.solver))
+    ]
 
 
 def has_speedups(study: Study, name: str) -> bool:
@@ -217,7 +227,7 @@ def main_files(study: Study) -> list[str]:
 def report_settings(study: Study, folder: str) -> dict[str, Any]:
     """What a report says of the config: its own models, NFE and solvers, and the definitions that these use."""
     config = study.config if folder == MAIN else study.config.comparison(folder.removeprefix("study/"))
-    used = {*config.solvers} | {_base(study, token) for token in config.solvers}
+    used = {*config.solvers} | {base for token in config.solvers for base in config.bases(token)}
     settings = config.model_dump(mode="json", exclude={"definitions", "comparisons", "downloads"}) | {
         "per_model": study.config.per_model
     }

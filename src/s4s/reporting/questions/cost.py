@@ -65,7 +65,7 @@ def _of_dimension(job: Job, mixture: IndependentMixture, key: Key, tableau: Tabl
     base = solver(start["solver"], levels(start["schedule"], key.nfe, model), **start["options"]).with_meta(**start)
     definition = Learned.from_record(tableau.meta["fit"])
     settings = FitSettings.model_validate(definition.fit)
-    result = learned(definition, settings, model, base, TeacherPairs(train, val), key.solver, job.model)
+    result = learned(definition, settings, model, [base], TeacherPairs(train, val), key.solver, job.model)
     return _curve(Key(model.name, key.solver, key.nfe), dimension, sizes["train"], FitRecord.of(result).model_dump())
 
 

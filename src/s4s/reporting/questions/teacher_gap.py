@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from s4s.metrics.features import load_features
 from s4s.metrics.fid import frechet_distance, moments
+from s4s.metrics.load import load_features
 from s4s.metrics.score import statistics_of
 from s4s.reporting.figures import panels
 from s4s.reporting.questions.job import Job
@@ -39,7 +39,7 @@ def answer(job: Job) -> pd.DataFrame:
     draws = [generator.integers(len(teacher), size=len(teacher)) for _ in range(DRAWS)]
 
     def distance(rows: np.ndarray) -> float:
-        return frechet_distance(moments(rows), reference)
+        return frechet_distance(moments(reference.directions(rows)), reference)
 
     own, own_draws = distance(teacher), np.array([distance(teacher[draw]) for draw in draws])
     found = []
