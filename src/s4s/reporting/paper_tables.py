@@ -177,8 +177,8 @@ def published_table(dataset: str, published: pd.DataFrame, scores: pd.DataFrame,
     about = (
         f"What others report for {dataset} (FID, lower is better; not measured here). {teachers} {' '.join(traps(theirs))} "
         "Below the second rule: FID of a learned solver over the smallest FID of any training-free solver at the same NFE; "
-        "below 1 the learned one is better; second-hand figures are left out. Such ratios are comparable in kind only: of other models they rest on other data "
-        "and another feature network. Upright: measured here."
+        "below 1 the learned one is better; second-hand figures are left out. Such ratios are comparable in kind only: of "
+        "other models they rest on other data and another feature network. Upright: measured here."
     )
     blocks = [rows, ratios, own]
     return Table(f"published-{dataset}", about, "method", [*map(str, columns)], [block for block in blocks if block], footnotes)
