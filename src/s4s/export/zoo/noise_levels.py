@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import math
 import re
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from s4s.files.bounded import read_text
 
 LIMIT = 2**18  # bytes; nodes_gits.py has 46 000
 LISTS, LEVELS = 1000, 1001  # lists of a file, numbers of a list
+LARGEST = 1e9  # level; neither infinity nor what is no number is below it
 TABLE = re.compile(r"^NOISE_LEVELS\s*=\s*(\{[^{}()]*\})", re.MULTILINE)
 
 
@@ -45,7 +45,9 @@ def noise_levels(path: Path) -> dict[str, list[list[float]]]:
         ) from error
     lists = {str(name): rows if _are_lists(rows) else [rows] for name, rows in table.items()}
     if sum(map(len, lists.values())) > LISTS or not all(_is_list(row) for rows in lists.values() for row in rows):
-        raise S4SError(f"{path}: its NOISE_LEVELS must be at most {LISTS} lists of 2 to {LEVELS} finite numbers")
+        raise S4SError(
+            f"{path}: its NOISE_LEVELS must be at most {LISTS} lists of 2 to {LEVELS} finite numbers of ordinary size"
+        )
     return lists
 
 
@@ -79,4 +81,4 @@ def _are_lists(rows: object) -> bool:
 def _is_list(row: object) -> bool:
     if not isinstance(row, list) or not 2 <= len(row) <= LEVELS:
         return False
-    return all(isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in row)
+    return all(isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST for value in row)
