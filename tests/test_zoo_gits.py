@@ -79,6 +79,7 @@ def test_the_node_s_lists_are_read_by_coefficient(tmp_path):
         (("0.8,", "9" * 9000 + ","), "1.2", "no table of numbers"),
         (("0.8,", "-" * 90_000 + "1,"), "1.2", "no table of numbers"),
         (("0.8,", "True,"), "1.2", "finite numbers"),
+        (("[14.61464119, 0.8, 0.02916753],", "[],"), "1.2", "finite numbers"),
         (("0.8,", "__import__,"), "1.2", "no table of numbers"),
         (("0.95,", "9.5,"), "1.2", "levels must decrease strictly"),
         (("NOISE_LEVELS = {", "LEVELS = {"), "1.2", "no table NOISE_LEVELS"),

@@ -79,4 +79,6 @@ def read_published(path: str | Path, outline: Outline, form: str | None = None, 
     if isinstance(given.get("guidance"), int | float):
         about["guidance"] = float(given["guidance"])
     found = module.read(Path(path), outline, **given)
+    if not found:
+        raise S4SError(f"{path}: holds no solver of the form {form} with these options")
     return [tableau.with_meta(**{**about, **tableau.meta}) for tableau in found]

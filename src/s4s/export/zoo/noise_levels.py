@@ -45,9 +45,7 @@ def noise_levels(path: Path) -> dict[str, list[list[float]]]:
         ) from error
     lists = {str(name): rows if _are_lists(rows) else [rows] for name, rows in table.items()}
     if sum(map(len, lists.values())) > LISTS or not all(_is_list(row) for rows in lists.values() for row in rows):
-        raise S4SError(
-            f"{path}: its NOISE_LEVELS must be at most {LISTS} lists of 2 to {LEVELS} finite numbers of ordinary size"
-        )
+        raise S4SError(f"{path}: its NOISE_LEVELS must be at most {LISTS} lists of 2 to {LEVELS} finite numbers")
     return lists
 
 
@@ -75,7 +73,7 @@ def _number(text: str) -> float | str:
 
 
 def _are_lists(rows: object) -> bool:
-    return isinstance(rows, list) and all(isinstance(row, list) for row in rows)
+    return isinstance(rows, list) and bool(rows) and all(isinstance(row, list) for row in rows)
 
 
 def _is_list(row: object) -> bool:
