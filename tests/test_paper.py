@@ -48,6 +48,23 @@ def published():
     return published_figures(PUBLISHED)
 
 
+def test_the_published_figures_are_complete_and_each_is_there_once(published):
+    assert len(published) == 612 and not published.duplicated(["dataset", "method", "nfe"]).any()
+    assert {"cifar10", "imagenet-64", "imagenet-256-sit-xl2-cfg"} < {*datasets()}
+    assert published.second_hand.sum() == 18 and (published.fid > 0).all()
+
+
+def test_second_hand_figures_are_marked_where_they_are_shown_and_no_ratio_rests_on_them(scores, published):
+    table = published_table("cifar10", published, scores, {})
+    rows, ratios = ({row.name.text: [cell.text for cell in row.cells] for row in block} for block in table.blocks[:2])
+    assert rows["dyweight"][:3] == ["8.16†", "", "3.02"] and rows["ipndm (afs)"][2] == "7.77†"
+    assert ratios["dyweight, published"][:3] == ["", "", f"{3.02 / 8.38:.2f}"]  # against GITS, not against 7.77
+    assert "† was read in others' notes" in table.caption
+    alone = published_table("imagenet-256-dit-xl2-cfg1.5", published, scores, {})
+    assert all(cell.text.endswith("†") for row in alone.blocks[0] for cell in row.cells if cell.text)
+    assert "†" not in markdown(published_table("afhqv2-64", published, scores, {}))
+
+
 def test_published_rows_are_below_ours_in_another_style_with_their_sources(scores, published):
     table = fid_table(scores, published, "cifar10")
     ours, theirs = table.blocks

@@ -13,6 +13,7 @@ from s4s.cli.fit import fit
 from s4s.cli.sample import sample
 from s4s.cli.show import show
 from s4s.cli.sign import sign
+from s4s.cli.zoo import zoo
 from s4s.errors import S4SError, printable
 from s4s.jobs.script import plain, show_warnings_plainly
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 for command in (fit, sample, show, compare, convert, sign):
     app.command()(command)
 app.add_typer(export, name="export")
+app.add_typer(zoo, name="zoo")
 
 
 def main() -> None:

@@ -11,12 +11,14 @@ from typing import Any
 from torch import Tensor
 
 from s4s.errors import S4SError, shown
+from s4s.export.zoo.tableaux import zoo_tableaux
 from s4s.solvers import solver
 from s4s.tableau import Tableau
 
 One = Tableau | Mapping[str, Any] | str | Path
 Source = One | Iterable[One] | Mapping[int, Tableau]
-TAKES = "a tableau, its JSON form, its file, a folder of such files, or a list of these"
+TAKES = "a tableau, its JSON form, its file, a folder of such files, zoo:NAME of a published solver, or a list of these"
+ZOO = "zoo:"
 NEARLY = 0.05  # by which a state's noise may be off where it counts as one at its level
 
 log = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ def read_tableaux(source: Source) -> dict[int, Tableau]:
 
     Args:
         source: a tableau; its JSON form; its file; a folder of such files, as results/tableaux/{model}/{solver}; several of
-            these; or what this function gave.
+            these; a published solver's name, "zoo:NAME" or "zoo:NAME/NFE"; or what this function gave.
     Raises:
         S4SError: if it is none of these, a file is missing or no tableau, a folder holds none, or two have the same number of
             evaluations.
@@ -57,6 +59,8 @@ def _read(item: Any) -> list[tuple[Tableau, str]]:
         return [(Tableau.from_json(dict(item)), "tableau")]
     if not isinstance(item, str | Path) or str(item).lstrip().startswith("{"):
         raise S4SError(f"no tableau given but {shown(item)}; give {TAKES}")
+    if str(item).startswith(ZOO):
+        return [(tableau, str(item)) for tableau in zoo_tableaux(str(item))]
     path = Path(item)
     if not path.is_dir():
         return [(Tableau.load(path), str(path))]

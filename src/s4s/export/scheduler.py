@@ -121,7 +121,7 @@ class S4SScheduler(OnHub):
 
         Args:
             path_or_tableau: a tableau, its JSON form, its file, a folder of files for several numbers of steps, or several of
-                these.
+                these; or the name of a published solver, "zoo:NAME" or "zoo:NAME/NFE", as `s4s zoo list` has it.
             like: the scheduler that the pipeline has, or its config: its noise schedule and prediction type are taken over.
                 Without it they are those of the network that the tableau says it was made for.
             config: settings that differ, as in the constructor.

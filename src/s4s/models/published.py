@@ -24,6 +24,11 @@ class PublishedFID(NamedTuple):
     note: str
     source: str
 
+    @property
+    def second_hand(self) -> bool:
+        """Whether the figure was read in others' notes about its paper, not in the paper; its note or its source says so."""
+        return "second-hand" in f"{self.note} {self.source}"
+
 
 def read_published(path: str | Path = PUBLISHED) -> list[PublishedFID]:
     """The rows, in the file's order.

@@ -23,7 +23,10 @@ from s4s.reporting.tables import NOT_LEARNED, caption, comparison, needed_packag
 
 # published methods with a learned counterpart here: how the name begins -> our family
 COUNTERPARTS = {"ld3": "ld3", "s4s-alt": "s4s_alt", "s4s": "s4s_lms", "gs": "gs", "dyweight": "dyweight"}
-TRAINED = (*COUNTERPARTS, "gas", "epd", "amed", "adasde", "spanlift", "teacher")  # published methods that are not training-free
+TRAINED = (  # published methods that are not training-free
+    *COUNTERPARTS, "gas", "epd", "amed", "adasde", "spanlift", "ds-solver", "dual-solver", "teacher"
+)  # fmt: skip
+SECOND_HAND = "†"
 
 
 class Entry(NamedTuple):
@@ -60,12 +63,14 @@ class Table(NamedTuple):
 
 
 def published_figures(path: str | Path) -> pd.DataFrame:
-    """fid.csv: rows of dataset, method, nfe, fid, note, source.
+    """fid.csv: rows of dataset, method, nfe, fid, note, source, second_hand.
 
     Raises:
         S4SError: as `read_published`.
     """
-    return pd.DataFrame(read_published(path), columns=PublishedFID._fields)
+    rows = read_published(path)
+    found = pd.DataFrame(rows, columns=PublishedFID._fields)
+    return found.assign(second_hand=[row.second_hand for row in rows])
 
 
 def _of(published: pd.DataFrame, dataset: str) -> pd.DataFrame:
@@ -85,6 +90,7 @@ def traps(rows: pd.DataFrame) -> list[str]:
         "With guidance, NFE counts steps, each of two evaluations.": datasets.contains("cfg|sd1"),
         "Others' figures for LSUN bedrooms in pixels (AMED, EPD) are of another model and left out.": datasets.contains("lsun"),
         "GITS is better in its authors' own figures than in reruns by others.": methods.contains("gits"),
+        f"{SECOND_HAND} was read in others' notes about the paper, not in the paper.": rows.second_hand,
     }
     return [text for text, where in found.items() if where.any()] + ["No source gives a spread over sampling seeds."]
 
@@ -100,9 +106,9 @@ def published_rows(rows: pd.DataFrame, columns: Sequence[int]) -> tuple[list[Row
     found = []
     for method, block in rows[~teacher].groupby("method", sort=False):
         marks = dict(zip(block.nfe, sources[block.index].map(letters), strict=True))
-        fid = dict(zip(block.nfe, block.fid, strict=True))
+        fid = {row.nfe: f"{row.fid:.2f}{SECOND_HAND if row.second_hand else ''}" for row in block.itertuples()}
         whole = len({*marks.values()}) == 1
-        cells = [Entry(f"{fid[nfe]:.2f}", notes="" if whole else marks[nfe]) if nfe in fid else Entry("") for nfe in columns]
+        cells = [Entry(fid[nfe], notes="" if whole else marks[nfe]) if nfe in fid else Entry("") for nfe in columns]
         found.append(Row(Entry(str(method), notes=next(iter(marks.values())) if whole else ""), cells, published=True))
     teachers = "; ".join(
         f"{row.method} {row.fid:.2f} (NFE {row.nfe}, {sources[row.Index]})" for row in rows[teacher].itertuples()
@@ -154,8 +160,9 @@ def published_table(dataset: str, published: pd.DataFrame, scores: pd.DataFrame,
     ours = scores[scores.family != "teacher"]
     columns = sorted({*students.nfe})
     rows, footnotes, teachers = published_rows(theirs, columns)
-    plain = students[~students.method.str.startswith(TRAINED)].groupby("nfe").fid.min()
-    learned = students[students.method.str.match("|".join(rf"{name}( |$)" for name in COUNTERPARTS))]
+    read = students[~students.second_hand]
+    plain = read[~read.method.str.startswith(TRAINED)].groupby("nfe").fid.min()
+    learned = read[read.method.str.match("|".join(rf"{name}( |$)" for name in COUNTERPARTS))]
     ratios = [
         Row(Entry(f"{method}, published"), _ratios(block.set_index("nfe").fid / plain, columns), True)
         for method, block in learned.groupby("method", sort=False)
@@ -170,8 +177,8 @@ def published_table(dataset: str, published: pd.DataFrame, scores: pd.DataFrame,
     about = (
         f"What others report for {dataset} (FID, lower is better; not measured here). {teachers} {' '.join(traps(theirs))} "
         "Below the second rule: FID of a learned solver over the smallest FID of any training-free solver at the same NFE; "
-        "below 1 the learned one is better. Such ratios are comparable in kind only: of other models they rest on other data "
-        "and another feature network. Upright: measured here."
+        "below 1 the learned one is better; second-hand figures are left out. Such ratios are comparable in kind only: of "
+        "other models they rest on other data and another feature network. Upright: measured here."
     )
     blocks = [rows, ratios, own]
     return Table(f"published-{dataset}", about, "method", [*map(str, columns)], [block for block in blocks if block], footnotes)

@@ -128,7 +128,7 @@ def _from_ld3(content: bytes, model: Any, where: str) -> Imported:
     levels = times
     if timed:
         levels = _levels_at(path.times * times - 1 if isinstance(path, VPDiscrete) else times, path, where)
-    nodes, conditioning = (_at_ends(half, model) for half in levels.chunk(2))
+    nodes, conditioning = (at_ends(half, model) for half in levels.chunk(2))
     what = f"shares of the time of its path {path.kind}," if timed else "noise levels, as LD3 has them for EDM's networks,"
     guess = f"{what} for it starts at {times[0]:.6g}"
     same = torch.equal(nodes, conditioning)
@@ -151,7 +151,7 @@ def _from_list(name: str, row: list[float], form: str | None, model: Any, where:
             if row[n] > 0 and round(end, len(repr(row[n]).partition(".")[2])) == row[n]:
                 values[n] = end
     what = f"times of its path {path.kind}," if timed else "noise levels,"
-    found = Imported(_at_ends(values, model), None, name, guess, timed, "" if form else f"{what} {why}")
+    found = Imported(at_ends(values, model), None, name, guess, timed, "" if form else f"{what} {why}")
     return _checked(found, model, where)
 
 
@@ -192,7 +192,7 @@ def _time(level: float, path: GaussianPath) -> float:
     return float(path.t_of_s(torch.tensor(level, dtype=torch.float64)))
 
 
-def _at_ends(levels: Tensor, model: Any) -> Tensor:
+def at_ends(levels: Tensor, model: Any) -> Tensor:
     """The model's own ends where the list's are these but for rounding."""
     levels = levels.clone()
     for n, end in ((0, model.s_max), (-1, model.s_min)):
