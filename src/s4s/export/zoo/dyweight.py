@@ -21,8 +21,8 @@ from torch import Tensor
 
 from s4s.errors import S4SError, explain
 from s4s.export.zoo.levels import exponential_shift, flux_shift, schedule
-from s4s.export.zoo.networks import DATASETS, Fitted, Network, network_of
-from s4s.export.zoo.snapshot import content_of, has_name, numbers, snapshot, table
+from s4s.export.zoo.networks import DATASETS, Fitted, Flow, Network, network_of
+from s4s.export.zoo.snapshot import content_of, has_name, named_in_errors, numbers, snapshot, table
 from s4s.export.zoo.source import Source
 from s4s.export.zoo.transcript import Transcript
 from s4s.models.load import Outline
@@ -76,13 +76,11 @@ def read(
         S4SError: if the file cannot be read, is none of DyWeight, was fitted for another network, path or guidance, or is no
             linear solver.
     """
-    try:
+    with named_in_errors(path):
         if content_of(path)[:2] == b"PK":
             made = _of_flux(path, model, guidance, resolution, clip)
         else:
             made = _of_snapshot(path, model, guidance)
-    except S4SError as error:
-        raise S4SError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
     return [made.with_meta(**SOURCE.meta(), file=path.name)]
 
 
@@ -101,6 +99,8 @@ def _of_snapshot(path: Path, model: Outline, guidance: float | None) -> Tableau:
     fitted = Fitted(loss.dataset_name, DATASETS[loss.dataset_name][0], scale)
     network = network_of(fitted, "edm" if on_pixels else "ldm", model, guidance)
     count = predictor.num_steps
+    if count - 1 == predictor.afs:
+        raise S4SError("its only step is the analytic one, so that it evaluates no network")
     weights = table(state, "_parameters", "hybrid_weights", (count - 1, count - 1), path)
     weights = weights * table(state, "_buffers", "mask", (count - 1, count - 1), path)
     factors = torch.ones(count - 1, dtype=torch.float64)
@@ -108,7 +108,7 @@ def _of_snapshot(path: Path, model: Outline, guidance: float | None) -> Tableau:
         first = int(predictor.afs)
         factors[first:] = table(state, "_parameters", "t_scale", (count - 1 - first,), path)
     t = schedule(loss.schedule_type, loss.schedule_rho, count, network)
-    made = _tableau(weights, factors, t, network, predictor.afs, 1e-8)
+    made = _tableau(weights, factors, t, network, predictor.afs)
     return made.with_meta(**fitted.meta(), schedule=loss.schedule_type, analytic_first_step=predictor.afs)
 
 
@@ -132,25 +132,25 @@ def _of_flux(path: Path, model: Outline, guidance: float | None, resolution: int
     network = network_of(fitted, "flow", model, guidance)
     times = torch.linspace(1, 1 / len(raw), len(raw), dtype=torch.float64)
     t = torch.cat([exponential_shift(times, flux_shift(resolution)), torch.zeros(1, dtype=torch.float64)])
-    made = _tableau(weights, factors, t, network, False, 0.0, 1.0 if clip else float("inf"))
+    made = _tableau(weights, factors, t, network, False, clip)
     return made.with_meta(**fitted.meta(), resolution=resolution, **({"clipped": True} if clip else {}))
 
 
-def _tableau(
-    weights: Tensor, factors: Tensor, t: Tensor, network: Network, analytic: bool, tiny: float, most: float = float("inf")
-) -> Tableau:
-    """The loop; weights [N, N], of which the lower triangle counts, factors [N], levels t [N + 1]; `tiny` is its 1e-8."""
-    times = t.tolist()
+def _tableau(weights: Tensor, factors: Tensor, t: Tensor, network: Network, analytic: bool, clip: bool = False) -> Tableau:
+    """The loop; weights [N, N], of which the lower triangle counts, factors [N], levels t [N + 1]."""
+    times, flow = t.tolist(), isinstance(network, Flow)
     loop = Transcript(len(weights) - analytic, network.s_max, network.start(times[0]))
     state, here, directions = loop.start, times[0], list[Tensor]()
     for i, goal in enumerate(times[1:]):
         if analytic and i == 0:
             direction = state / (1 + here**2) ** 0.5
         else:
-            told = min(abs(float(factors[i]) * here), most)
-            if not (told > 0 and here + tiny != 0):
-                raise S4SError(f"its step {i + 1} begins at level {here:g}, told as {told:g}, where no network is evaluated")
-            state, direction = loop.evaluate(state, network.level(times[i]), network.feed(told, told / (here + tiny)))
+            told = float(factors[i]) * here
+            told = min(told, 1.0) if clip else told if flow else abs(told)
+            if not told > 0:
+                raise S4SError(f"its step {i + 1} tells the network the level {told:g}; a level is above 0")
+            gain = 1.0 if flow else told / (here + 1e-8)
+            state, direction = loop.evaluate(state, network.level(times[i]), network.feed(told, gain))
         directions.append(direction)
         row = weights[i, : i + 1]
         state = state + (goal - here) * torch.einsum("j,jab->ab", row, torch.stack(directions))

@@ -22,18 +22,15 @@ from torch import Tensor
 from s4s.errors import S4SError, explain
 from s4s.export.zoo.levels import exponential_shift, flux_shift, schedule
 from s4s.export.zoo.networks import DATASETS, Fitted, Network, network_of
-from s4s.export.zoo.snapshot import has_name, snapshot, table
+from s4s.export.zoo.snapshot import has_name, named_in_errors, snapshot, table
 from s4s.export.zoo.source import Source
 from s4s.export.zoo.transcript import Transcript
 from s4s.models.load import Outline
 from s4s.tableau import Tableau
 
-SOURCE = Source(  # pixels and LSUN bedrooms: branch EPD-Solver, commit 94c00d0f18de0636153440df7f1a9a13b80df247
-    "https://github.com/BeierZhu/EPD",
-    "88a91f0914069afd700bfee1b590c7b61ceae240",
-    "arXiv 2507.14797, 2512.22796",
-    "none stated",
-)
+REPOSITORY = "https://github.com/BeierZhu/EPD"
+SOURCE = Source(REPOSITORY, "88a91f0914069afd700bfee1b590c7b61ceae240", "arXiv 2512.22796", "none stated")  # EPD-Solver++
+FIRST = Source(REPOSITORY, "94c00d0f18de0636153440df7f1a9a13b80df247", "arXiv 2507.14797", "none stated")  # branch EPD-Solver
 ADAMS_BASHFORTH = {
     1: (1.0,), 2: (3 / 2, -1 / 2), 3: (23 / 12, -16 / 12, 5 / 12), 4: (55 / 24, -59 / 24, 37 / 24, -9 / 24)
 }  # fmt: skip
@@ -80,15 +77,15 @@ def read(path: Path, model: Outline, *, guidance: float | None = None) -> list[T
     Raises:
         S4SError: if the file cannot be read, is none of EPD, or was fitted for another network, path or guidance.
     """
-    try:
+    with named_in_errors(path):
         recorded, _ = snapshot(path, "model")
         try:
             predictor = _Predictor.model_validate(recorded.state)
         except ValidationError as error:
             raise S4SError(explain(error, str(path))) from error
-        return [_read(path, recorded.state, predictor, model, guidance)]
-    except S4SError as error:
-        raise S4SError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+        made = _read(path, recorded.state, predictor, model, guidance)
+    source = SOURCE if "backend" in recorded.state else FIRST
+    return [made.with_meta(**source.meta(), file=path.name)]
 
 
 def _read(path: Path, state: dict[str, Any], predictor: _Predictor, model: Outline, guidance: float | None) -> Tableau:
@@ -100,16 +97,16 @@ def _read(path: Path, state: dict[str, Any], predictor: _Predictor, model: Outli
     kind = "flow" if flow else "ldm" if dataset in ("ms_coco", "lsun_bedroom_ldm") else "edm"
     network = network_of(fitted, kind, model, guidance)
     shape = (count - 1, predictor.num_points)
-    r, to_direction, to_time, to_weight = (
+    r, scale_dir, scale_time, weight = (
         table(state, "_parameters", name, shape, path)
         for name in ("r_params", "scale_dir_params", "scale_time_params", "weight_s")
     )
-    factors, times = (
+    on_direction, on_level = (
         2 * torch.sigmoid(value / 2) * share + (1 - share)
-        for value, share in ((to_direction, predictor.scale_dir), (to_time, predictor.scale_time))
+        for value, share in ((scale_dir, predictor.scale_dir), (scale_time, predictor.scale_time))
     )
     if predictor.fcn:
-        factors[-1] = 1
+        on_direction[-1] = 1
     if flow:
         if predictor.schedule_type != "flowmatch":
             raise S4SError(f"its schedule {predictor.schedule_type} is none of {flow}; flowmatch is")
@@ -119,10 +116,11 @@ def _read(path: Path, state: dict[str, Any], predictor: _Predictor, model: Outli
     order = 1 if predictor.sampler_stu == "epd" else predictor.max_order
     if order not in ADAMS_BASHFORTH:
         raise S4SError(f"its order {order} is none of iPNDM, which are 1 to 4")
-    made = _tableau(torch.sigmoid(r), torch.softmax(to_weight, -1) * factors, times, t, network, predictor.afs, order)
+    weights = torch.softmax(weight, -1) * on_direction
+    made = _tableau(torch.sigmoid(r), weights, on_level, t, network, predictor.afs, order)
     about = {"schedule": predictor.schedule_type, "analytic_first_step": predictor.afs, "plug_in": predictor.sampler_stu}
     resolution = {"resolution": predictor.backend_config.resolution} if flow else {}
-    return made.with_meta(**fitted.meta(), **about, **resolution, **SOURCE.meta(), file=path.name)
+    return made.with_meta(**fitted.meta(), **about, **resolution)
 
 
 def _flow_times(predictor: _Predictor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,16 @@ from s4s.models.edm.pickle_reader import Recorded, read_recorded
 LIMIT = 4 << 20  # bytes of a file; the largest published one has 410 000
 MODULES = tuple(f"torch.nn.modules.activation.{name}" for name in ("Sigmoid", "Softmax"))
 SAMPLERS = ("dyweight", "epd", "epd_parallel", "ipndm", "euler", "heun", "dpm", "dpmpp", "unipc")  # that a loss may name
+
+
+@contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """What is wrong is said of this file."""
+    try:
+        yield
+    except S4SError as error:
+        text = str(error)
+        raise S4SError(text if text.startswith(f"{path}:") else f"{path}: {text}") from None
 
 
 def content_of(path: Path) -> bytes:
