@@ -11,7 +11,8 @@ import io
 import math
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int,
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, content: bytes):
+    def __init__(self, content: bytes, modules: Collection[str], named: Collection[str]):
         super().__init__(io.BytesIO(content))
         self.left, self.storages = len(content), 0
         self.known: dict[str, Any] = {
@@ -116,8 +117,10 @@ class _Unpickler(pickle.Unpickler):
             "numpy.core.multiarray.scalar": _Function(_scalar),
             "numpy._core.multiarray.scalar": _Function(_scalar),
         }
-        for name in CONTAINERS:
+        for name in modules:
             self.known[name] = type(name, (_Container,), {"class_name": name.rpartition(".")[2]})
+        for name in named:
+            self.known[name] = Recorded(name, {})
 
     def find_class(self, module: str, name: str) -> Any:
         if (found := self.known.get(f"{module}.{name}")) is None:
@@ -149,29 +152,44 @@ def read_network(weights: WeightFile) -> Recorded:
         S4SError: if the file is missing, damaged or no such pickle, asks for anything but weights and recorded arguments, or
             would take far more to read than its size explains.
     """
-    content = checked_bytes(weights)
-    try:
-        check_pickle(io.BytesIO(content), len(content), None, {"collections.OrderedDict", "numpy.dtype", *CONTAINERS})
-        data = _Unpickler(content).load()
-    except _Refused as error:
-        raise S4SError(
-            f"{weights.path}: refused: {error}, which a file of weights has no need of. Nothing in it was executed. "
-            "Do not open it with other programs; get the file again from its publisher"
-        ) from None
-    except Exception as error:  # whatever a damaged file does to pickle and torch
-        if known := instead_of(weights.path, PICKLE):
-            raise S4SError(f"{weights.path}: not a pickle of NVlabs/edm, or damaged{known}") from None
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise S4SError(
-            f"{weights.path}: not a pickle of NVlabs/edm, or damaged ({reason}); get the file again from its publisher"
-        ) from None
-    check_parts(data, weights.path, _members, PARTS)
+    data = read_recorded(checked_bytes(weights), weights.path, "pickle of NVlabs/edm")
     network = data.get("ema") if isinstance(data, dict) else None
     if not isinstance(network, Recorded):
         raise S4SError(
             f"{weights.path}: not a pickle of NVlabs/edm: it holds no network under 'ema'{instead_of(weights.path, PICKLE)}"
         )
     return network
+
+
+def read_recorded(
+    content: bytes, path: str | Path, kind: str, modules: Collection[str] = (), named: Collection[str] = ()
+) -> Any:
+    """What a pickle of recorded objects holds.
+
+    Args:
+        content: of the file at `path`. kind: what it should be, in words.
+        modules: torch's modules that it may hold besides containers; they become their state.
+        named: functions that it may name; each becomes a `Recorded` of that name, which can do nothing.
+    Raises:
+        S4SError: if it is damaged or no such pickle, asks for anything else, or would take far more to read than its size
+            explains.
+    """
+    modules = {*CONTAINERS, *modules}
+    try:
+        check_pickle(io.BytesIO(content), len(content), None, {"collections.OrderedDict", "numpy.dtype", *modules})
+        data = _Unpickler(content, modules, named).load()
+    except _Refused as error:
+        raise S4SError(
+            f"{path}: refused: {error}, which a file of weights has no need of. Nothing in it was executed. "
+            "Do not open it with other programs; get the file again from its publisher"
+        ) from None
+    except Exception as error:  # whatever a damaged file does to pickle and torch
+        if known := instead_of(Path(path), PICKLE):
+            raise S4SError(f"{path}: not a {kind}, or damaged{known}") from None
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise S4SError(f"{path}: not a {kind}, or damaged ({reason}); get the file again from its publisher") from None
+    check_parts(data, path, _members, PARTS)
+    return data
 
 
 def _members(part: Any) -> Iterable[Any] | None:
