@@ -2,7 +2,7 @@
 
 With the choice of the evaluated steps fixed this is a tableau. What is reused is linear in states and outputs: a step without
 an evaluation has D' = a y' + b y + c D, from its own state y' and the last evaluation's state y and output D. The states of
-these steps are then eliminated. With r = s'/s, and for the last two x = y/(1 + s), the state of rectified flow, and its v = e - D:
+these steps are then eliminated. With r = s'/s, and for the last two x = y/(1 + s), rectified flow's state, and its v = e - D:
 
 * data: D' = D. noise: e' = e, that is D' = y' - r (y - D).
 * flow: v' = v, that is D' = (y' - r (y - (1 + s) D))/(1 + s').
