@@ -10,7 +10,7 @@ import s4s
 from s4s import S4SError
 from s4s.files.named_function import function_of
 from s4s.learning.families import FAMILIES, make_family
-from s4s.learning.families.bases import follows_levels
+from s4s.learning.families.bases import follows_levels, step_cache
 from s4s.learning.parameters import Parameters
 from s4s.sampling import run
 from s4s.solvers import SOLVERS
@@ -91,7 +91,7 @@ def name(value):
 def test_every_entry_names_its_class_and_all_of_its_options(entry):
     cls = function_of(FAMILIES[entry].function)
     assert set(inspect.signature(cls).parameters) - {"base", "path"} == set(FAMILIES[entry].options.names())
-    assert ("path" in inspect.signature(cls).parameters) == (FAMILIES[entry].cannot_start is follows_levels)
+    assert ("path" in inspect.signature(cls).parameters) == (FAMILIES[entry].cannot_start in (follows_levels, step_cache))
 
 
 def test_schedule_only_families_are_those_without_weights(mixture):
@@ -397,7 +397,7 @@ def test_ld3_is_the_classical_solver_on_its_new_levels(digits, kind):
 @pytest.mark.parametrize(
     ("family", "options", "message"),
     [
-        ("lsm", {}, "unknown family 'lsm'; known: bns, dyweight, gs, ld3, lms, pc, single_step"),
+        ("lsm", {}, "unknown family 'lsm'; known: bns, cached, dyweight, gs, ld3, lms, pc, single_step"),
         ("lms", {"ordre": 3}, "family 'lms' has no option 'ordre'; allowed: prediction, order"),
         ("bns", {"order": 3}, "family 'bns' has no option 'order'; allowed: none"),
         ("lms", {"order": 7}, "order 7 .* between 1 and its NFE, 6"),

@@ -1,11 +1,15 @@
 """The sampling loop: seeds, batches, dropped states, exactness."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import s4s
 from s4s import S4SError, Tableau
+from s4s.models.denoiser_check import take_as_checked
+from s4s.models.embedded.mixture import MixtureDenoiser
 from s4s.models.seeds import SPLITS, sample_seeds
 from s4s.sampling import run
 from tests.test_tableau import random_tableau
@@ -95,6 +99,68 @@ def test_gradients_flow_to_the_tables(mixture):
         minus[which][index] -= 1e-6
         difference = (end(*plus) - end(*minus)).item() / 2e-6
         assert abs(gradients[which][index].item() - difference) < 1e-5 * max(1, abs(difference))
+
+
+GROUPS = [[[0], [1, 2], [3, 4, 5]], [[0, 1], [2], [3, 4], [5]], [[0, 1, 2, 3, 4, 5]], [[n] for n in range(6)]]
+
+
+def grouped_tableau(groups, seed=0):
+    """A dense random solver whose nodes see the outputs of earlier groups alone, but the states of their own."""
+    dense = random_tableau(6, seed)
+    B = dense.B.clone()
+    for group in groups:
+        for node in group[1:]:
+            B[node - 1, group[0] : node] = 0
+    return replace(dense, B=B, groups=groups)
+
+
+@pytest.mark.parametrize("groups", GROUPS, ids=str)
+def test_parallel_evaluations_are_those_one_after_the_other(mixture, groups):
+    """In one call each: with kappa, conditions of rows, batches, a callback; no call is made without `parallel`."""
+    calls = []
+
+    class Shifted(MixtureDenoiser):
+        def __call__(self, y, s, condition=None):
+            calls.append((len(y), torch.as_tensor(s).numel()))
+            return super().__call__(y, s) + condition
+
+    model = Shifted(mixture.means, mixture.weights, std=0.3, s_min=0.05, s_max=20.0)
+    take_as_checked(model)
+    tableau, seen = grouped_tableau(groups), {True: [], False: []}
+    y = torch.randn(5, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    condition = torch.randn(5, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    ends = {
+        parallel: s4s.sample(
+            model, y, tableau, condition, batch_size=3, parallel=parallel,
+            callback=lambda n, y, D, parallel=parallel: seen[parallel].append((n, y, D)),
+        )
+        for parallel in (False, True)
+    }  # fmt: skip
+    assert torch.allclose(ends[True], ends[False], rtol=1e-12, atol=1e-12)
+    sizes = [(rows * len(group), rows * len(group) if len(group) > 1 else 1) for rows in (3, 2) for group in groups]
+    assert calls == [(rows, 1) for rows in (3, 2) for _ in range(6)] + sizes
+    for (n, y_n, D_n), (m, y_m, D_m) in zip(seen[True], seen[False], strict=True):
+        assert n == m and torch.allclose(y_n, y_m, rtol=1e-12) and torch.allclose(D_n, D_m, rtol=1e-12, atol=1e-12)
+
+
+def test_without_groups_parallel_changes_nothing(digits):
+    tableau = s4s.solver("unipc", s4s.levels("logsnr", 5, digits), order=3)
+    y_T = s4s.initial_noise(digits, range(4))
+    assert torch.equal(s4s.sample(digits, y_T, tableau, parallel=True), s4s.sample(digits, y_T, tableau))
+
+
+def test_gradients_are_those_one_after_the_other(mixture):
+    tableau = grouped_tableau(GROUPS[0])
+    y = torch.randn(5, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = []
+    for parallel, recompute in ((False, False), (True, False), (True, True)):
+        inputs = [x.clone().requires_grad_() for x in (tableau.A, tableau.B, tableau.eval_levels, y)]
+        made = replace(tableau, A=inputs[0], B=inputs[1], eval_levels=inputs[2])
+        end = run(mixture, inputs[3], made, recompute=recompute, parallel=parallel).sum()
+        A, B, *rest = torch.autograd.grad(end, inputs)
+        found.append([A, B * (tableau.B != 0), *rest])
+    for slopes in found[1:]:
+        assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-9) for a, b in zip(slopes, found[0], strict=True))
 
 
 def test_states_are_dropped_after_their_last_use(mixture):

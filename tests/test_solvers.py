@@ -420,6 +420,6 @@ def test_the_page_of_solvers_is_the_one_that_the_docstrings_make():
 
 def test_each_solver_is_in_one_file_of_its_name():
     folder = Path(s4s.solvers.__path__[0])
-    shared = {"exponential", "single_step", "first_evaluation", "conditioning", "as_ld3", "dpm_v3_statistics"}
+    shared = {"exponential", "single_step", "first_evaluation", "conditioning", "cached", "as_ld3", "dpm_v3_statistics"}
     helpers = {"__init__", "__main__", *shared}
     assert {path.stem for path in folder.glob("*.py")} - helpers == set(SOLVERS)

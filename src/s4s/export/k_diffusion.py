@@ -53,6 +53,8 @@ def sample_s4s(
 ) -> Tensor:
     """Run a learned solver, with the signature of k-diffusion's samplers (Crowson, github.com/crowsonkb/k-diffusion).
 
+    Nodes that do not see each other's outputs are evaluated one after the other, for `extra_args` belong to the rows of x.
+
     Args:
         model: model(x, sigma [B], **extra_args) returns the denoised state, as k-diffusion's wrappers do.
         x: the start, sigmas[0] times unit noise, [B, *shape].

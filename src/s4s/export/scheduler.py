@@ -46,6 +46,8 @@ MINE, COUNT = _Threads(), itertools.count(1)
 class S4SScheduler(OnHub):
     """Learned solvers, and any other linear ones, in diffusers' pipelines; one network evaluation a step.
 
+    Nodes that do not see each other's outputs are evaluated one after the other, for a pipeline calls its network once a step.
+
     Between steps a sample is what the network is fed next, on a Gaussian path x = alpha(s~) y. The last step returns the
     solver's clean estimate y_N, so that images are those of `s4s.sample`. The corrector of a predictor-corrector is part of the
     next row of its tableau, and so of the next step: it adds no evaluation.

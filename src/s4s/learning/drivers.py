@@ -22,6 +22,15 @@ def nothing_to_learn(driver: str, nfe: int, decoupled: bool, first_node: bool) -
     return None
 
 
+def cannot_search(discrete: bool, optimiser: str, driver: str, first_node: bool) -> str | None:
+    """Why an optimiser cannot find the parameters of a family, as far as that shows without numbers."""
+    if discrete != (optimiser == "exchange"):
+        return "whole numbers need optimiser exchange, which is for nothing else; set fit: {preset: exchange} for family cached"
+    if discrete and (driver != "coefficients" or first_node):
+        return "beside whole numbers nothing is learned; take driver coefficients, and leave out first_node"
+    return None
+
+
 def free_at(driver: str, iteration: int, phase: int) -> frozenset[str]:
     """Names of the parameters that `iteration` may change; the driver's sets alternate, `phase` iterations each."""
     phases = DRIVERS[driver]

@@ -15,7 +15,7 @@ from s4s import __version__
 from s4s.errors import S4SError, must_be
 from s4s.jobs.progress_bar import progress
 from s4s.learning.checks import check_pairs
-from s4s.learning.drivers import DRIVERS, nothing_to_learn
+from s4s.learning.drivers import DRIVERS, cannot_search, nothing_to_learn
 from s4s.learning.families import make_family
 from s4s.learning.loop import Loop
 from s4s.learning.losses import Distance, LayeredNetwork, make_distance
@@ -88,6 +88,8 @@ def fit(
     base = solver(base, levels, path=denoiser.path) if isinstance(base, str) else base
     options = family_options or {}
     parameters = _parameters(denoiser, family, options, levels, base, driver, decoupled, first_node, same_start)
+    if problem := cannot_search(parameters.family.discrete, settings.optimiser, driver, first_node):
+        raise S4SError(f"fit: {problem}")
     check_pairs(denoiser, pairs, base, settings)
     _check_models([denoiser, *(copy for copy, _ in replicas)], pairs, parameters, driver, settings)
     if batch_size is not None and batch_size < 1:
@@ -159,7 +161,7 @@ def _check_models(
 ) -> None:
     """That each copy of the model is what it should be, with the derivatives that the optimiser takes in reverse mode."""
     condition = None if pairs.train.condition is None else torch.as_tensor(pairs.train.condition)
-    first_order = settings.optimiser != "gauss_newton"
+    first_order = settings.optimiser in ("adam", "rmsprop")
     levels = frozenset({"xi", "first", "delta"}).intersection(frozenset().union(*DRIVERS[driver]))
     for denoiser in denoisers:
         own = None if condition is None else condition.to(denoiser.device)

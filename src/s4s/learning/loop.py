@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from s4s.errors import S4SError
 from s4s.learning.drivers import DRIVERS, free_at
+from s4s.learning.exchange import Exchange
 from s4s.learning.first_order import FirstOrder
 from s4s.learning.gauss_newton import GaussNewton
 from s4s.learning.objective import Objective
@@ -33,9 +34,11 @@ class Loop:
         self.parameters, self.train, self.val, self.driver, self.settings = parameters, train, val, driver, settings
         nfe = len(parameters.levels) - 1
         self.relaxed = RelaxedNoise(train.y_T, parameters.levels[0].item(), radius, 12 / nfe) if radius else None
-        self.optimiser: GaussNewton | FirstOrder
+        self.optimiser: GaussNewton | FirstOrder | Exchange
         if settings.optimiser == "gauss_newton":
             self.optimiser = GaussNewton(parameters, settings, DRIVERS[driver])
+        elif settings.optimiser == "exchange":
+            self.optimiser = Exchange(parameters)
         else:
             self.optimiser = FirstOrder(parameters, settings)
         self.values = self.best = parameters.zeros()

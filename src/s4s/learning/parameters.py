@@ -112,7 +112,7 @@ class Parameters:
         GS, PC and the softmax of a schedule have more parameters than ways to differ: two solvers are the same when their
         reduced forms and conditioning levels are. Steps along the chosen ones reach all that the others reach.
         """
-        if not len(free):
+        if not len(free) or self.family.discrete:
             return free
         lin = self.linearise(self.zeros(), free)
         slopes = _reduced_slopes(lin)

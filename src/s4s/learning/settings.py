@@ -26,6 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "optimiser": "rmsprop", "iterations": 175, "batch": 2, "learning_rate": 5e-3, "told_learning_rate": 0.1,
         "decay": "plateau", "validate_every": 1, "patience": 30, "radius": "ld3", "train_pairs": 50, "val_pairs": 50,
     },
+    "exchange": {"optimiser": "exchange", "iterations": 24, "batch": 64, "patience": 3},
 }  # fmt: skip
 
 _OF_OPTIMISER = {
@@ -50,11 +51,14 @@ def lacks_network(distance: str, there: bool) -> str | None:
 class FitSettings(Strict):
     """Settings of the optimiser and of the objective; the defaults are those of config/config.yaml."""
 
-    preset: Literal["gauss_newton", "adam", "gs", "ld3"] = Field(
+    preset: Literal["gauss_newton", "adam", "gs", "ld3", "exchange"] = Field(
         "gauss_newton",
-        description="where settings come from that are not given: the default, tuned Adam, or the papers' recipes",
+        description="where settings come from that are not given: the default, tuned Adam, the papers' recipes, or the search "
+        "of whole numbers",
     )
-    optimiser: Literal["gauss_newton", "adam", "rmsprop"] = "gauss_newton"
+    optimiser: Literal["gauss_newton", "adam", "rmsprop", "exchange"] = Field(
+        "gauss_newton", description="exchange is for family cached, and that for no other"
+    )
     iterations: Positive = Field(32, description="steps of the optimiser, all phases together")
     batch: Positive = Field(8, description="teacher pairs a step")
     memory: float = Field(20.0, ge=1, description="gauss_newton: number of earlier steps whose residuals still count")
@@ -132,4 +136,6 @@ class FitSettings(Strict):
                 f"differences of outputs in {self.precision} are mostly rounding; set derivatives: forward, optimiser: adam "
                 "or precision: float32"
             )
+        if self.optimiser == "exchange" and self.radius:
+            raise ValueError("optimiser exchange has no gradient to move the initial noise by; set radius: 0")
         return self

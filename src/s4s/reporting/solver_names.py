@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "s4s_lms": "S4S", "s4s_pc": "S4S-PC", "s4s_ss": "S4S-SS", "ld3": "LD3", "s4s_alt": "S4S-Alt", "joint": "S4S-Joint",
-    "gs": "GS", "dyweight": "DyWeight", "bns": "BNS",
+    "gs": "GS", "dyweight": "DyWeight", "bns": "BNS", "cached": "Step cache",
 }  # fmt: skip
 SCHEDULE_NAMES = {
     "edm": "EDM", "logsnr": "log-SNR", "time_uniform": "time-uniform", "time_quadratic": "time-quadratic",
@@ -35,6 +35,10 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ipndm2": ("ipndm", {"order": 2}), "ipndm3": ("ipndm", {"order": 3}), "ipndm4": ("ipndm", {"order": 4}),
     "ipndm3_v": ("ipndm_v", {"order": 3}), "ipndm3_afs": ("ipndm", {"order": 3, "analytic_first_step": True}),
     "adams2": ("adams", {"order": 2}), "rk2": ("runge_kutta", {"order": 2}),
+    **{
+        f"{method}_cache{n}": (kind, {"order": order, "cached": n})
+        for method, kind, order in (("unipc3", "unipc", 3), ("dpmpp3m", "dpmpp", 3), ("ipndm3", "ipndm", 3)) for n in (2, 3)
+    },
 }  # fmt: skip
 
 
@@ -51,6 +55,7 @@ def method_name(solver: str, options: Mapping[str, Any]) -> str:
     }.get(solver, solver)  # fmt: skip
     if options.get("prediction") == "noise" and solver in ("dpmpp", "unipc"):
         name += " with noise prediction"
+    name += f" with step cache {options['cached']}" if "cached" in options else ""
     return name + (" with analytic first step" if options.get("analytic_first_step") else "")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 FAMILIES = {
     "s4s_alt": ("#CC6677", "D"), "s4s_lms": ("#44AA99", "o"), "s4s_pc": ("#117733", "s"), "s4s_ss": ("#999933", "P"),
     "joint": ("#332288", "v"), "ld3": ("#88CCEE", "^"), "gs": ("#AA4499", "X"), "dyweight": ("#882255", "*"),
-    "bns": ("#DDCC77", "p"),
+    "bns": ("#DDCC77", "p"), "cached": ("#7E2954", "h"),
 }  # fmt: skip
 DASHES = [(4, 1), (1, 1), (4, 1, 1, 1), (6, 2), (2, 2), (8, 1, 1, 1, 1, 1), (1, 3), (9, 3)]
 LINES = ["-", *((0, dashes) for dashes in DASHES)]

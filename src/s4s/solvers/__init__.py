@@ -5,7 +5,7 @@ This file imports no torch before a tableau is made, since the config is checked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Prediction = Annotated[Literal["data", "noise"], Field(description="what is extrapolated")]
 Lower = Annotated[bool, Field(description="lower orders in the last steps")]
+Reuse = Literal["data", "noise", "flow", "easycache"]  # solvers/cached.py
 
 
 class UpTo4(Options):
@@ -144,6 +145,8 @@ def solver(
     levels: Tensor,
     *,
     analytic_first_step: bool = False,
+    cached: int | Sequence[int] = 1,
+    reuse: Reuse = "easycache",
     start: float | None = None,
     path: Path | None = None,
     **options: Any,
@@ -155,6 +158,8 @@ def solver(
         levels: noise levels s_0 > ... > s_N >= 0, [N + 1]. A level 0 at the end makes the last evaluation a final denoising
             step, which is the result.
         analytic_first_step: take the first step without an evaluation, so that N levels below the first cost N - 1.
+        cached: a step cache: only every so many-th step is evaluated, or those of a list, 0 first, so that N levels below the
+            first cost as many as these. reuse: what the other steps reuse of the last evaluation (`solvers/cached.py`).
         start: the level that sampling starts from, where it is above levels[0]: the noise is scaled down to levels[0].
         path: the model's Gaussian path, for solvers that count in its time (deis); by default the VP path with linear beta.
         options: order, prediction, variant, lower_order_final, ..., where the solver has them.
@@ -163,6 +168,7 @@ def solver(
     """
     import torch
 
+    from s4s.solvers.cached import with_cache
     from s4s.solvers.first_evaluation import scaled_start, without_first_evaluation
     from s4s.tableau import Tableau, as_number, as_numbers, check_levels
 
@@ -183,6 +189,9 @@ def solver(
     tableau = call_checked(make, what, levels, **options, **files, **in_time)
     if not isinstance(tableau, Tableau) or not torch.equal(tableau.levels, levels):
         raise S4SError(f"{what} must return a Tableau on the levels that it is given")
+    if cached != 1:
+        tableau = with_cache(tableau, cached, reuse).with_meta(steps=levels.tolist())
+        plain = {**plain, "cached": cached if isinstance(cached, int) else [*map(int, cached)], "reuse": reuse}
     if analytic_first_step:
         tableau, plain = without_first_evaluation(tableau), {**plain, "analytic_first_step": True}
     if start is not None:

@@ -27,6 +27,11 @@ Options of every solver:
 
 * `analytic_first_step`: the first step takes e = y/sqrt(1 + s^2) instead of an evaluation, so that there is one step more
   (Dockhorn et al. 2022, arXiv 2210.05475). It supposes that data of mean 0 hardly matter beside the noise of the first level.
+* `cached`: a step cache. There are so many steps for each evaluation, and the others reuse what the network gave last;
+  `s4s.solver` also takes a list of the evaluated steps. `reuse` says what: `easycache` (default) the network's output less its
+  input, as rectified flow has both, added to the new input (EasyCache, arXiv 2507.02860, with a fixed choice of steps);
+  `flow`, `noise` or `data` the output in that prediction. With `ddim` these three are one longer step. The family `cached`
+  chooses the evaluated steps ([learned.md](learned.md)).
 * `to_zero`, an option of all levels: the last evaluation is a final denoising step to the level 0; its output is the result.
 
 A step with several evaluations goes over as many levels of its schedule. What is left at the end is a step of lower order.

@@ -222,14 +222,17 @@ class Config(Strict):
     def _check_fit(self, token: str) -> None:
         """Raise ValueError if a fit cannot be made with the teacher's pairs."""
         settings, teacher = self.fit_settings(token), self.teacher
+        learned = self.definitions[token]
+        assert isinstance(learned, Learned)
+        if problem := learned.cannot_search(settings):
+            raise ValueError(f"definitions.{token}: {problem}")
         for name, wanted, there in (("train", settings.train_pairs, teacher.train), ("val", settings.val_pairs, teacher.val)):
             if wanted is not None and wanted > there:
                 raise ValueError(
                     f"definitions.{token}: its fit needs {name}_pairs {wanted}, but teacher.{name} is {there}; raise "
                     f"teacher: {{{name}: {wanted}}}, or lower fit: {{{name}_pairs: {there}}} there"
                 )
-        definition = self.definitions[token]
-        steps = definition.teacher_steps if isinstance(definition, Learned) else None
+        steps = learned.teacher_steps
         if steps is not None and teacher.has_order and steps < teacher.order:
             raise ValueError(f"definitions.{token}: teacher_steps {steps} are too few for the teacher's order {teacher.order}")
         pairs = settings.train_pairs or teacher.train

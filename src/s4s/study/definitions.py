@@ -27,13 +27,13 @@ from pydantic import (
 )
 
 from s4s.errors import S4SError, explain
-from s4s.learning.drivers import DRIVERS, nothing_to_learn
+from s4s.learning.drivers import DRIVERS, cannot_search, nothing_to_learn
 from s4s.learning.families import FAMILIES, Entry, Recipe, family_of, recipe_of, recipes
 from s4s.learning.families.bases import Base, immovable
 from s4s.learning.settings import FitSettings
 from s4s.schedules import SCHEDULES, Schedule, ScheduleOptions, schedule_of
 from s4s.schedules.registry import Options, check_name, checked, is_own, module_file, schema_of
-from s4s.solvers import SOLVERS, Solver, solver_of
+from s4s.solvers import SOLVERS, Reuse, Solver, solver_of
 
 if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
@@ -119,6 +119,8 @@ class Classical(Described):
     levels: ScheduleName
     analytic_first_step: bool = Field(False, description="take the first step without an evaluation, so one more step")
     to_zero: bool = Field(False, description="the last evaluation is a final denoising step")
+    cached: int = Field(1, ge=1, description="a step cache: steps for each evaluation, of which the others reuse what it gave")
+    reuse: Reuse | None = Field(None, description="what the steps without an evaluation reuse, default easycache")
     options: dict[str, Any] | None = Field(None, description="of a solver of one's own")
     levels_options: dict[str, Any] | None = Field(None, description="of levels of one's own")
     min_nfe: int = Field(1, ge=1, description="leave out cells with fewer evaluations")
@@ -175,6 +177,10 @@ class Classical(Described):
             raise ValueError(problem)
         if self.to_zero and self.of_schedule.ends_at_zero():
             raise ValueError("values end at 0 already; leave out to_zero")
+        if self.cached > 1 and self.analytic_first_step:
+            raise ValueError("a step cache evaluates its first step; leave out cached or analytic_first_step")
+        if self.cached == 1 and self.reuse:
+            raise ValueError("reuse is for the steps without an evaluation of a step cache; set cached to 2 or more")
         return self
 
     def fits(self, nfe: int) -> bool:
@@ -183,7 +189,7 @@ class Classical(Described):
 
     def steps(self, nfe: int) -> int:
         """Number of steps over the schedule at a number of evaluations."""
-        return nfe + self.analytic_first_step - self.to_zero
+        return nfe * self.cached + self.analytic_first_step - self.to_zero
 
     @property
     def ends_at_zero(self) -> bool:
@@ -197,11 +203,13 @@ class Classical(Described):
 
     def as_base(self) -> Base:
         """What a fit can know of it before there are numbers."""
-        return Base(self.entry, self.of_solver, self.analytic_first_step, self.schedule.from_the_top)
+        return Base(self.entry, self.of_solver, self.analytic_first_step, self.schedule.from_the_top, self.cached > 1)
 
     def solver_options(self) -> dict[str, Any]:
         """The options of `s4s.solver`."""
         options = self.options or given(self.of_solver)
+        if self.cached > 1:
+            options = {**options, "cached": self.cached, **({"reuse": self.reuse} if self.reuse else {})}
         return {**options, "analytic_first_step": True} if self.analytic_first_step else options
 
     def level_options(self) -> dict[str, Any]:
@@ -316,6 +324,10 @@ class Learned(Described):
     def nothing_to_learn(self, nfe: int = 2) -> str | None:
         """Why a turn of its fit has nothing to learn at a number of evaluations, as far as it shows without the numbers."""
         return nothing_to_learn(self.recipe.driver, nfe, self.recipe.decoupled, self.first_node)
+
+    def cannot_search(self, settings: FitSettings) -> str | None:
+        """Why its fit cannot find its numbers with some settings."""
+        return cannot_search(self.entry.discrete, settings.optimiser, self.recipe.driver, self.first_node)
 
     def own_modules(self) -> list[Path]:
         """The file of one's own module that makes its family, if it is one; what that imports is not among them."""

@@ -41,7 +41,8 @@ def classical(
 
     level_options = {**definition.level_options(), **({"costs": costs} if costs else {})}
     options = {**definition.solver_options(), **({"statistics": statistics} if statistics else {})}
-    schedule = levels(definition.levels, nfe + definition.analytic_first_step, model, **level_options)  # type: ignore[arg-type]
+    steps = nfe * definition.cached + definition.analytic_first_step
+    schedule = levels(definition.levels, steps, model, **level_options)  # type: ignore[arg-type]
     tableau = solver(definition.solver, schedule, start=model.s_max, path=model.path, **options)
     return tableau.with_meta(**made_for(model), token=token, family=definition.family, schedule=definition.levels)
 

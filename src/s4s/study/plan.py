@@ -32,10 +32,11 @@ def passes(model: Model) -> int:
 def fit_evaluations(settings: FitSettings, nfe: int, val: int) -> int:
     """About how many evaluations a fit takes; it may stop earlier.
 
-    A gradient counts 2 evaluations beside the forward one; a Jacobian one for each of nfe (nfe + 1)/2 weights and 2 nfe levels.
+    A gradient counts 2 evaluations beside the forward one; a Jacobian one for each of nfe (nfe + 1)/2 weights and 2 nfe levels;
+    an exchange tries about 4 other values.
     """
     iterations = settings.iterations
-    step = 3 if settings.optimiser != "gauss_newton" else 1 + nfe * (nfe + 1) // 2 + 2 * nfe
+    step = {"gauss_newton": 1 + nfe * (nfe + 1) // 2 + 2 * nfe, "exchange": 5}.get(settings.optimiser, 3)
     validations = 1 + iterations // settings.validate_every
     return nfe * (iterations * settings.batch * step + validations * (settings.val_pairs or val))
 

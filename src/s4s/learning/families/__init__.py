@@ -12,7 +12,15 @@ from pydantic import Field, WithJsonSchema, model_validator
 
 from s4s.errors import S4SError
 from s4s.files.named_function import function_of
-from s4s.learning.families.bases import Base, any_solver, follows_levels, multistep, predictor_corrector, single_step
+from s4s.learning.families.bases import (
+    Base,
+    any_solver,
+    follows_levels,
+    multistep,
+    predictor_corrector,
+    single_step,
+    step_cache,
+)
 from s4s.schedules.registry import Options, call_checked, checked, is_own, takes
 
 if TYPE_CHECKING:
@@ -72,6 +80,7 @@ class Entry(NamedTuple):
         decoupled: conditioning levels are learned, if a definition says nothing.
         schedule_only: it has no weights.
         by_lag: a row's weights belong to its last outputs, so a warm start carries them to another NFE.
+        discrete: its weights are whole numbers, which optimiser `exchange` alone searches.
     """
 
     function: str
@@ -81,6 +90,7 @@ class Entry(NamedTuple):
     decoupled: bool = True
     schedule_only: bool = False
     by_lag: bool = False
+    discrete: bool = False
 
 
 FAMILIES: dict[str, Entry] = {
@@ -91,6 +101,9 @@ FAMILIES: dict[str, Entry] = {
     "gs": Entry("s4s.learning.families.gs:GS", cannot_start=follows_levels),
     "dyweight": Entry("s4s.learning.families.dyweight:DyWeight", Ordered, multistep, by_lag=True),
     "bns": Entry("s4s.learning.families.bns:BNS", by_lag=True),
+    "cached": Entry(
+        "s4s.learning.families.step_cache:StepCache", cannot_start=step_cache, driver="coefficients", discrete=True
+    ),
 }
 
 

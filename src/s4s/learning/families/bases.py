@@ -16,17 +16,19 @@ class Base(NamedTuple):
         solver: its entry; options: its options.
         analytic_first_step: it takes its first step without an evaluation.
         from_the_top: it starts at the model's highest level.
+        cached: it has a step cache.
     """
 
     solver: Solver
     options: Options
     analytic_first_step: bool
     from_the_top: bool
+    cached: bool
 
     @property
     def plain(self) -> bool:
-        """Whether it is its formula on its levels, with nothing else about its start."""
-        return not self.analytic_first_step and self.from_the_top
+        """Whether it is its formula on its levels and nothing else."""
+        return not self.analytic_first_step and self.from_the_top and not self.cached
 
     @property
     def movable(self) -> bool:
@@ -35,14 +37,14 @@ class Base(NamedTuple):
 
     def memory(self, prediction: str) -> int | None:
         """How many of its last outputs a step weighs when it is written in a prediction; None for all of them."""
-        return None if self.analytic_first_step else self.solver.memory(self.options, prediction)
+        return None if self.analytic_first_step or self.cached else self.solver.memory(self.options, prediction)
 
 
 def immovable() -> str:
     """What a formula cannot be made anew for, in words."""
     solvers = [kind for kind, entry in SOLVERS.items() if not entry.levels_can_move]
     levels = [kind for kind, schedule in SCHEDULES.items() if not schedule.from_the_top]
-    return f"for {', '.join(solvers)}, with an analytic first step or on {', '.join(levels)} levels"
+    return f"for {', '.join(solvers)}, with an analytic first step, a step cache or on {', '.join(levels)} levels"
 
 
 def any_solver(family: str, options: Options, base: Base) -> str | None:
@@ -55,6 +57,13 @@ def follows_levels(family: str, options: Options, base: Base) -> str | None:
     if base.movable:
         return None
     return f"family {family} recomputes its formula on learned levels, which it cannot {immovable()}"
+
+
+def step_cache(family: str, options: Options, base: Base) -> str | None:
+    """A formula that can be made anew, with a step cache."""
+    if base.cached and base.solver.levels_can_move and base.from_the_top:
+        return None
+    return f"family {family} chooses the steps of a step cache: set cached: 2 or 3 there, which it cannot {immovable()}"
 
 
 def multistep(family: str, options: Options, base: Base) -> str | None:
@@ -97,6 +106,6 @@ def _not_exponential(family: str, base: Base) -> str | None:
         return None
     levels = ", ".join(kind for kind, schedule in SCHEDULES.items() if not schedule.from_the_top)
     return (
-        f"family {family} with this prediction needs one of {', '.join(EXPONENTIAL)}, without analytic_first_step and "
+        f"family {family} with this prediction needs one of {', '.join(EXPONENTIAL)}, without analytic_first_step, cached and "
         f"{levels} levels"
     )

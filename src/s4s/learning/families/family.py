@@ -20,9 +20,11 @@ class Family(ABC):
 
     Attributes:
         size: number of weights.
+        discrete: they are whole numbers, without derivatives.
     """
 
     size: int
+    discrete = False
 
     @abstractmethod
     def tableau(self, levels: Tensor, theta: Tensor) -> Tableau:

@@ -44,12 +44,12 @@ class LD3(Family):
                 f"a learned schedule cannot be initialised with {name_of(base)}, which ends at level 0; leave out to_zero"
             )
         self.nfe = base.nfe
-        again = None if self.options.get("analytic_first_step") else self._classical(base.levels)
+        again = None if {"analytic_first_step", "cached"} & {*self.options} else self._classical(base.levels)
         # conditioning levels may be others: those of the base are the initialisation
         if again is None or not self.conditioned(again, base.eval_levels).same_as(replace(base, kappa=again.kappa)):
             raise S4SError(
                 f"{name_of(base)} is not {self.kind} on its own levels, so its formula cannot follow a learned schedule; "
-                "take a base without an analytic first step and without leading levels"
+                "take a base without an analytic first step or a step cache and without leading levels"
             )
 
     def _classical(self, levels: Tensor) -> Tableau:
