@@ -11,13 +11,16 @@ endif
 
 TESTS ?= not suite and not nightly
 
-.PHONY: figures test quick nightly gpu-check lint environment report clean-environment help
+.PHONY: figures galaxies test quick nightly gpu-check lint environment report clean-environment help
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 figures: environment  ## run the comparison that config/config.yaml names, and draw its tables and figures
 	$(RUN) snakemake --cores $(CORES) --resources gpu=$(GPUS)
+
+galaxies: environment  ## the study of published score networks of galaxies (docs/results.md); an hour on 2 cores
+	$(RUN) snakemake galaxies --cores $(CORES) --resources gpu=$(GPUS)
 
 # each test goes to the next free core, those of one file of units together; tests/conftest.py says which are units
 PYTEST = OMP_NUM_THREADS=1 $(RUN) pytest -n logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder

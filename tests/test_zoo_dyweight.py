@@ -99,7 +99,7 @@ def test_its_meta_says_where_it_is_from(tmp_path):
     ("case", "model", "options", "said"),
     [
         ("pixels", MODELS["ms_coco"], {}, "on the path ve; model sd15 is on vp_discrete"),
-        ("sd", PIXELS, {}, "on the path vp_discrete; model cifar10 is on ve"),
+        ("sd", PIXELS, {}, "on the path vp_discrete; model cifar10 is on vp_linear"),
         ("pixels", PIXELS._replace(name="ffhq"), {}, "fitted for cifar10, not for ffhq"),
         ("pixels", PIXELS._replace(s_max=50.0), {}, "with noise levels 80 to 0.002; model cifar10 covers 50 to 0.002"),
         ("sd", MODELS["lsun_bedroom_ldm"]._replace(name="mine"), {}, "covers 83.8225 to"),

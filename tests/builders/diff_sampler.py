@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s4s.models.load import Outline
-from s4s.models.paths import VE, FlowMatching, VPDiscrete
+from s4s.models.load import Outline, load_outline
+from s4s.models.paths import FlowMatching, VPDiscrete
 from tests.builders.edm import Persistent, dump
 
 SD, LSUN = VPDiscrete.scaled_linear(), VPDiscrete.scaled_linear(0.0015, 0.0195)
 MODELS = {
-    "cifar10": Outline("cifar10", 0.002, 80.0, VE()),
+    "cifar10": load_outline("cifar10"),
     "ms_coco": Outline("sd15", *SD.ends, SD, {**SD.description(), "prediction": "epsilon"}),
     "lsun_bedroom_ldm": Outline("lsun_bedrooms", *LSUN.ends, LSUN, {**LSUN.description(), "prediction": "epsilon"}),
     "flow": Outline("flux", 0.002, 999.0, FlowMatching(), {"path": "flow", "prediction": "flow"}),
@@ -47,7 +47,7 @@ def denoiser_of(model: Outline):
     def denoised(y, s, condition=None):
         s = torch.as_tensor(s, dtype=torch.float64)
         x, t = model.path.from_ys(y, s)
-        if isinstance(model.path, VE):
+        if not isinstance(model.path, VPDiscrete | FlowMatching):
             return pixel_denoiser(y, s)
         return x - t * velocity(x, t) if isinstance(model.path, FlowMatching) else y - s * noise(x, t)
 

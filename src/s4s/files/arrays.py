@@ -61,6 +61,8 @@ def split_arrays(content: bytes, where: str) -> list[np.ndarray]:
         while file.tell() < len(content):
             start = file.tell()
             shape, dtype = _header(file, f"array {len(found)}")
+            if dtype.kind not in "iuf":
+                raise ValueError(f"array {len(found)} holds {dtype}")
             if math.prod(shape) * dtype.itemsize > len(content) - file.tell():
                 raise ValueError(f"array {len(found)} is cut off")
             file.seek(start)

@@ -109,9 +109,10 @@ def read_network(content: bytes, where: str) -> ScoreNetwork:
     Raises:
         S4SError: if they are not the arrays of such a network.
     """
-    *found, last = split_arrays(content, where)
-    blocks, rest = divmod(len(found) - 6, 12)
+    found = split_arrays(content, where)
+    blocks, rest = divmod(len(found) - 7, 12)
     try:
+        last = found.pop()
         channels, _, patch, _ = found[0].shape
         firsts = found[4 : 4 + 12 * blocks : 4]  # the first layers of mixers, of patches and channels in turn
         side = math.isqrt(firsts[0].shape[1])

@@ -18,7 +18,7 @@ from s4s.reporting.tables import NOT_LEARNED
 
 Decode = Callable[[np.ndarray], np.ndarray]
 NOISES = 2  # rows of samples of a model
-PICTURE = 0.72  # inches
+PICTURE, CURVES = 0.72, 3.2  # inches
 LARGEST = 0.995  # share of an error map's pixels that are below the end of its scale
 
 
@@ -52,18 +52,22 @@ def showcase(
         samples: file of samples of each cell, by MODEL/SOLVER/NFE.
         decode: of each model, states [n, ...] to images in [-1, 1].
     """
-    models = [*decode]
     columns = len(nfe) * (len(solvers) + 1) + 1
-    figure = plt.figure(figsize=(PICTURE * columns + 3.3, (PICTURE * 2 * NOISES + 0.55) * len(models)))
-    grid = figure.add_gridspec(len(models), 2, width_ratios=[PICTURE * columns, 3.0], wspace=0.16, hspace=0.2)
-    for row, model in enumerate(models):
+    wide, tall = PICTURE * columns, PICTURE * 2 * NOISES
+    width, height = wide + CURVES + 1.1, (tall + 0.5) * len(decode) + 0.25
+    figure = plt.figure(figsize=(width, height))
+    for row, (model, own) in enumerate(decode.items()):
         block = scores[scores.model == model]
-        shown = _columns(samples, block, solvers, nfe, decode[model], model)
-        _draw_pictures(figure, grid[row, 0].subgridspec(2 * NOISES, columns, wspace=0.04, hspace=0.04), shown, model)
-        axis = figure.add_subplot(grid[row, 1])
+        top = 1 - ((tall + 0.5) * row + 0.35) / height
+        bottom = top - tall / height
+        place = {"left": 0.2 / width, "right": (0.2 + wide) / width, "bottom": bottom, "top": top}
+        grid = figure.add_gridspec(2 * NOISES, columns, wspace=0.03, hspace=0.03, **place)
+        _draw_pictures(figure, grid, _columns(samples, block, solvers, nfe, own, model), model)
+        axis = figure.add_axes(((0.95 + wide) / width, bottom, CURVES / width, tall / height))
         draw_curves(axis, block, "global_error", pale=True)
-        axis.set(title="", xlabel="network evaluations (NFE)" if row == len(models) - 1 else "")
-        axis.legend(loc="upper right", frameon=False, fontsize=5.5, handlelength=2.5)
+        last = row == len(decode) - 1
+        axis.set(title=f"{model}: global error", ylabel="", xlabel="network evaluations (NFE)" if last else "")
+        axis.legend(loc="lower left", frameon=False, fontsize=5, handlelength=2.5, ncols=2)
     return figure
 
 
@@ -75,9 +79,10 @@ def _columns(
     for n in nfe:
         best = best_training_free(scores, n)
         for solver in dict.fromkeys([*solvers[:1], best, *solvers[1:]]):
-            found.append(Column(f"{shown[solver]}\n{n} evaluations", _images(samples[f"{model}/{solver}/{n}"], decode)))
+            method = shown[solver].partition(",")[0]
+            found.append(Column(f"{method}\nNFE {n}", _images(samples[f"{model}/{solver}/{n}"], decode)))
     reference = _images(samples[f"{model}/teacher/{teacher.nfe}"], decode)
-    return [*found, Column(f"teacher\n{teacher.nfe} evaluations", reference)]
+    return [*found, Column(f"teacher\nNFE {teacher.nfe}", reference)]
 
 
 def _images(path: str, decode: Decode) -> np.ndarray:
@@ -91,18 +96,21 @@ def _draw_pictures(figure: Figure, grid: Any, shown: Sequence[Column], model: st
     largest = float(np.quantile(np.stack(errors[:-1]), LARGEST)) or 1.0
     for at, (column, error) in enumerate(zip(shown, errors, strict=True)):
         for noise in range(NOISES):
-            above, below = figure.add_subplot(grid[2 * noise, at]), figure.add_subplot(grid[2 * noise + 1, at])
+            above = figure.add_subplot(grid[2 * noise, at])
             picture = np.moveaxis(np.clip(column.images[noise] / 2 + 0.5, 0, 1), 0, -1).squeeze()
-            above.imshow(picture, cmap="gray", vmin=0, vmax=1)
-            below.imshow(error[noise], cmap="inferno", vmin=0, vmax=largest)
-            for axis in (above, below):
-                axis.set(xticks=[], yticks=[])
-                axis.spines[:].set_visible(False)
-                axis.grid(False)
+            _draw(above, picture, cmap="gray", vmin=0, vmax=1)
             if noise == 0:
-                above.set_title(column.title, fontsize=5)
+                above.set_title(column.title, fontsize=6, pad=2)
             if at == 0:
-                above.set_ylabel(model if noise == 0 else "", fontsize=6)
-                below.set_ylabel("error", fontsize=6)
-            if column is shown[-1]:
-                below.set_visible(False)
+                above.set_ylabel("sample", fontsize=6)
+            if column is not shown[-1]:
+                below = figure.add_subplot(grid[2 * noise + 1, at])
+                _draw(below, error[noise], cmap="inferno", vmin=0, vmax=largest)
+                below.set_ylabel("error" if at == 0 else "", fontsize=6)
+
+
+def _draw(axis: Any, image: np.ndarray, **options: Any) -> None:
+    axis.imshow(image, **options)
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    axis.grid(False)

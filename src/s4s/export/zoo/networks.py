@@ -160,11 +160,12 @@ def network_of(fitted: Fitted, kind: str, model: Outline, guidance: float | None
         S4SError: if it is another one, or the guidance is another.
     """
     path, network, prediction = KINDS[kind]
+    told_levels = kind == "edm" and model.parametrisation.get("path", "edm") == "edm"  # whatever path its schedules count in
     name, lowest, highest = DATASETS[fitted.dataset]
     if kind == "flow":
         name, lowest, highest = fitted.network, model.s_min, model.s_max
     whose = f"it was fitted for {fitted.network}"
-    if type(model.path) is not path or model.parametrisation.get("prediction", prediction) != prediction:
+    if not (told_levels or type(model.path) is path) or model.parametrisation.get("prediction", prediction) != prediction:
         has = model.parametrisation.get("prediction")
         predicts = f" and predicts {has}" if has else ""
         raise S4SError(f"{whose}, on the path {path.kind}; model {model.name} is on {model.path.kind}{predicts}")
