@@ -91,7 +91,7 @@ def test_the_outline_is_that_of_the_model_without_its_weights(tmp_path):
     model = described(tmp_path)
     outline, loaded = load_outline(model), s4s.load_model(model)
     assert (outline.s_min, outline.s_max, outline.parametrisation) == (loaded.s_min, loaded.s_max, loaded.parametrisation)
-    with pytest.raises(S4SError, match="white must lie above black, got 1.0 and 2.0"):
+    with pytest.raises(S4SError, match=r"white must lie above black, got 1\.0 and 2\.0"):
         load_outline(described(tmp_path, black=2.0))
 
 
@@ -118,7 +118,7 @@ def test_other_arrays_are_refused_in_a_line(tmp_path, change, message):
 def test_a_file_that_is_cut_off_or_asks_for_objects_is_refused(tmp_path):
     content = builder.write(tmp_path / "x.eqx", builder.arrays()).read_bytes()
     for damaged in (content[:-1], content[:5000], b"x" + content, content + b"x"):
-        with pytest.raises(S4SError, match="x.eqx: "):
+        with pytest.raises(S4SError, match=r"x\.eqx: "):
             read_network(damaged, "x.eqx")
     np.save(tmp_path / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(S4SError, match="Python objects"):
@@ -160,7 +160,7 @@ def test_a_file_of_a_wheel_is_fetched_through_pip_and_compared(tmp_path, index):
     with pytest.raises(S4SError, match="wrong sha256"):
         fetch(other, [tmp_path / "got"])
     missing = WeightFile(path=tmp_path / "got/other.bin", url="pypi://small-model==2.0", member=MEMBER)
-    with pytest.raises(S4SError, match="pypi://small-model==2.0: pip cannot get this wheel .* set PIP_FIND_LINKS"):
+    with pytest.raises(S4SError, match=r"pypi://small-model==2\.0: pip cannot get this wheel .* set PIP_FIND_LINKS"):
         fetch(missing, [tmp_path / "got"])
     assert sorted(path.name for path in (tmp_path / "got").iterdir()) == ["data.bin"]
 
