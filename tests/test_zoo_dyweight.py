@@ -8,8 +8,8 @@ import torch
 
 from s4s.errors import S4SError
 from s4s.export.zoo import dyweight
-from s4s.export.zoo.levels import flux_shift, schedule
-from s4s.export.zoo.networks import Latents, Pixels
+from s4s.export.zoo.diff_sampler_networks import Latents, Pixels
+from s4s.export.zoo.diff_sampler_schedules import flux_shift, schedule
 from s4s.models.provenance import check
 from s4s.sampling import run
 from s4s.solvers import solver

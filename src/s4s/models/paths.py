@@ -15,6 +15,8 @@ from torch import Tensor
 
 from s4s.errors import S4SError
 
+PURE_NOISE = 1e12  # noise level that stands for the time at which there is no signal, where it is infinite
+
 
 class Path(ABC):
     """A path is known by its noise level s(t), its inverse, and alpha as a function of s.

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from s4s.errors import S4SError, explain
-from s4s.export.zoo.levels import exponential_shift, flux_shift, schedule
-from s4s.export.zoo.networks import DATASETS, Fitted, Flow, Network, network_of
+from s4s.export.zoo.diff_sampler_networks import DATASETS, Fitted, Flow, Network, network_of
+from s4s.export.zoo.diff_sampler_schedules import exponential_shift, flux_shift, schedule
 from s4s.export.zoo.snapshot import content_of, has_name, named_in_errors, numbers, snapshot, table
 from s4s.export.zoo.source import Source
 from s4s.export.zoo.transcript import Transcript

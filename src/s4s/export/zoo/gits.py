@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.export.zoo.noise_levels import chosen, has_table
+from s4s.export.zoo.comfyui_lists import chosen, has_table
 from s4s.export.zoo.source import Source
 from s4s.solvers import solver
 from s4s.tableau import Tableau

@@ -29,7 +29,7 @@ from torch import Tensor
 from s4s.errors import S4SError, one_line
 from s4s.export.zoo.source import Source
 from s4s.files.bounded import read_text
-from s4s.models.paths import FlowMatching
+from s4s.models.paths import PURE_NOISE, FlowMatching
 from s4s.tableau import Tableau
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ FITTED_FOR = {
     "FM_DATA_SIT": "SiT-XL/2 on ImageNet, 256x256",
 }
 BYTES, STEPS = 1 << 18, 64  # the larger of its files has 14 kB and sets of up to 15 steps
-PURE_NOISE = 1e12  # the level that stands for t = 0, which has none
 
 
 def looks_like(path: Path) -> bool:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from s4s.errors import S4SError
-from s4s.export.zoo.noise_levels import chosen, has_table
+from s4s.export.zoo.comfyui_lists import chosen, has_table
 from s4s.export.zoo.source import Source
-from s4s.models.paths import FlowMatching
+from s4s.models.paths import PURE_NOISE, FlowMatching
 from s4s.solvers import solver
 from s4s.tableau import Tableau
 
@@ -34,7 +34,6 @@ SOURCE = Source(
     paper="arXiv 2503.21774",
     licence="GPL-3.0 (ComfyUI); MIT (bebebe666/OptimalSteps, whose repository has no lists)",
 )
-PURE_NOISE = 1e12  # the level that stands for time 1, which has none
 
 
 def looks_like(path: Path) -> bool:

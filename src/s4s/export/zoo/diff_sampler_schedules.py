@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
-from s4s.export.zoo.networks import Latents, Network
+from s4s.export.zoo.diff_sampler_networks import Latents, Network
 
 
 def schedule(kind: str, rho: float, count: int, network: Network) -> Tensor:

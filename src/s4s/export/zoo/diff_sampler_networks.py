@@ -16,9 +16,8 @@ import torch
 from s4s.errors import S4SError
 from s4s.export.zoo.transcript import Feed
 from s4s.models.load import Outline
-from s4s.models.paths import VE, FlowMatching, Path, VPDiscrete
+from s4s.models.paths import PURE_NOISE, VE, FlowMatching, Path, VPDiscrete
 
-AT_ONE = 1e12  # noise level that stands for time 1 of rectified flow; there it is infinite
 PIXELS = 0.002, 80.0
 # of each data set: the model in config/models, and the levels of the network
 DATASETS = {
@@ -122,7 +121,7 @@ class Flow:
             raise S4SError(
                 f"it tells the network the time {told:.4g}, beyond the path's last, 1, where all is noise; no tableau can"
             )
-        level = told / (1 - told) if told < 1 else AT_ONE
+        level = told / (1 - told) if told < 1 else PURE_NOISE
         return Feed(level, 1 + level, gain / level, gain / told)
 
 
