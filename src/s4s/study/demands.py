@@ -36,12 +36,12 @@ def check_demands(file: str, model: AnyModel, own: Config) -> None:
         raise S4SError(
             f"{file}: features: statistics have {theirs} features, but the network gives {known}; give those of this network"
         )
-    size = known or theirs
-    if size is not None:
-        _check_samples(file, features, own.samples, min(size, features.components or size))
-        if features.teacher and (
-            problem := too_few("samples of the teacher", own.teacher.reference, features.components or size)
-        ):
+    size, components = known or theirs, features.components
+    if size is not None and components is not None and components > size:
+        raise S4SError(f"{file}: features.components: {components} of {size} features; lower components")
+    if (compared := components or size) is not None:
+        _check_samples(file, features, own.samples, compared)
+        if features.teacher and (problem := too_few("samples of the teacher", own.teacher.reference, compared)):
             raise S4SError(f"config: teacher.reference: {problem} (of the network under features in {file}); raise it")
     for token in own.solvers:
         if isinstance(own.definition(token), Learned) and (
