@@ -184,14 +184,19 @@ def test_an_interrupted_fit_chooses_again_and_goes_on_to_the_same(digits, digits
     assert other.tableau.meta["fit"]["base"] != best
     again = learn(digits, digits_pairs, others, state_path=state)
     assert same(again.tableau, other.tableau) and again.history == other.history, "a state of another start is left alone"
+    before = next(calls)
+    named = [base.with_meta(token="alike") for base in others if base.meta["token"] == again.tableau.meta["fit"]["base"]]
+    assert learn(digits, digits_pairs, named, state_path=state).tableau.meta["fit"]["base"] == "alike"
+    assert next(calls) - 1 - before == SETTINGS.iterations, "nor is one of a start that only has the same numbers resumed"
 
 
 # ---- the config
 
 
 def own_study(nfe=(NFE, 4), definitions=(), **options):
-    own = {"family": "s4s_lms", "base": "ipndm2-time_quadratic", "starts": ["ddim-logsnr", "ipndm4-edm"], **options}
-    return study(solvers=["own"], nfe=[*nfe], definitions={"own": own, **dict(definitions)})
+    own = {"family": "s4s_lms", "base": "ipndm2-time_quadratic", "starts": ["ddim-logsnr", "fourth"], **options}
+    known = {"fourth": {"solver": "ipndm", "order": 4, "levels": "edm"}, **dict(definitions)}
+    return study(solvers=["own"], nfe=[*nfe], definitions={"own": own, **known})
 
 
 @pytest.mark.parametrize(
@@ -229,7 +234,9 @@ def test_a_search_that_a_start_needs_is_checked_counted_and_made():
 def test_a_start_is_left_out_where_its_order_is_above_the_nfe():
     own = own_study()
     tokens = {nfe: own.settings["digits"].bases_of("own", nfe) for nfe in (NFE, 4)}
-    assert tokens == {NFE: ["ipndm2-time_quadratic", "ddim-logsnr"], 4: ["ipndm2-time_quadratic", "ddim-logsnr", "ipndm4-edm"]}
+    assert tokens == {NFE: ["ipndm2-time_quadratic", "ddim-logsnr"], 4: ["ipndm2-time_quadratic", "ddim-logsnr", "fourth"]}
+    late = own_study(starts=["ipndm3-edm", "late"], definitions={"late": {"solver": "ddim", "levels": "edm", "min_nfe": 4}})
+    assert late.settings["digits"].bases_of("own", NFE) == ["ipndm2-time_quadratic", "ipndm3-edm"], "nor where it has no cell"
     assert own_study(starts=["ddim-logsnr", "ipndm2-time_quadratic"]).settings["digits"].bases("own") == [
         "ipndm2-time_quadratic",
         "ddim-logsnr",
