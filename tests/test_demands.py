@@ -8,6 +8,8 @@ from PIL import Image
 from s4s.errors import S4SError
 from s4s.learning.losses import make_distance
 from s4s.metrics.fid import moments
+from s4s.models.seeds import sample_seeds
+from s4s.study import plan, targets
 from s4s.study.study import Study
 from tests.test_study import DEFAULT, ROOT, study
 
@@ -115,3 +117,38 @@ def test_a_fit_needs_the_network_of_its_distance(tmp_path, distance):
         make_distance(distance)
     study(**changes, fit={"distance": "l2"})
     study(models=[path], solvers=["ddim-logsnr"], nfe=[3])
+
+
+def of_teacher(folder, **changes):
+    """The digits with features that are compared with samples of the teacher."""
+    (folder / "net.pth").touch()
+    features = {"kind": "efficientnet_lite0", "path": str(folder / "net.pth"), "teacher": True, "components": 32, **changes}
+    return model(folder, features={key: value for key, value in features.items() if value is not None})
+
+
+def test_features_along_components_need_more_samples_than_these(tmp_path):
+    """Of samples and of the teacher's; without components more than all features."""
+    own = study(models=[of_teacher(tmp_path)], samples=33, teacher={"steps": 12, "reference": 33})
+    assert own.split_size("own", "reference") == 33
+    refused("FID needs more samples than features: 32 samples, 32 features", models=[of_teacher(tmp_path)], samples=32)
+    short = {"steps": 12, "reference": 32}
+    few = "^config: teacher.reference: FID needs more samples of the teacher than features: 32 samples of the teacher, 32 "
+    refused(few, models=[of_teacher(tmp_path)], samples=33, teacher=short)
+    script = {"kind": "torchscript", "name": "x"}
+    refused(few, models=[of_teacher(tmp_path, **script)], samples=33, teacher=short)
+    refused("40 samples, 1280 features", models=[of_teacher(tmp_path, components=None)])
+    refused("features.components: 1281 of 1280 features; lower components", models=[of_teacher(tmp_path, components=1281)])
+
+
+def test_the_samples_that_others_are_compared_with_are_made_counted_and_kept(tmp_path):
+    size = {"steps": 12, "train": 32, "val": 24}
+    own = study(models=[of_teacher(tmp_path)], teacher={**size, "reference": 600}, shard=256)
+    shards = [f"results/teacher/own/shards/reference-{n}.h5" for n in range(3)]
+    assert own.inputs("reference", model="own") == {"pairs": shards}
+    assert {*shards, "results/reference/own.npz"} <= {*targets.kept(own)}
+    assert own.inputs("score", model="own", solver="ddim-logsnr", nfe="3")["reference"] == ["results/reference/own.npz"]
+    assert study().inputs("reference", model="digits") == {"pairs": []}
+    more = study(models=[of_teacher(tmp_path)], teacher={**size, "reference": 700}, shard=256)
+    assert plan.evaluations(more, "own")["teacher"] - plan.evaluations(own, "own")["teacher"] == 12 * 100
+    splits = [sample_seeds(split, 600) for split in ("train", "val", "test", "reference")]
+    assert len(np.unique(np.concatenate(splits))) == 2400, "no noise is shared"

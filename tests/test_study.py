@@ -186,6 +186,9 @@ def test_what_a_figure_of_one_nfe_shows():
     assert targets.decoded_model(own, "samples-digits") is None and targets.decoded_model(own, "fid") is None
     latent = study(models=["patches-latent"])
     assert targets.decoded_model(latent, "samples-patches-latent") == "patches-latent"
+    # what is not stored as pictures either
+    galaxies = study(models=["galaxies-hsc32"], solvers=["ddim-logsnr"])
+    assert targets.decoded_model(galaxies, "samples-galaxies-hsc32") == "galaxies-hsc32"
 
 
 def test_records_go_where_results_go(tmp_path):

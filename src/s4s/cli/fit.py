@@ -252,9 +252,10 @@ def _study(model: str, solver: str, config: Path | None, nfe: list[int], counts:
     settings = study.settings[described.name]
     if missing := sorted({*nfe} - {*settings.nfe_of(solver)}):
         raise S4SError(f"--nfe {missing[0]}: the config defines {solver} for other numbers of evaluations only (min_nfe)")
-    if any(settings.classical(base).files for base in study.learned(solver).bases):
+    if searched := [base for base in study.learned(solver).bases if settings.classical(base).files]:
         raise S4SError(
-            f"--solver {solver}: its base needs searches that only the workflow makes; run snakemake, or take another"
+            f"--solver {solver}: {searched[0]}, which it may start at, needs searches that only the workflow makes; run "
+            "snakemake, or take another"
         )
     return study
 

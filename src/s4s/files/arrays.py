@@ -54,15 +54,15 @@ def split_arrays(content: bytes, where: str) -> list[np.ndarray]:
     """Arrays of numbers that `np.save` wrote one after another.
 
     Raises:
-        S4SError: if there is anything else, or one claims more bytes than are left.
+        S4SError: if there is anything else, or one is empty or claims more bytes than are left.
     """
     found, file = list[np.ndarray](), io.BytesIO(content)
     try:
         while file.tell() < len(content):
             start = file.tell()
             shape, dtype = _header(file, f"array {len(found)}")
-            if dtype.kind not in "iuf":
-                raise ValueError(f"array {len(found)} holds {dtype}")
+            if dtype.kind not in "iuf" or not math.prod(shape):
+                raise ValueError(f"array {len(found)} holds {dtype if math.prod(shape) else 'nothing'}")
             if math.prod(shape) * dtype.itemsize > len(content) - file.tell():
                 raise ValueError(f"array {len(found)} is cut off")
             file.seek(start)

@@ -75,8 +75,8 @@ def statistics_of(denoiser: Denoiser, features: Features, samples: str | Path, p
         ):
             if not np.array_equal(drawn.seeds, pair.seeds):
                 raise S4SError(f"{samples} and {theirs}: split {name} is of different noise; make both again")
-            _require_finite(drawn, f"{samples}: split {name}", "take another solver, or more steps")
-            _require_finite(pair, f"{theirs}: split {name}, the teacher's", "take another teacher")
+            require_finite(drawn, f"{samples}: split {name}", "take another solver, or more steps")
+            require_finite(pair, f"{theirs}: split {name}, the teacher's", "take another teacher")
             images = decoded(denoiser, torch.from_numpy(drawn.y_0), samples)
             found_features = features.of(images)[: len(drawn)]
             if not np.isfinite(found_features).all():
@@ -92,7 +92,7 @@ def statistics_of(denoiser: Denoiser, features: Features, samples: str | Path, p
     return found
 
 
-def _require_finite(split: Split, what: str, remedy: str) -> None:
+def require_finite(split: Split, what: str, remedy: str) -> None:
     wrong = ~np.isfinite(split.y_0.reshape(len(split), -1)).all(axis=1)
     if wrong.any():
         first = split.seeds[wrong][0]

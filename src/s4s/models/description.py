@@ -38,7 +38,7 @@ def _beside_the_yaml(path: Path, info: ValidationInfo) -> Path:
 def _address(url: str) -> str:
     """Where a file is published, in a form that no program takes for anything else."""
     web, hub = r"https?://[^\s\x00-\x1f\x7f]+", rf"hf://{REPOSITORY}(@\w[\w.-]*(/\w[\w.-]*)*)?"
-    if not re.fullmatch(rf"{web}|{hub}|pypi://{PACKAGE}==\w[\w.!+]*", url, re.ASCII):
+    if not re.fullmatch(rf"{web}|{hub}|pypi://{PACKAGE}=={VERSION}", url, re.ASCII):
         raise ValueError(
             "must be http://..., https://..., hf://owner/name, hf://owner/name@revision or pypi://name==version, without spaces"
         )
@@ -47,6 +47,8 @@ def _address(url: str) -> str:
 
 LocalPath = Annotated[Path, AfterValidator(_beside_the_yaml)]
 PACKAGE = "[A-Za-z0-9][A-Za-z0-9._-]*"  # a name in the package index
+# of PEP 440, but without what ends in letters that pip would take for a file's ending, such as 1.0+local.zip
+VERSION = r"(\d+!)?\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?"
 REPOSITORY = "[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*"  # owner/name on huggingface.co
 
 
@@ -96,8 +98,10 @@ class FeatureNetwork(WeightFile):
             )
         if self.kind in ("states", "torchscript") and self.name is None:
             raise ValueError(f"kind {self.kind} needs a name, which tables show")
-        if self.components is not None and (self.kind == "states" or self.statistics is not None):
-            raise ValueError("components belong to features that are computed here; statistics and states have none")
+        if self.components is not None and self.images is None and not self.teacher:
+            raise ValueError(
+                "components belong to features of images, or of teacher: true, for they are those of the reference"
+            )
         return self
 
     def own_files(self) -> list[WeightFile]:

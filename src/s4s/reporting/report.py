@@ -51,6 +51,8 @@ FIGURES = {
     "coefficients": ("Coefficients", "What every node of a solver is made of: the initial noise and the outputs of the "
                      "network."),
     "samples": ("Samples", "The same initial noise for every solver; the teacher comes first."),
+    "showcase": ("Samples beside the teacher's", "Of the same initial noise, by chosen solvers and the best training-free one, "
+                 "with maps of their errors; right: global error against NFE."),
     "evaluations_saved": ("NFE speed-up", "How many times as many evaluations the best training-free solver needs. "
                           "Hollow: a lower bound."),
     "ablation": ("Ablation", "Global error over that of the first solver of each group, from the same initial noise; bars are "

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from s4s.errors import S4SError
-from s4s.files.rows import SAMPLES, read_split, split_sizes
+from s4s.files.rows import SAMPLES, Split, read_split, split_sizes
 from s4s.reporting.figures import draw_curves
 from s4s.reporting.solver_names import names
 from s4s.reporting.tables import NOT_LEARNED
@@ -51,21 +51,24 @@ def showcase(
     Args:
         samples: file of samples of each cell, by MODEL/SOLVER/NFE.
         decode: of each model, states [n, ...] to images in [-1, 1].
+    Raises:
+        S4SError: if there is no training-free solver, or samples are missing, no images, or not of the teacher's noise.
     """
-    columns = len(nfe) * (len(solvers) + 1) + 1
+    blocks = {model: scores[scores.model == model] for model in decode}
+    shown = {model: _columns(samples, blocks[model], solvers, nfe, own, model) for model, own in decode.items()}
+    columns = max(map(len, shown.values()))
     wide, tall = PICTURE * columns, PICTURE * 2 * NOISES
     width, height = wide + CURVES + 1.1, (tall + 0.5) * len(decode) + 0.25
     figure = plt.figure(figsize=(width, height))
-    for row, (model, own) in enumerate(decode.items()):
-        block = scores[scores.model == model]
+    for row, (model, block) in enumerate(blocks.items()):
         top = 1 - ((tall + 0.5) * row + 0.35) / height
         bottom = top - tall / height
         place = {"left": 0.2 / width, "right": (0.2 + wide) / width, "bottom": bottom, "top": top}
         grid = figure.add_gridspec(2 * NOISES, columns, wspace=0.03, hspace=0.03, **place)
-        _draw_pictures(figure, grid, _columns(samples, block, solvers, nfe, own, model), model)
+        _draw_pictures(figure, grid, shown[model])
         axis = figure.add_axes(((0.95 + wide) / width, bottom, CURVES / width, tall / height))
         draw_curves(axis, block, "global_error", pale=True)
-        last = row == len(decode) - 1
+        last = row == len(blocks) - 1
         axis.set(title=f"{model}: global error", ylabel="", xlabel="network evaluations (NFE)" if last else "")
         axis.legend(loc="lower left", frameon=False, fontsize=5, handlelength=2.5, ncols=2)
     return figure
@@ -74,23 +77,34 @@ def showcase(
 def _columns(
     samples: Mapping[str, str], scores: pd.DataFrame, solvers: Sequence[str], nfe: Sequence[int], decode: Decode, model: str
 ) -> list[Column]:
-    shown, found = names([*scores.solver.drop_duplicates()], scores), []
-    teacher = scores[scores.family == "teacher"].iloc[0]
+    shown, steps = names([*scores.solver.drop_duplicates()], scores), scores[scores.family == "teacher"].iloc[0].nfe
+    cells = []
     for n in nfe:
         best = best_training_free(scores, n)
-        for solver in dict.fromkeys([*solvers[:1], best, *solvers[1:]]):
-            method = shown[solver].partition(",")[0]
-            found.append(Column(f"{method}\nNFE {n}", _images(samples[f"{model}/{solver}/{n}"], decode)))
-    reference = _images(samples[f"{model}/teacher/{teacher.nfe}"], decode)
-    return [*found, Column(f"teacher\nNFE {teacher.nfe}", reference)]
+        cells += [(solver, n) for solver in dict.fromkeys([*solvers[:1], best, *solvers[1:]])]
+    found, seeds = [], None
+    for solver, n in [("teacher", steps), *cells]:
+        path = samples.get(f"{model}/{solver}/{n}")
+        if path is None:
+            raise S4SError(f"showcase: there are no samples of {solver} at NFE {n} on {model}")
+        split = _first_rows(path)
+        seeds = split.seeds if seeds is None else seeds
+        if not np.array_equal(split.seeds, seeds):
+            raise S4SError(f"{path}: not of the noise that the teacher's samples are of; make both again")
+        images = decode(split.y_0)
+        if images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise S4SError(f"showcase: samples of {model}, {list(images.shape[1:])}, are no images; leave it out")
+        found.append(Column(f"{shown[solver].partition(',')[0]}\nNFE {n}", images))
+    return [*found[1:], found[0]]
 
 
-def _images(path: str, decode: Decode) -> np.ndarray:
+def _first_rows(path: str) -> Split:
+    """The samples from the first noises, of the first sampling seed."""
     first = next(name for name in split_sizes(path) if name.startswith("test~"))
-    return decode(read_split(path, SAMPLES, first, NOISES).y_0)
+    return read_split(path, SAMPLES, first, NOISES)
 
 
-def _draw_pictures(figure: Figure, grid: Any, shown: Sequence[Column], model: str) -> None:
+def _draw_pictures(figure: Figure, grid: Any, shown: Sequence[Column]) -> None:
     teacher = shown[-1].images
     errors = [np.abs(column.images - teacher).mean(axis=1) / 2 for column in shown]
     largest = float(np.quantile(np.stack(errors[:-1]), LARGEST)) or 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -76,16 +77,8 @@ class Search(Strict):
         return self
 
 
-OWN = (
-    "nfe",
-    "more_nfe",
-    "samples",
-    "batch_size",
-    "shard",
-    "teacher",
-    "search",
-    "fit",
-)  # what a model may have its own settings of
+# what a model may have its own settings of
+OWN = ("nfe", "more_nfe", "samples", "batch_size", "shard", "teacher", "search", "fit")
 
 
 class Showcase(Strict):
@@ -109,25 +102,27 @@ class Comparison(Strict):
     questions: list[Literal[*QUESTIONS]] = Field([], description="what else is asked of the solvers")  # type: ignore[valid-type]
 
     @model_validator(mode="after")
-    def _groups_of_solvers(self) -> Comparison:
+    def _names_of_its_own(self) -> Comparison:
         for name, tokens in self.groups.items():
             for token in tokens:
                 if token not in self.solvers:
                     raise ValueError(f"groups: {name}: {token!r} is not among the comparison's solvers; add it there")
         if unknown := sorted({*self.nfe_of} - {*self.models}):
             raise ValueError(f"nfe_of: {unknown[0]!r} is not among the comparison's models")
-        shown = self.showcase
-        for what, given, known in (
-            ("models", shown.models if shown else [], self.models),
-            ("solvers", shown.solvers if shown else [], self.solvers),
-        ):
-            if unknown := [name for name in given if name not in known]:
-                raise ValueError(f"showcase: {unknown[0]!r} is not among the comparison's {what}; add it there")
-        for model in shown.models if shown else []:
-            there = self.nfe_of.get(model, self.nfe)
-            if missing := [n for n in (shown.nfe if shown else []) if n not in there]:
-                raise ValueError(f"showcase: {model} is not compared at NFE {missing[0]}")
+        if (shown := self.showcase) is not None:
+            for what, given, known in (("models", shown.models, self.models), ("solvers", shown.solvers, self.solvers)):
+                if unknown := [name for name in given if name not in known]:
+                    raise ValueError(f"showcase: {unknown[0]!r} is not among the comparison's {what}; add it there")
         return self
+
+    def renamed(self, names: Iterable[str]) -> Comparison:
+        """The same with its models by other names, in their order."""
+        name = dict(zip(self.models, names, strict=True))
+        shown = self.showcase
+        if shown is not None:
+            shown = shown.model_copy(update={"models": [name[model] for model in shown.models]})
+        nfe_of = {name[model]: nfe for model, nfe in self.nfe_of.items()}
+        return self.model_copy(update={"models": [*name.values()], "nfe_of": nfe_of, "showcase": shown})
 
 
 class Config(Strict):

@@ -259,6 +259,12 @@ class Learned(Described):
         decoupled = named.decoupled and driver != "coefficients" if self.decoupled is None else self.decoupled
         return Recipe(weights, driver, decoupled)
 
+    @model_validator(mode="after")
+    def _starts(self) -> Learned:
+        if self.starts and self.warm_start not in (None, "previous"):
+            raise ValueError("starts: a fit near the solver of a file starts there; leave out starts or warm_start")
+        return self
+
     @property
     def bases(self) -> list[str]:
         """All classical solvers that it may start from."""

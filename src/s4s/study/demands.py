@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 
 from s4s.errors import S4SError
@@ -10,7 +11,7 @@ from s4s.files.bounded import safetensors_header
 from s4s.learning.settings import lacks_network
 from s4s.metrics.measures import too_few
 from s4s.models.description import AnyModel, FeatureNetwork
-from s4s.study.config import Config
+from s4s.study.config import Config, Showcase
 from s4s.study.definitions import Learned
 
 INCEPTION, EFFICIENTNET = 2048, 1280  # features
@@ -35,18 +36,38 @@ def check_demands(file: str, model: AnyModel, own: Config) -> None:
         raise S4SError(
             f"{file}: features: statistics have {theirs} features, but the network gives {known}; give those of this network"
         )
-    size = known or theirs
-    if size is not None:
-        _check_samples(file, features, own.samples, min(size, features.components or size))
-        if features.teacher and (
-            problem := too_few("samples of the teacher", own.teacher.reference, features.components or size)
-        ):
+    size, components = known or theirs, features.components
+    if size is not None and components is not None and components > size:
+        raise S4SError(f"{file}: features.components: {components} of {size} features; lower components")
+    if (compared := components or size) is not None:
+        _check_samples(file, features, own.samples, compared)
+        if features.teacher and (problem := too_few("samples of the teacher", own.teacher.reference, compared)):
             raise S4SError(f"config: teacher.reference: {problem} (of the network under features in {file}); raise it")
     for token in own.solvers:
         if isinstance(own.definition(token), Learned) and (
             problem := lacks_network(own.fit_settings(token).distance, model.perceptual is not None)
         ):
             raise S4SError(f"{file}: perceptual: missing, but the fit of {token} needs it: {problem}")
+
+
+def check_showcase(where: str, shown: Showcase | None, models: Mapping[str, AnyModel], own: Mapping[str, Config]) -> None:
+    """Raise S4SError if a showcase is of cells that are not there, or of samples that are no images.
+
+    Args:
+        own: of each model of the comparison, its settings there.
+    """
+    if shown is None:
+        return
+    for model in shown.models:
+        features = models[model].features
+        if features is not None and features.kind == "states":
+            raise S4SError(f"{where}: showcase: states of {model} are no images; leave it out")
+        for nfe in shown.nfe:
+            there = [cell.solver for cell in own[model].cells() if cell.nfe == nfe]
+            if missing := [token for token in shown.solvers if token not in there]:
+                raise S4SError(f"{where}: showcase: {missing[0]} is not compared at NFE {nfe} on {model}; take others of both")
+            if all(isinstance(own[model].definition(token), Learned) for token in there):
+                raise S4SError(f"{where}: showcase: no training-free solver is compared at NFE {nfe} on {model}; add one")
 
 
 def _check_samples(file: str, features: FeatureNetwork, samples: int, size: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,19 +72,24 @@ def learned(
 
     Args:
         settings: all those of the fit, what the definition says included.
-        bases: the classical solvers that it may start at; the best on the validation pairs is taken.
+        bases: the classical solvers that it may start at; the best on the validation pairs is taken, or the first with `near`.
         model: name or file of the denoiser, for its perceptual network and copies on further GPUs.
         near: a learned solver, at another NFE or of another model, to start near instead.
         state_path: where an interrupted fit goes on from.
+    Returns:
+        As `s4s.fit`; where there are several bases, with the evaluations (in the history too) and seconds of the choice.
+        The tableau's meta says in `fit` which base it was, and in `starts` how far each was from the teacher.
     Raises:
-        S4SError: as `s4s.fit`.
+        S4SError: as `s4s.fit` and `best_start`.
     """
     from s4s.learning.fit import fit
+    from s4s.learning.result import FitResult
     from s4s.learning.starts import best_start
     from s4s.models.load import copies, load_perceptual
 
     network, further = load_perceptual(model, denoiser.device), copies(model, denoiser.device)
-    chosen = best_start([(denoiser, network), *further], pairs, bases, settings, denoiser.block)
+    tried = bases if near is None else bases[:1]
+    chosen = best_start([(denoiser, network), *further], pairs, tried, settings, denoiser.block)
     base, recipe = chosen.base, definition.recipe
     start = base
     if is_own(made_by := str(base.meta.get("solver"))):
@@ -113,8 +117,12 @@ def learned(
     own = str(base.meta.get("token", definition.base))
     meta: dict[str, Any] = {"token": token, "fit": definition.record(settings, own)}
     if chosen.distances:
-        tried = [str(each.meta.get("token")) for each in bases]
-        meta["starts"] = dict(zip(tried, chosen.distances, strict=True))
+        tokens = [str(each.meta.get("token")) for each in tried]
+        meta["starts"] = dict(zip(tokens, chosen.distances, strict=True))
         meta["evaluations"] = result.tableau.meta["evaluations"] + chosen.evaluations * denoiser.passes
-    evaluations = result.evaluations + chosen.evaluations
-    return replace(result, tableau=result.tableau.with_meta(**meta), evaluations=evaluations)
+    return FitResult(
+        result.tableau.with_meta(**meta),
+        [{**entry, "evaluations": entry["evaluations"] + chosen.evaluations} for entry in result.history],
+        result.evaluations + chosen.evaluations,
+        result.seconds + chosen.seconds,
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from s4s.files.stray_files import files_below
 from s4s.learning.settings import FitSettings
 from s4s.models.description import Model
+from s4s.study.config import Config
 from s4s.study.definitions import Learned
 from s4s.study.paths import Cell
 from s4s.study.study import CONVERGENCE, MAIN, Study, cell_of
@@ -29,16 +30,21 @@ def passes(model: Model) -> int:
     return 2 if model.guided() else 1
 
 
-def fit_evaluations(settings: FitSettings, nfe: int, val: int) -> int:
+def fit_evaluations(settings: FitSettings, nfe: int, val: int, starts: int = 1) -> int:
     """About how many evaluations a fit takes; it may stop earlier.
 
     A gradient counts 2 evaluations beside the forward one; a Jacobian one for each of nfe (nfe + 1)/2 weights and 2 nfe levels;
-    an exchange tries about 4 other values.
+    an exchange tries about 4 other values. Of several solvers to start from each is validated first.
     """
     iterations = settings.iterations
     step = {"gauss_newton": 1 + nfe * (nfe + 1) // 2 + 2 * nfe, "exchange": 5}.get(settings.optimiser, 3)
-    validations = 1 + iterations // settings.validate_every
+    validations = 1 + iterations // settings.validate_every + (starts if starts > 1 else 0)
     return nfe * (iterations * settings.batch * step + validations * (settings.val_pairs or val))
+
+
+def _of_fit(study: Study, own: Config, cell: Cell) -> int:
+    starts = len(study.initialisation_of(cell).bases)
+    return fit_evaluations(own.fit_settings(cell.solver), cell.nfe, own.teacher.val, starts)
 
 
 def convergence_samples(study: Study, model: str) -> int:
@@ -61,8 +67,7 @@ def evaluations(study: Study, model: str, folder: str = MAIN) -> dict[str, int]:
         "teacher": teacher.steps * (pairs + compared + test + 5 * convergence_samples(study, model))
         + sum(cell.nfe for cell in further) * pairs,
         "search": searched * own.search.steps * own.search.trajectories,
-        "fits": sum(fit_evaluations(own.fit_settings(cell.solver), cell.nfe, teacher.val) for cell in fits)
-        + sum(cell.nfe * teacher.val * (len(own.bases_of(cell.solver, cell.nfe)) - 1) for cell in fits),
+        "fits": sum(_of_fit(study, own, cell) for cell in fits),
         "samples": sum(cell.nfe * test for cell in cells),
     }
 
@@ -132,7 +137,7 @@ def _pairs(study: Study, names: Mapping[str, str]) -> int:
 def _fit(study: Study, names: Mapping[str, str]) -> int:
     cell, own = cell_of(names), study.settings[names["model"]]
     assert isinstance(own.definition(cell.solver), Learned)
-    return fit_evaluations(own.fit_settings(cell.solver), cell.nfe, own.teacher.val)
+    return _of_fit(study, own, cell)
 
 
 def _search(study: Study, names: Mapping[str, str]) -> int:

@@ -20,7 +20,7 @@ from s4s.solvers import SOLVERS
 from s4s.study import paths
 from s4s.study.config import Config, read_config, resolve_models
 from s4s.study.definitions import Classical, Learned
-from s4s.study.demands import check_demands
+from s4s.study.demands import check_demands, check_showcase
 from s4s.study.paths import Cell
 from s4s.study.questions import QUESTIONS
 
@@ -99,14 +99,16 @@ class Study:
                             f"config: comparisons.{name}: {files[model]} and {path} both have the name {model!r}; change one"
                         )
                 new = {model: read_model_file(path) for model, path in further.items() if model not in models}
-                of_new = settings(config, new)
-                of_all = settings(own, {model: (models | new)[model] for model in further}, config.comparisons[name].nfe_of)
+                of_new, asked = settings(config, new), config.comparisons[name].renamed(further)
+                of_all = settings(own, {model: (models | new)[model] for model in further}, asked.nfe_of)
                 check(of_all, models | new, further)
+                check_showcase(f"config: comparisons.{name}", asked.showcase, models | new, of_all)
             except S4SError as error:
                 wrong[name] = str(error)
                 continue
             files, models, own_settings = files | further, models | new, own_settings | of_new
             compared[folder_of(name)] = of_all
+            config = config.model_copy(update={"comparisons": {**config.comparisons, name: asked}})
         return cls(config, files, models, own_settings, compared, wrong)
 
     # cells

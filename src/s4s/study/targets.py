@@ -18,7 +18,7 @@ ANALYSES = ("evaluations_saved", "ranks")
 ABLATION = "ablation"  # a question that is answered from the scores alone
 SHOWN_NFE = 5  # figures of single cells show the one nearest to it
 # kinds of models whose samples a decoder makes images of
-LATENT = ("latent_diffusion", "diffusers", "pipeline")
+LATENT = ("latent_diffusion", "diffusers", "pipeline", "galaxygrad")
 # width of a paper's figures, in inches: a column or the page
 PAPER_WIDTHS = {"fid": 3.25, "global_error": 3.25, "schedules": 3.25, "samples": 6.75, "coefficients": 6.75}
 
@@ -135,7 +135,7 @@ def kept(study: Study, folder: str = MAIN) -> list[str]:
         for teacher in sorted(teachers):
             found += [paths.tableau(teacher), *study.pairs(teacher, "train", "val")]
         found += study.inputs("all_pairs", model=model)["shards"]
-        found += [paths.teacher(model, "pairs.h5"), *study.reference(model)]
+        found += [paths.teacher(model, "pairs.h5"), *study.inputs("reference", model=model)["pairs"], *study.reference(model)]
         classical = [base for token in own.solvers for base in own.bases(token)]
         options = {option: file for token in classical for option, file in study.searches(model, token).items()}
         found += [path for files in options.values() for path in files]
@@ -156,10 +156,10 @@ def comparison_files(study: Study, name: str) -> list[str]:
         S4SError: if the comparison contradicts the rest of the config.
     """
     study.cells(folder_of(name))
-    own = study.config.comparisons[name]
+    own, compared = study.config.comparisons[name], study.compared[folder_of(name)]
     saved = has_speedups(study, name)
     shown = [*COMPARED, *(["evaluations_saved"] if saved else [])]
-    shown += ["ranks"] if len(own.solvers) > 2 and len(own.models) * len(own.nfe) > 1 else []
+    shown += ["ranks"] if len(own.solvers) > 2 and sum(len(each.nfe) for each in compared.values()) > 1 else []
     asked = [*own.questions, *([ABLATION] if own.groups else [])]
     names = ["report.html", "scores.csv", "metrics.csv", "measures.md", *(["evaluations_saved.md"] if saved else [])]
     names += [f"{question}.md" for question in asked]
@@ -184,8 +184,9 @@ def showcase_cells(study: Study, comparison: str) -> list[Cell]:
 
 def has_speedups(study: Study, name: str) -> bool:
     """Whether a further comparison can say how many evaluations learned solvers save."""
-    own = study.config.comparisons[name]
-    return {study.is_learned(token) for token in own.solvers} == {True, False} and len({*own.nfe, *own.more_nfe}) > 1
+    compared = study.compared[folder_of(name)].values()
+    both = {study.is_learned(token) for token in study.config.comparisons[name].solvers} == {True, False}
+    return both and any(len({*own.nfe, *own.more_nfe}) > 1 for own in compared)
 
 
 def question_rows(study: Study, comparison: str, question: str) -> list[str]:
@@ -231,6 +232,8 @@ def report_settings(study: Study, folder: str) -> dict[str, Any]:
     settings = config.model_dump(mode="json", exclude={"definitions", "comparisons", "downloads"}) | {
         "per_model": study.config.per_model
     }
+    if folder != MAIN and (nfe_of := study.config.comparisons[folder.removeprefix("study/")].nfe_of):
+        settings |= {"nfe_of": nfe_of}
     definitions = {token: study.definition(token) for token in config.definitions if token in used}
     return settings | {
         "definitions": {token: own.model_dump(mode="json", exclude_none=True) for token, own in definitions.items()}

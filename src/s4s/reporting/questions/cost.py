@@ -49,11 +49,11 @@ def answer(job: Job) -> pd.DataFrame:
 
 
 def _curve(key: Key, dimension: int, pairs: int, fit: dict[str, Any]) -> list[Row]:
-    """The rows of one fit; seconds are shared out by evaluations."""
+    """The rows of one fit; seconds are shared out by evaluations, as its history counts them."""
     rows, best = [], math.inf
     for step in fit["history"]:
-        best = min(best, step["val"])
-        seconds = fit["seconds"] * step["evaluations"] / fit["evaluations"]
+        best = best if step["val"] is None else min(best, step["val"])
+        seconds = fit["seconds"] * step["evaluations"] / fit["history"][-1]["evaluations"]
         rows.append((*key, dimension, pairs, step["evaluations"], seconds, best))
     return rows
 
