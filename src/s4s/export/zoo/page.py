@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from s4s.errors import S4SError
-from s4s.export.zoo.entries import Entry, Score, entries
 from s4s.files.plain_text import Written, in_one_line, markdown, markdown_table
+from s4s.models.published_solvers import Entry, Score, entries
 
 HEAD = """# The zoo: solvers that others have published
 
