@@ -181,10 +181,15 @@ class Study:
         lpips = self.settings[model].fit_settings(solver).lpips_weights
         return [*map(Path, self.warm_start_file(model, solver, nfe)), *([lpips] if lpips else [])]
 
+    def published(self, token: str) -> Published | None:
+        """What a token of a published solver means; None for any other."""
+        definition = self.config.definition(token)
+        return definition if isinstance(definition, Published) else None
+
     def files_of_tableau(self, model: str, solver: str, nfe: str) -> list[Path]:
         """The files that a published solver's numbers are in; none of another."""
-        definition = self.definition(solver)
-        return definition.files(model, int(nfe)) if isinstance(definition, Published) else []
+        own = self.published(solver)
+        return own.files(model, int(nfe)) if own else []
 
     def definition_json(self, model: str, token: str) -> str:
         """What a job has to know of a solver, as JSON: its definition, of a learned one with all settings of its fit; `search`
