@@ -145,7 +145,7 @@ def run_tableau(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(where, name, getattr(where, name))  # which it changes
 
     def run(model, definition, nfe):
-        text = definition if isinstance(definition, str) else json.dumps(definition)
+        text = json.dumps(definition)
         arguments = [
             "--model",
             model,
@@ -230,7 +230,7 @@ def test_another_guidance_is_refused_where_both_are_known():
     for scale in (7.5, None):
         check_guidance(fitted, scale, "model x")
     check_guidance(made(), 2.0, "model x")
-    with pytest.raises(S4SError, match="was made with guidance 7.5, but model x has 2"):
+    with pytest.raises(S4SError, match=r"was made with guidance 7\.5, but model x has 2"):
         check_guidance(fitted, 2.0, "model x")
 
 

@@ -1,8 +1,8 @@
 """What people read of a solver: "UniPC-3, GITS schedule", "S4S-Alt". Paths, configs and CSV files have its token instead.
 
 A token is looked up whole, never taken apart: the tokens of config/config.yaml are `METHOD-SCHEDULE` or `FAMILY` or
-`FAMILY-SCHEDULE` of the tables below, those of config/paper.yaml's published solvers `METHOD_published`. Any other token is shown
-as it is, and beside the family where that is known.
+`FAMILY-SCHEDULE` of the tables below, those of published solvers in config/paper.yaml `METHOD_published`. Any other token is
+shown as it is, and beside the family where that is known.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def summary(study: Study, folder: str = MAIN) -> str:
         f"{name}/{token}"
         for name, config in study.compared[folder].items()
         for token in config.solvers
-        if (own := study.published(token)) and own.source(name) and not config.nfe_of(token)
+        if (theirs := study.published(token)) and theirs.source(name) and not config.nfe_of(token)
     ]
     left_out = [f"Left out, for no file of theirs is there at these NFE: {', '.join(absent)}."] if absent else []
     return "\n".join(
