@@ -35,7 +35,7 @@ except S4SError as error:
     raise WorkflowError(str(error)) from None
 
 CONFIG = STUDY.config
-LEARNED, CLASSICAL = STUDY.tokens(learned=True), STUDY.tokens(learned=False)
+LEARNED, NOT_FITTED = STUDY.tokens(learned=True), STUDY.tokens(learned=False)
 COMPARISONS = [name for name in CONFIG.comparisons if name not in STUDY.wrong]
 SHARDED = [model for model in STUDY.models if not STUDY.is_whole(model)]
 PROGRAMS = f"{workflow.basedir}/workflow/scripts"

@@ -1,11 +1,12 @@
-# Classical solvers, written down as tableaux.
+# Solvers without a fit, classical and published ones, written down as tableaux.
 
 
 rule tableau:
-    """One classical solver on its noise schedule at one NFE."""
+    """One classical solver on its noise schedule, or one published solver, at one NFE."""
     input:
         unpack(inputs("tableau")),
         model=described("weights"),
+        published=asked(lambda **names: outside(*STUDY.files_of_tableau(**names))),
     output:
         "results/tableaux/{model}/{solver}/nfe~{nfe}.json",
     log:
@@ -13,7 +14,7 @@ rule tableau:
     benchmark:
         "results/benchmarks/tableau/{model}/{solver}/nfe~{nfe}.jsonl"
     wildcard_constraints:
-        solver=one_of(CLASSICAL),
+        solver=one_of(NOT_FITTED),
     priority: 20
     localrule: True
     conda:
@@ -23,6 +24,11 @@ rule tableau:
         model=model(),
         definition=definition(),
         own=own_code(),
+        published=asked(
+            lambda **names: list(
+                map(content.path_digest, STUDY.files_of_tableau(**names))
+            )
+        ),
     shell:
         "python -m s4s.jobs.fork_server tableau --model {input.model[0]:q} --token {wildcards.solver:q} --nfe {wildcards.nfe:q} "
         "--definition {params.definition:q} --costs {input.costs:q} --statistics {input.statistics:q} --out {output:q} 2> {log:q}"

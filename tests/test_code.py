@@ -31,7 +31,8 @@ USERS = {
     "sampling": {"fit", "question", "reference_moments", "sample", "score", "teacher_convergence", "teacher_shard"}
     | {"teacher_trajectories"},
     "schedules/gits": {*OF_SOLVERS, "gits_costs", *OF_STUDY},
-    "schedules/imported": set(),
+    "schedules/imported": {"tableau"},
+    "models/published_solvers": {"tableau", *OF_STUDY},
     "solvers/unipc": {*OF_SOLVERS, *OF_STUDY},
     "metrics/fid": {"question", "reference_moments", "score", "train_embedded"},
     "learning/gauss_newton": {"fit", "question"},

@@ -14,10 +14,10 @@ import s4s
 from s4s import S4SError
 from s4s.cli import app
 from s4s.export.collection import read_tableaux
-from s4s.export.zoo import entries as zoo
 from s4s.export.zoo import read_published, zoo_tableau, zoo_tableaux
 from s4s.export.zoo.forms import FORMS, form_of, there
 from s4s.export.zoo.page import counts, page
+from s4s.models import published_solvers as zoo
 from s4s.models.load import Outline, load_outline
 from s4s.models.model_files import read_model_file
 from s4s.models.paths import EDM, FlowMatching, VPDiscrete

@@ -21,8 +21,8 @@ def list_entries() -> None:
 
     Example: `s4s zoo list`
     """
-    from s4s.export.zoo.entries import entries
     from s4s.export.zoo.page import counts
+    from s4s.models.published_solvers import entries
 
     table = Table(header_style="bold")
     for name in ("name", "method", "model", "NFE", "licence", "ships"):
@@ -39,8 +39,8 @@ def show(name: Annotated[str, typer.Argument(help="A solver's name in `s4s zoo l
 
     Example: `s4s zoo show dyweight-cifar10`
     """
-    from s4s.export.zoo.entries import entry_of
     from s4s.export.zoo.page import commands, facts
+    from s4s.models.published_solvers import entry_of
 
     entry, _ = entry_of(name)
     console = _console()

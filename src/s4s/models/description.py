@@ -140,6 +140,10 @@ class Model(Strict):
         """Whether an evaluation takes two passes through the network; for plans."""
         return bool(getattr(self, "guidance", 1.0) != 1.0)
 
+    def guidance_scale(self) -> float | None:
+        """The scale of classifier-free guidance, 1 for none; None where it is not known."""
+        return getattr(self, "guidance", None)
+
     def all_files(self) -> list[WeightFile]:
         """Every file that the model and its scores need."""
         return [*self.own_files(), *(self.features.own_files() if self.features else []), *filter(None, [self.perceptual])]
@@ -322,6 +326,11 @@ class PipelineModel(Model):
         """By what it is called with, or else as pipelines with prompts are by default; some guide in one pass, unknown here."""
         scale = self.call.get("true_cfg_scale", self.call.get("guidance_scale"))
         return self.prompts is not None if scale is None else scale not in (0, 1)
+
+    def guidance_scale(self) -> float | None:
+        """What it is called with; None where that is left to the pipeline."""
+        scale = self.call.get("true_cfg_scale", self.call.get("guidance_scale"))
+        return (float(scale) or 1.0) if isinstance(scale, int | float) else None
 
     def own_files(self) -> list[WeightFile]:
         """The folder or file, its configurations, the LoRAs and the prompts."""

@@ -107,6 +107,21 @@ def check(tableau: Tableau, network: Any, whose: str) -> None:
         )
 
 
+def check_guidance(tableau: Tableau, scale: float | None, whose: str) -> None:
+    """Raise S4SError where a tableau's meta says that it was fitted with another scale of guidance.
+
+    Args:
+        scale: that of the network, 1 for none; None where it is not known.
+        whose: the network in words.
+    """
+    own = guidance(tableau)
+    if own is not None and scale is not None and abs(own - scale) > 1e-6 * scale:
+        raise S4SError(
+            f"the solver with {tableau.nfe} evaluations was made with guidance {own:g}, but {whose} has {scale:g}; fit one for "
+            "it, or set the model's guidance to that"
+        )
+
+
 def describes(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether all values of one parametrisation are those of the other, numbers to 1e-4."""
     return all(_same(value, other.get(key)) for key, value in one.items())

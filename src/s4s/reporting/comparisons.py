@@ -11,7 +11,7 @@ import pandas as pd
 import scipy  # whose stats take a second to import, where they are used
 
 from s4s.files.csv_file import read_csv
-from s4s.reporting.tables import NOT_LEARNED, read_scores
+from s4s.reporting.tables import NOT_FITTED, NOT_LEARNED, read_scores
 
 CONFIDENCE = 0.95
 
@@ -43,7 +43,7 @@ def needed_evaluations(nfe: np.ndarray, errors: np.ndarray, target: float) -> fl
 
 
 def nfe_saved(table: pd.DataFrame, metric: str = "global_error") -> pd.DataFrame:
-    """How many evaluations the best training-free solver needs to match each learned one, and the NFE speed-up.
+    """How many evaluations the best training-free solver needs to match each learned or published one, and the NFE speed-up.
 
     "Best" is the smallest mean over seeds at each NFE of any training-free solver, on any schedule; learned solvers are
     not chosen, each has its own rows. What is needed is found for each sampling seed on its own, so the interval is that of
@@ -117,7 +117,7 @@ def ranks(table: pd.DataFrame, metric: str = "global_error") -> Ranks | None:
         None where fewer than three solvers or two cells are left.
     """
     block = table[(table.metric == metric) & (table.family != "teacher")]
-    learned = block[~block.family.isin(NOT_LEARNED)]
+    learned = block[~block.family.isin(NOT_FITTED)]
     if len(learned):
         block = block[block.nfe.isin(learned.nfe)]
     means = block.groupby(["model", "nfe", "solver"]).value.mean().unstack("solver").dropna(axis=1)

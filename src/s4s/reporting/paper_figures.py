@@ -45,7 +45,7 @@ def curves(scores: pd.DataFrame, metric: str) -> Figure:
 
 
 def schedules(tableaux: dict[str, str]) -> Figure:
-    """Noise levels against the step: coloured curves for learned solvers, grey ones for their base solvers.
+    """Noise levels against the step: coloured curves for learned and published solvers, grey ones for base solvers.
 
     Args:
         tableaux: for each solver's token its file; all of one model and one NFE.
@@ -58,7 +58,7 @@ def schedules(tableaux: dict[str, str]) -> Figure:
         nfe, levels, conditioning = tableau.nfe, tableau.levels.numpy(), tableau.eval_levels.numpy()
         seen = levels > 0
         method = token.removesuffix(f"-{tableau.meta.get('schedule')}")
-        style = learned_style(token) if "fit" in tableau.meta else {**plain_style(method), "linestyle": "--"}
+        style = learned_style(token) if {"fit", "published"} & {*tableau.meta} else {**plain_style(method), "linestyle": "--"}
         axis.plot(np.arange(nfe + 1)[seen], levels[seen], **style, markersize=3.5, linewidth=1.2, label=shown[token])
         if not np.allclose(conditioning, levels[:-1], rtol=1e-6):
             axis.plot(range(nfe), conditioning, "x", color=style["color"], markersize=4)

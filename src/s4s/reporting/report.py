@@ -30,7 +30,7 @@ from s4s.metrics.measures import COMPARED
 from s4s.metrics.score_file import Score
 from s4s.models.model_files import read_model_file
 from s4s.reporting.solver_names import names
-from s4s.reporting.tables import NOT_LEARNED, SPEED_UP_CAPTION, caption, comparison, read_scores, speed_up_cells
+from s4s.reporting.tables import NOT_FITTED, NOT_LEARNED, SPEED_UP_CAPTION, caption, comparison, read_scores, speed_up_cells
 from s4s.reporting.verdicts import duels, in_words
 from s4s.study.config import Config
 from s4s.study.definitions import Learned
@@ -40,9 +40,10 @@ from s4s.study.targets import report_settings
 
 # name of a figure, up to the model in it -> title, caption
 FIGURES = {
-    "fid": ("Fréchet distance", "Against NFE: learned solvers, training-free ones on their best schedules, the "
-            "teacher's own value."),
-    "global_error": ("Global error", "Against NFE: learned solvers, and training-free ones on their best schedules."),
+    "fid": ("Fréchet distance", "Against NFE: learned and published solvers, training-free ones on their best "
+            "schedules, the teacher's own value."),
+    "global_error": ("Global error", "Against NFE: learned and published solvers, and training-free ones on their best "
+                     "schedules."),
     "teacher_convergence": ("Convergence of the teacher", "Its own error against its number of steps: it should be far below "
                             "that of every compared solver."),
     "fit_curves": ("Convergence curves", "Validation loss of each fit against the evaluations that it took."),
@@ -252,6 +253,8 @@ def write_report(
         settings=json.dumps(settings, indent=2),
         config_hash=short_hash(settings),
         learned={*study.tokens(learned=True)},
+        published=[*scores.solver[scores.family == "published"].drop_duplicates()],
+        training_free={token for token in config.solvers if study.is_training_free(token)},
         versions=", ".join([f"s4s {__version__}", *(f"{of} {version(of)}" for of in ("torch", "snakemake", "clean-fid"))]),
         seconds=usage.seconds.sum(),
         ended=usage.ended.dropna().max() if usage.ended.notna().any() else "",
@@ -265,6 +268,7 @@ def write_report(
         further={other: place.link(f"{folder_of(other)}/report.html") for other in study.config.comparisons if not name},
         main=place.link("report.html") if name else "",
         not_learned=NOT_LEARNED,
+        not_fitted=NOT_FITTED,
         measures=COMPARED,
         names=names(scores.solver.drop_duplicates(), scores),
     )

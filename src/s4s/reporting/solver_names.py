@@ -1,7 +1,8 @@
 """What people read of a solver: "UniPC-3, GITS schedule", "S4S-Alt". Paths, configs and CSV files have its token instead.
 
 A token is looked up whole, never taken apart: the tokens of config/config.yaml are `METHOD-SCHEDULE` or `FAMILY` or
-`FAMILY-SCHEDULE` of the tables below. Any other token is shown as it is, and beside the family where that is known.
+`FAMILY-SCHEDULE` of the tables below, those of published solvers in config/paper.yaml `METHOD_published`. Any other token is
+shown as it is, and beside the family where that is known.
 """
 
 from __future__ import annotations
@@ -69,8 +70,14 @@ def method_of_token(method: str) -> str:
     return method_name(*METHODS[method]) if method in METHODS else method
 
 
+# solvers of the zoo, by the first part of a token METHOD_published
+PUBLISHED = {
+    "ays": "Align Your Steps", "dyweight": "DyWeight", "epd": "EPD-Solver", "epdpp": "EPD-Solver++", "gas": "GAS",
+    "gits": "GITS", "ld3": "LD3", "neuralsolver": "NeuralSolver", "optimalsteps": "OptimalSteps",
+}  # fmt: skip
 TOKENS = {
     "teacher": "teacher",
+    **{f"{method}_published": f"{name}, authors' solver" for method, name in PUBLISHED.items()},
     **FAMILIES,
     **{f"{family}-{key}": f"{name}, {schedule_name(key)}" for family, name in FAMILIES.items() for key in SCHEDULE_NAMES},
     **{f"{method}-{key}": f"{method_of_token(method)}, {schedule_name(key)}" for method in METHODS for key in SCHEDULE_NAMES},
@@ -91,6 +98,8 @@ def name_of_tableau(tableau: Tableau) -> str:
     token, fit = str(meta.get("token", "")), meta.get("fit")
     if isinstance(fit, Mapping):
         return name_of_token(token, str(fit.get("family")))
+    if meta.get("family") == "published":
+        return name_of_token(token, "published")
     if token == "teacher" or not isinstance(meta.get("solver"), str):
         return name_of_token(token)
     method = method_name(meta["solver"], meta.get("options", {}))

@@ -11,6 +11,12 @@ FAMILIES = {
     "joint": ("#332288", "v"), "ld3": ("#88CCEE", "^"), "gs": ("#AA4499", "X"), "dyweight": ("#882255", "*"),
     "bns": ("#DDCC77", "p"), "cached": ("#7E2954", "h"),
 }  # fmt: skip
+# solvers of the zoo that are of no family above
+PUBLISHED = {
+    "ays": ("#BBBB44", "o"), "epd": ("#CC3311", "s"), "epdpp": ("#EE7733", "d"), "gas": ("#0077BB", "X"),
+    "gits": ("#009988", "^"),
+}  # fmt: skip
+PUBLISHED_LINE = (0, (3, 1, 1, 1, 1, 1))
 DASHES = [(4, 1), (1, 1), (4, 1, 1, 1), (6, 2), (2, 2), (8, 1, 1, 1, 1, 1), (1, 3), (9, 3)]
 LINES = ["-", *((0, dashes) for dashes in DASHES)]
 # of a family, in the order of LINES
@@ -23,7 +29,9 @@ METHODS = {
 
 
 def learned_style(solver: str) -> dict[str, Any]:
-    """Colour, marker and line of a learned solver: those of the family that its name begins with, and of what follows."""
+    """Colour, marker and line of a learned or published solver: of the family that its name begins with, and what follows."""
+    if solver.endswith("_published") and (own := ({**FAMILIES, **PUBLISHED}).get(solver.removesuffix("_published"))):
+        return {"color": own[0], "marker": own[1], "linestyle": PUBLISHED_LINE}
     family = max((name for name in FAMILIES if solver.startswith(name)), key=len, default="")
     colour, marker = FAMILIES[family] if family else _any(FAMILIES, solver)
     rest = solver.removeprefix(family)

@@ -27,6 +27,7 @@ COLUMNS = [
 MEASURES = ["fid", "global_error", "kid", "precision", "recall", "coverage", "sliced_wasserstein"]
 
 NOT_LEARNED = ("classical", "searched", "teacher")  # families that are training-free
+NOT_FITTED = (*NOT_LEARNED, "published")  # families that no fit of the study has made
 
 
 def gather(

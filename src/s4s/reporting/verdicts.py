@@ -8,7 +8,7 @@ import pandas as pd
 
 from s4s.metrics.measures import COMPARED
 from s4s.reporting.solver_names import names
-from s4s.reporting.tables import NOT_LEARNED
+from s4s.reporting.tables import NOT_FITTED, NOT_LEARNED
 
 
 class Duel(NamedTuple):
@@ -24,7 +24,9 @@ class Duel(NamedTuple):
 
 
 def duels(scores: pd.DataFrame, metric: str) -> list[Duel]:
-    """One at each NFE where a model has both kinds of solver. Closer than both standard deviations together is "level".
+    """One at each NFE where a model has both kinds of solver; published ones are neither.
+
+    Closer than both standard deviations together is "level".
 
     Args:
         scores: those of one model.
@@ -36,7 +38,7 @@ def duels(scores: pd.DataFrame, metric: str) -> list[Duel]:
     shown = names(students.solver.drop_duplicates(), students)
     found = []
     for nfe, cells in students.groupby("nfe"):
-        learned, plain = (cells[cells.family.isin(NOT_LEARNED) == own] for own in (False, True))
+        learned, plain = cells[~cells.family.isin(NOT_FITTED)], cells[cells.family.isin(NOT_LEARNED)]
         if learned.empty or plain.empty:
             continue
         ours, theirs = (rows.loc[rows[mean].idxmin()] for rows in (learned, plain))

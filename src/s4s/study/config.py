@@ -15,7 +15,7 @@ from s4s.learning.settings import FitSettings
 from s4s.models.model_files import model_path, read_model_file
 from s4s.schedules import SCHEDULES
 from s4s.solvers import EXPONENTIAL, SOLVERS
-from s4s.study.definitions import Classical, Definition, Kind, Learned, ScheduleName, Token
+from s4s.study.definitions import Classical, Definition, Kind, Learned, Published, ScheduleName, Token
 from s4s.study.paths import Cell
 from s4s.study.questions import QUESTIONS
 
@@ -94,7 +94,7 @@ class Comparison(Strict):
 
     models: list[str] = Field(min_length=1)
     nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    more_nfe: list[Annotated[int, Field(ge=1)]] = Field([], description="for training-free solvers alone")
+    more_nfe: list[Annotated[int, Field(ge=1)]] = Field([], description="for solvers without a fit alone")
     solvers: list[Token] = Field(min_length=1)
     nfe_of: dict[str, list[Annotated[int, Field(ge=1)]]] = Field({}, description="for single models, instead of both")
     showcase: Showcase | None = Field(None, description="a figure of samples, with maps of their errors")
@@ -144,7 +144,7 @@ class Config(Strict):
     definitions: dict[Token, Definition]
     comparisons: dict[Token, Comparison] = Field({}, description="further comparisons by name, each a target")
     more_nfe: list[Annotated[int, Field(ge=1)]] = Field(
-        [], description="numbers of evaluations for training-free solvers alone"
+        [], description="numbers of evaluations for solvers without a fit alone"
     )
 
     @model_validator(mode="after")
@@ -170,6 +170,8 @@ class Config(Strict):
             known = ", ".join(sorted(self.definitions))
             raise ValueError(f"solvers: unknown solver {token!r}; defined: {known}; add it under definitions")
         definition = self.definitions[token]
+        if isinstance(definition, Published):
+            return  # its numbers are held against the model when they are read
         if isinstance(definition, Learned):
             for each in definition.bases:
                 self._check_base(f"definitions.{token}.{'base' if each == definition.base else 'starts'}", definition, each)
@@ -242,15 +244,20 @@ class Config(Strict):
                 f"between its nodes, one of {', '.join(EXPONENTIAL)}"
             )
 
-    def nfe_of(self, token: str) -> list[int]:
-        """The numbers of evaluations at which a solver is compared."""
-        definition, classical = self.definitions[token], self.classical(token)
+    def nfe_of(self, token: str, *models: str) -> list[int]:
+        """The numbers of evaluations at which a solver is compared on one of some models, by default any of the config's."""
+        definition = self.definitions[token]
         listed = [*self.nfe, *([] if isinstance(definition, Learned) else self.more_nfe)]
+        if isinstance(definition, Published):
+            return [n for n in listed if any(definition.fits(model, n) for model in models or self.models)]
+        classical = self.classical(token)
         return [n for n in listed if n >= definition.min_nfe and classical.fits(n)]
 
     def bases(self, token: str) -> list[str]:
-        """The classical solver that a token stands for, or those that it may start from."""
+        """The classical solver that a token stands for, or those that it may start from; of a published one none."""
         definition = self.definition(token)
+        if isinstance(definition, Published):
+            return []
         return definition.bases if isinstance(definition, Learned) else [token]
 
     def bases_of(self, token: str, nfe: int) -> list[str]:
@@ -263,6 +270,7 @@ class Config(Strict):
     def classical(self, token: str) -> Classical:
         """A classical solver's own definition, or that of the base of a learned one."""
         definition = self.definitions[token]
+        assert not isinstance(definition, Published)
         return self.classical(definition.base) if isinstance(definition, Learned) else definition
 
     def own_modules(self, token: str) -> list[Path]:
@@ -284,7 +292,7 @@ class Config(Strict):
         """All cells of the comparison, the teacher's own row first."""
         return [
             *(Cell(model, "teacher", self.teacher.steps) for model in self.models),
-            *(Cell(m, token, n) for m in self.models for token in self.solvers for n in self.nfe_of(token)),
+            *(Cell(m, token, n) for m in self.models for token in self.solvers for n in self.nfe_of(token, m)),
         ]
 
     def of_model(self, model: str, *changes: dict[str, Any]) -> Config:
@@ -345,7 +353,7 @@ class Config(Strict):
         """The solver of the trajectories that searches use: the teacher's, on the levels that are chosen from."""
         return self.teacher.on(self.search.levels)
 
-    def definition(self, token: str) -> Classical | Learned:
+    def definition(self, token: str) -> Classical | Learned | Published:
         """What a token means; `teacher` is the teacher's solver."""
         return self.teacher.definition() if token == "teacher" else self.definitions[token]
 

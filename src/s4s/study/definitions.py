@@ -1,4 +1,4 @@
-"""What a solver's name in the config means: a classical solver on its levels, or a solver that is fitted. No torch.
+"""What a solver's name in the config means: a classical solver on its levels, one that is fitted, or a published one. No torch.
 
 Which solvers, schedules and families there are, and which options they have, stands in SOLVERS, SCHEDULES and FAMILIES alone:
 the keys of a definition beside its fields are options of the entries that it names.
@@ -31,6 +31,8 @@ from s4s.learning.drivers import DRIVERS, cannot_search, nothing_to_learn
 from s4s.learning.families import FAMILIES, Entry, Recipe, family_of, recipe_of, recipes
 from s4s.learning.families.bases import Base, immovable
 from s4s.learning.settings import FitSettings
+from s4s.models.published_solvers import ZOO, shipped_entry
+from s4s.models.published_solvers import Entry as ZooEntry
 from s4s.schedules import SCHEDULES, Schedule, ScheduleOptions, schedule_of
 from s4s.schedules.registry import Options, check_name, checked, is_own, module_file, schema_of
 from s4s.solvers import SOLVERS, Reuse, Solver, solver_of
@@ -365,13 +367,94 @@ class Learned(Described):
         return self
 
 
+class Published(Described):
+    """A solver that is a tableau already: an entry of the zoo whose numbers ship, or the user's own files, an NFE each."""
+
+    family: ClassVar[str] = "published"
+
+    tableau: str | Annotated[dict[str, str], Field(min_length=1)] = Field(
+        description="zoo:NAME, or the path of tableaux, {nfe} in it filled in; or one of these by the model that it is for"
+    )
+    min_nfe: int = Field(1, ge=1, description="leave out cells with fewer evaluations")
+
+    @cached_property
+    def entries(self) -> dict[str, tuple[ZooEntry, int | None]]:
+        """The entries that it names, with the number of evaluations where it says one."""
+        sources = self.tableau.values() if isinstance(self.tableau, dict) else [self.tableau]
+        return {source: shipped_entry(source) for source in sources if source.startswith("zoo:")}
+
+    def source(self, model: str) -> str | None:
+        """What it is for a model, as the config says it; None where it is for others."""
+        if isinstance(self.tableau, dict):
+            return self.tableau.get(model)
+        of_others = self.tableau in self.entries and model not in self.entries[self.tableau][0].config
+        return None if of_others else self.tableau
+
+    def fits(self, model: str, nfe: int) -> bool:
+        """Whether it is compared on a model at a number of evaluations: its entry has such a solver, or the file is there."""
+        source = self.source(model)
+        if source is None or nfe < self.min_nfe:
+            return False
+        if source in self.entries:
+            entry, only = self.entries[source]
+            return nfe in (entry.nfe if only is None else [only])
+        return self.files(model, nfe)[0].is_file()
+
+    def files(self, model: str, nfe: int) -> list[Path]:
+        """Where its numbers are: a file of tableaux, or those of its entry."""
+        source = self.source(model)
+        if source not in self.entries:
+            return [] if source is None else [Path(source.replace("{nfe}", str(nfe)))]
+        entry, _ = self.entries[source]
+        return [ZOO / f"{entry.name}.yaml", *([] if entry.numbers else [entry.folder / f"nfe~{nfe}.json"])]
+
+    def in_zoo(self, model: str, nfe: int) -> str | None:
+        """Its name in the zoo, "zoo:NAME/NFE"; None where it is a file."""
+        entry, _ = self.entries.get(self.source(model) or "", (None, None))
+        return None if entry is None else f"zoo:{entry.name}/{nfe}"
+
+    def of_model(self, model: str) -> Published:
+        """This definition without what it says of other models."""
+        return self.model_copy(update={"tableau": {model: self.tableau[model]}}) if isinstance(self.tableau, dict) else self
+
+    def own_modules(self) -> list[Path]:
+        """No code makes it."""
+        return []
+
+    @model_validator(mode="after")
+    def _sources_exist(self) -> Published:
+        for option in self.extra:
+            raise ValueError(f"{option}: {UNKNOWN}")
+        for source in self.tableau.values() if isinstance(self.tableau, dict) else [self.tableau]:
+            if source not in self.entries and ("{nfe}" not in source or re.search(r"[{}]", source.replace("{nfe}", ""))):
+                raise ValueError(f"tableau must be zoo:NAME, or a path with {{nfe}} in it and no other braces, got {source!r}")
+        if isinstance(self.tableau, str) and self.tableau in self.entries and not self.entries[self.tableau][0].config:
+            raise ValueError(
+                f"{self.tableau} is for no model in config/models; write tableau: {{MODEL: {self.tableau}}} with yours"
+            )
+        return self
+
+
+def without_fit(text: str) -> Classical | Published:
+    """The definition of a solver that is not fitted, from what `to_json` wrote.
+
+    Raises:
+        S4SError: one line for each key that is wrong.
+    """
+    return (Published if _kind(json.loads(text)) == "published" else Classical).from_json(text)
+
+
 def own_modules(*names: str) -> list[Path]:
     """The files of the modules of those names that are one's own."""
     return [file for name in names if is_own(name) and (file := module_file(name)) is not None]
 
 
 def _kind(value: Any) -> str:
-    return "learned" if isinstance(value, Learned) or (isinstance(value, dict) and "family" in value) else "classical"
+    keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
+    return "learned" if "family" in keys else "published" if "tableau" in keys else "classical"
 
 
-Definition = Annotated[Annotated[Classical, Tag("classical")] | Annotated[Learned, Tag("learned")], Discriminator(_kind)]
+Definition = Annotated[
+    Annotated[Classical, Tag("classical")] | Annotated[Learned, Tag("learned")] | Annotated[Published, Tag("published")],
+    Discriminator(_kind),
+]

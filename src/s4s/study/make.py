@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s4s.errors import S4SError
 from s4s.files.named_function import function_of
-from s4s.models.provenance import made_for
+from s4s.models.provenance import check, check_guidance, made_for
 from s4s.schedules.registry import is_own
-from s4s.study.definitions import Classical, Learned
+from s4s.study.definitions import Classical, Learned, Published
 
 if TYPE_CHECKING:
     from s4s.learning.result import FitResult
@@ -44,6 +46,33 @@ def classical(
     schedule = levels(definition.levels, steps, model, **level_options)  # type: ignore[arg-type]
     tableau = solver(definition.solver, schedule, start=model.s_max, path=model.path, **options)
     return tableau.with_meta(**made_for(model), token=token, family=definition.family, schedule=definition.levels)
+
+
+def published(
+    source: Tableau, definition: Published, nfe: int, model: Denoiser | Outline, token: str, guidance: float | None = None
+) -> Tableau:
+    """A solver that is a tableau already, as a cell of a study. Its own meta is kept under `published`.
+
+    Args:
+        guidance: scale with which the model is used; None where that is not known.
+    Raises:
+        S4SError: if it has another number of evaluations, or was made for another network or guidance, as far as it says.
+    """
+    whose, made, path = f"model {model.name}", source.meta.get("model"), definition.source(model.name)
+    if source.nfe != nfe:
+        raise S4SError(f"{token}: {path} has a solver with {source.nfe} evaluations, not {nfe}; name its file after these")
+    if path == definition.tableau and not definition.in_zoo(model.name, nfe) and made not in (None, model.name):
+        raise S4SError(
+            f"{token}: {path} was made for model {made}, not for {model.name}; write tableau: {{{made}: {path}}} to leave "
+            f"{model.name} out, or {{{model.name}: {path}}} to take it nonetheless"
+        )
+    source.require_one_output()
+    check(source, model, whose)
+    check_guidance(source, guidance, whose)
+    known = {"guidance": source.meta["guidance"]} if "guidance" in source.meta else {}
+    return replace(
+        source, meta={**made_for(model), **known, "token": token, "family": definition.family, "published": source.meta}
+    )
 
 
 def carried_over(source: Tableau, nfe: int, denoiser: Denoiser, s_end: float, base: Mapping[str, Any], weights: str) -> Tableau:

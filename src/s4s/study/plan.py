@@ -89,11 +89,19 @@ def summary(study: Study, folder: str = MAIN) -> str:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in [head, *rows]]
     note = f"; without {', '.join(unknown)}, whose files state no throughput" if unknown else ""
+    absent = [
+        f"{name}/{token}"
+        for name, config in study.compared[folder].items()
+        for token in config.solvers
+        if (theirs := study.published(token)) and theirs.source(name) and not config.nfe_of(token)
+    ]
+    left_out = [f"Left out, for no file of theirs is there at these NFE: {', '.join(absent)}."] if absent else []
     return "\n".join(
         [
             "Plan (states through the network for the teacher, searches, fits and samples; fits are an estimate):",
             *lines,
             f"GPU-hours in all: about {hours:,.0f} at the throughputs that the models' files state{note}.",
+            *left_out,
         ]
     )
 

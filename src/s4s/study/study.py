@@ -19,7 +19,7 @@ from s4s.schedules import SCHEDULES
 from s4s.solvers import SOLVERS
 from s4s.study import paths
 from s4s.study.config import Config, read_config, resolve_models
-from s4s.study.definitions import Classical, Learned
+from s4s.study.definitions import Classical, Learned, Published
 from s4s.study.demands import check_demands, check_showcase
 from s4s.study.paths import Cell
 from s4s.study.questions import QUESTIONS
@@ -124,7 +124,7 @@ class Study:
             raise S4SError(self.wrong[name])
         return [cell for own in self.compared[folder].values() for cell in own.cells()]
 
-    def definition(self, token: str) -> Classical | Learned:
+    def definition(self, token: str) -> Classical | Learned | Published:
         """What a token means; `teacher` is the teacher's solver, which `settings` of a model say."""
         return self.config.definition(token)
 
@@ -137,6 +137,10 @@ class Study:
     def is_learned(self, token: str) -> bool:
         """Whether a token stands for a solver that is fitted."""
         return token != "teacher" and isinstance(self.config.definition(token), Learned)
+
+    def is_training_free(self, token: str) -> bool:
+        """Whether a token stands for a classical solver, the teacher's included."""
+        return isinstance(self.config.definition(token), Classical)
 
     def tokens(self, learned: bool) -> list[str]:
         """The tokens that the config defines: of learned solvers, or of the others with the teacher."""
@@ -179,6 +183,16 @@ class Study:
         lpips = self.settings[model].fit_settings(solver).lpips_weights
         return [*map(Path, self.warm_start_file(model, solver, nfe)), *([lpips] if lpips else [])]
 
+    def published(self, token: str) -> Published | None:
+        """What a token of a published solver means; None for any other."""
+        definition = self.config.definition(token)
+        return definition if isinstance(definition, Published) else None
+
+    def files_of_tableau(self, model: str, solver: str, nfe: str) -> list[Path]:
+        """The files that a published solver's numbers are in; none of another."""
+        own = self.published(solver)
+        return own.files(model, int(nfe)) if own else []
+
     def definition_json(self, model: str, token: str) -> str:
         """What a job has to know of a solver, as JSON: its definition, of a learned one with all settings of its fit; `search`
         stands for the teacher's solver on the levels that searches choose from."""
@@ -186,6 +200,8 @@ class Study:
         if token == "search":
             return own.searched_along().to_json()
         definition = own.definition(token)
+        if isinstance(definition, Published):
+            return definition.of_model(model).to_json()
         return (definition.settled(own.fit_settings(token)) if isinstance(definition, Learned) else definition).to_json()
 
     def own_modules(self, model: str, token: str) -> list[Path]:
@@ -254,8 +270,10 @@ class Study:
         return [paths.reference(model)] if computed else []
 
     def searches(self, model: str, token: str) -> Files:
-        """Option and file of what a classical solver needs that is computed from trajectories."""
+        """Option and file of what a solver without a fit needs that is computed from trajectories."""
         definition = self.settings[model].definition(token)
+        if isinstance(definition, Published):
+            return {}
         assert isinstance(definition, Classical)
         return {option: [paths.search(model, f"{option}.json")] for option in sorted(definition.files)}
 

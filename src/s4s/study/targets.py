@@ -9,7 +9,7 @@ from typing import Any
 from s4s.metrics.measures import COMPARED
 from s4s.models.published import datasets
 from s4s.study import paths
-from s4s.study.definitions import Classical, Learned
+from s4s.study.definitions import Classical, Learned, Published
 from s4s.study.paths import Cell
 from s4s.study.plan import passes
 from s4s.study.study import MAIN, Study, folder_of
@@ -37,7 +37,7 @@ def describe(study: Study, folder: str = MAIN) -> dict[str, dict[str, dict[str, 
 def _described(study: Study, model: str, token: str) -> dict[str, Any]:
     own = study.settings[model]
     definition = own.definition(token)
-    schedules = {"": definition.levels} if isinstance(definition, Classical) else {}
+    schedules = {"": definition.levels if isinstance(definition, Classical) else ""}
     if isinstance(definition, Learned):
         fixed = definition.recipe.driver == "coefficients"
         schedules = {base: own.classical(base).levels if fixed else "learned" for base in definition.bases}
@@ -85,13 +85,15 @@ def shown_nfe(study: Study, model: str) -> int:
 
 
 def shown_solvers(study: Study, model: str, nfe: int) -> list[str]:
-    """Solvers of the figures that show single cells: each learned one after its base."""
+    """Solvers of the figures that show single cells: each learned one after its base, and published ones."""
     own, tokens = study.settings[model], list[str]()
     here = [token for token in own.solvers if nfe in own.nfe_of(token)]
     for token in here:
         definition = own.definition(token)
         if isinstance(definition, Learned):
             tokens += [definition.base, token]
+        elif isinstance(definition, Published):
+            tokens += [token]
     return list(dict.fromkeys(tokens)) or here[:8]
 
 
@@ -178,14 +180,14 @@ def showcase_cells(study: Study, comparison: str) -> list[Cell]:
         for cell in study.cells(folder_of(comparison))
         if cell.model in asked.models
         and (cell.solver == "teacher" or cell.nfe in asked.nfe)
-        and (cell.solver in asked.solvers or not study.is_learned(cell.solver))
+        and (cell.solver in asked.solvers or study.is_training_free(cell.solver))
     ]
 
 
 def has_speedups(study: Study, name: str) -> bool:
     """Whether a further comparison can say how many evaluations learned solvers save."""
-    compared = study.compared[folder_of(name)].values()
-    both = {study.is_learned(token) for token in study.config.comparisons[name].solvers} == {True, False}
+    compared, tokens = study.compared[folder_of(name)].values(), study.config.comparisons[name].solvers
+    both = any(map(study.is_learned, tokens)) and any(map(study.is_training_free, tokens))
     return both and any(len({*own.nfe, *own.more_nfe}) > 1 for own in compared)
 
 

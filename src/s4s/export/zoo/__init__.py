@@ -7,7 +7,7 @@ _PUBLIC = {
     "zoo_tableau": "s4s.export.zoo.tableaux",
     "zoo_tableaux": "s4s.export.zoo.tableaux",
     "read_published": "s4s.export.zoo.forms",
-    "entries": "s4s.export.zoo.entries",
+    "entries": "s4s.models.published_solvers",
 }
 
 __all__ = [*_PUBLIC]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from s4s.errors import S4SError
-from s4s.export.zoo.entries import Entry, Score, entries
 from s4s.files.plain_text import Written, in_one_line, markdown, markdown_table
+from s4s.models.published_solvers import Entry, Score, entries
 
 HEAD = """# The zoo: solvers that others have published
 
@@ -24,6 +24,10 @@ Where no licence is stated, or one that forbids it, you get a copy of your own a
 are below, and `s4s zoo show NAME` prints them. `s4s zoo list` is this table. A converted file's meta says where its numbers
 come from. A solver for a network on another path, or with another range of noise levels, is refused; whether it was fitted for
 your weights and your guidance nobody can see, so look at the column "model".
+
+In a comparison a published solver is a definition: `gits_published: {tableau: "zoo:gits-cifar10"}`, or your converted files,
+`{tableau: {cifar10: "zoo/dyweight-cifar10/nfe~{nfe}.json"}}`. `snakemake published --configfile config/paper.yaml` compares ours with
+all of them; cells whose files are not there are left out, and the plan names them.
 
 Figures are their authors' or others', not measured here; those of several sources are no comparison. The column NFE counts all
 evaluations of a run, those at the same time each, and one for a step where guidance needs two passes. Figures have the NFE of

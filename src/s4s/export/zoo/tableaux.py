@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from s4s.errors import S4SError, must_be
-from s4s.export.zoo.entries import Entry, entry_of
 from s4s.models.provenance import check
+from s4s.models.published_solvers import Entry, shipped_entry
 from s4s.schedules.ays import ALIGN_YOUR_STEPS
 from s4s.schedules.imported import at_ends
 from s4s.solvers import solver
@@ -26,7 +26,7 @@ def zoo_tableaux(name: str) -> list[Tableau]:
     Raises:
         S4SError: if there is no such entry or number of evaluations, or its numbers do not ship: then where they are.
     """
-    entry, nfe = _shipped(name)
+    entry, nfe = shipped_entry(name)
     counts = entry.nfe if nfe is None else [nfe]
     return [_made(entry, count) for count in counts]
 
@@ -43,7 +43,7 @@ def zoo_tableau(name: str, model: Any) -> Tableau:
     """
     known = all(hasattr(model, key) for key in ("name", "s_min", "s_max", "parametrisation"))
     must_be("zoo_tableau's model", model, known, "a denoiser, such as s4s.load_model gives, or an outline")
-    entry, nfe = _shipped(name)
+    entry, nfe = shipped_entry(name)
     if nfe is None and len(entry.nfe) > 1:
         choose = ", ".join(f"zoo:{entry.name}/{count}" for count in entry.nfe)
         raise S4SError(f"zoo:{entry.name} has several numbers of evaluations; choose one of {choose}")
@@ -52,17 +52,6 @@ def zoo_tableau(name: str, model: Any) -> Tableau:
         tableau = scaled_start(tableau, model.s_max)
     check(tableau, model, f"model {model.name}")
     return tableau
-
-
-def _shipped(name: str) -> tuple[Entry, int | None]:
-    """`entry_of` a name, if its numbers are here."""
-    entry, nfe = entry_of(name)
-    if not entry.ships:
-        raise S4SError(
-            f"zoo:{entry.name}: its numbers do not come with s4s (licence: {entry.licence}); your own copy comes from "
-            f"{entry.repository}, and `s4s zoo show {entry.name}` has the commands"
-        )
-    return entry, nfe
 
 
 def _made(entry: Entry, nfe: int, model: Any = None) -> Tableau:

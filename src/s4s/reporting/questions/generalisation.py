@@ -103,12 +103,12 @@ def carried_over(source: Tableau, nfe: int, denoiser: Denoiser) -> Tableau:
 
 
 def _is_learned(tableau: Tableau) -> bool:
-    return "fit" in tableau.meta
+    return "fit" in tableau.meta or tableau.meta.get("family") == "published"
 
 
 def _carries(tableau: Tableau) -> bool:
     """Whether a learned solver can be carried over: its schedule is learned, and its base is made anew on another one."""
-    return _is_learned(tableau) and tableau.meta["fit"]["driver"] != "coefficients"
+    return "fit" in tableau.meta and tableau.meta["fit"]["driver"] != "coefficients"
 
 
 def ratios(rows: pd.DataFrame) -> pd.DataFrame:

@@ -174,3 +174,18 @@ def entry_of(name: str) -> tuple[Entry, int | None]:
     if number not in map(str, entry.nfe):
         raise S4SError(f"zoo:{text} has no solver {number!r}; its numbers of evaluations are {', '.join(map(str, entry.nfe))}")
     return entry, int(number)
+
+
+def shipped_entry(name: str) -> tuple[Entry, int | None]:
+    """`entry_of` a name, if its numbers are here.
+
+    Raises:
+        S4SError: as `entry_of`, or if they are not: then where they are.
+    """
+    entry, nfe = entry_of(name)
+    if not entry.ships:
+        raise S4SError(
+            f"zoo:{entry.name}: its numbers do not come with s4s (licence: {entry.licence}); your own copy comes from "
+            f"{entry.repository}, and `s4s zoo show {entry.name}` has the commands"
+        )
+    return entry, nfe
