@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "optimiser": "rmsprop", "iterations": 175, "batch": 2, "learning_rate": 5e-3, "told_learning_rate": 0.1,
         "decay": "plateau", "validate_every": 1, "patience": 30, "radius": "ld3", "train_pairs": 50, "val_pairs": 50,
     },
-    "exchange": {"optimiser": "exchange", "iterations": 24, "batch": 64, "patience": 3},
+    "exchange": {"optimiser": "exchange", "iterations": 24, "batch": 64, "patience": 3, "radius": 0.0},
 }  # fmt: skip
 
 _OF_OPTIMISER = {
