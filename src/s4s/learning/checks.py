@@ -25,7 +25,7 @@ def check_pairs(denoiser: Denoiser, pairs: TeacherPairs, base: Tableau, settings
                 f"fit: {name}_pairs is {wanted} but there are {len(split.y_0)} {name} pairs; lower it, or raise teacher: {name}"
             )
     used = settings.train_pairs or len(pairs.train.y_0)
-    if used < settings.batch:
+    if used < settings.least_pairs:
         raise S4SError(
             f"fit: too few training pairs: {used}, fewer than a batch of {settings.batch}; make more, or lower batch"
         )

@@ -110,6 +110,11 @@ class FitSettings(Strict):
     )
     seed: int = Field(0, ge=0, description="seed of the order in which pairs are visited")
 
+    @property
+    def least_pairs(self) -> int:
+        """Training pairs that a fit needs: a batch of them; a search without derivatives takes all where there are fewer."""
+        return 1 if self.optimiser == "exchange" else self.batch
+
     def changed(self, changes: dict[str, Any]) -> FitSettings:
         """These settings with changes; a preset among them brings all that is the optimiser's along, and its own values.
 

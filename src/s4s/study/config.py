@@ -233,7 +233,7 @@ class Config(Strict):
         if steps is not None and teacher.has_order and steps < teacher.order:
             raise ValueError(f"definitions.{token}: teacher_steps {steps} are too few for the teacher's order {teacher.order}")
         pairs = settings.train_pairs or teacher.train
-        if settings.batch > pairs:
+        if settings.least_pairs > pairs:
             raise ValueError(
                 f"definitions.{token}: its fit has a batch of {settings.batch}, but there are {pairs} training pairs; lower "
                 "its batch, or make more pairs"
