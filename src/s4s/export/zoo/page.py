@@ -26,8 +26,8 @@ come from. A solver for a network on another path, or with another range of nois
 your weights and your guidance nobody can see, so look at the column "model".
 
 In a comparison a published solver is a definition: `gits_published: {tableau: "zoo:gits-cifar10"}`, or your converted files,
-`{tableau: {cifar10: "zoo/dyweight-cifar10/nfe~{nfe}.json"}}`. `snakemake published --configfile config/paper.yaml` compares ours with
-all of them; cells whose files are not there are left out, and the plan names them.
+`{tableau: {cifar10: "zoo/dyweight-cifar10/nfe~{nfe}.json"}}`. `snakemake published --configfile config/paper.yaml` compares
+ours with all of them; cells whose files are not there are left out, and the plan names them.
 
 Figures are their authors' or others', not measured here; those of several sources are no comparison. The column NFE counts all
 evaluations of a run, those at the same time each, and one for a step where guidance needs two passes. Figures have the NFE of
