@@ -1,4 +1,4 @@
-"""Write the tableau of a solver without a fit: a classical one on its noise schedule, or one that others have published."""
+"""Write the tableau of a classical solver on its noise schedule, or of one that others have published."""
 
 import argparse
 

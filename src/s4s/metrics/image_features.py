@@ -45,9 +45,10 @@ class ImageFeatures(Features):
         source = model.statistics.path.name if model.statistics else f"images in {model.images.name}" if model.images else ""
         along = (f"{model.components} principal components",) if model.components else ()
         self.details = ("8-bit images", *along, OF_TEACHER if model.teacher else f"reference {source}")
-        self._load(check_file(model))
+        self._load()
 
-    def _load(self, path: Path) -> None:
+    def _load(self) -> None:
+        path = check_file(self.model)
         try:
             with path.open("rb") as file:
                 checked_zip(file, path, SLACK)  # its code is compressed
@@ -148,11 +149,12 @@ class EfficientNetFeatures(ImageFeatures):
 
     called = "EfficientNet-Lite0 at {pixels}x{pixels}"
 
-    def _load(self, path: Path) -> None:
+    def _load(self) -> None:
+        path, state = self.model.path, read_checkpoint(self.model, old=True)
         try:
-            network = EfficientNetLite0(read_checkpoint(self.model, old=True), self.device)
+            network = EfficientNetLite0(state, self.device)
         except S4SError as error:
-            raise S4SError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+            raise S4SError(f"{path}: {error}") from error
         size = (self.model.pixels, self.model.pixels)
 
         def features(pixels: Tensor) -> Tensor:

@@ -92,6 +92,21 @@ def refusal(error: Exception, where: str | Path, kind: str, what: str) -> S4SErr
     return S4SError(f"{where}: not a {kind} of torch, or damaged ({one_line(error, 200)}); get the file again")
 
 
+def load_content(content: bytes, where: str | Path, what: str) -> Any:
+    """What `torch.save` wrote, from the bytes of a small file, on the CPU; `what` the file is, in words.
+
+    Raises:
+        S4SError: if it is damaged, asks for more than tensors and plain containers, or takes more than its size explains.
+    """
+    try:
+        check_content(io.BytesIO(content), where)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except S4SError:
+        raise
+    except Exception as error:  # damaged bytes can raise anything
+        raise refusal(error, where, "file", what) from None
+
+
 def check_content(file: IO[bytes], where: str | Path) -> None:
     """Refuse a file of torch.save whose tensors or containers would take far more than the file's size explains.
 

@@ -279,15 +279,25 @@ def sample_grid(images: dict[str, np.ndarray]) -> Figure:
     columns = len(images[next(iter(images))])
     figure, axes = plt.subplots(len(images), columns, figsize=(0.42 * columns + 1.8, 0.44 * len(images)), squeeze=False)
     for row, (name, rows) in zip(axes, images.items(), strict=True):
-        for axis, image in zip(row, np.clip(rows / 2 + 0.5, 0, 1), strict=True):
-            axis.imshow(np.moveaxis(image, 0, -1).squeeze(), cmap="gray", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
-            axis.grid(False)
+        for axis, image in zip(row, rows, strict=True):
+            draw_image(axis, image)
         row[0].set_ylabel(name, rotation=0, ha="right", va="center")
     room = 0.08 * max(map(len, images)) / figure.get_figwidth()  # for the names
     figure.subplots_adjust(left=room, right=0.995, bottom=0.01, top=0.99, wspace=0.05, hspace=0.05)
     return figure
+
+
+def draw_image(axis: Any, image: np.ndarray) -> None:
+    """An image [1 or 3, H, W] in [-1, 1]."""
+    draw_pixels(axis, np.moveaxis(np.clip(image / 2 + 0.5, 0, 1), 0, -1).squeeze(), cmap="gray", vmin=0, vmax=1)
+
+
+def draw_pixels(axis: Any, pixels: np.ndarray, **options: Any) -> None:
+    """Pixels [H, W] or [H, W, 3] without a frame, with options of `imshow`."""
+    axis.imshow(pixels, **options)
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    axis.grid(False)
 
 
 def sample_plane(states: dict[str, np.ndarray]) -> Figure:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from s4s.errors import S4SError
 from s4s.files.rows import SAMPLES, Split, read_split, split_sizes
-from s4s.reporting.figures import draw_curves
+from s4s.reporting.figures import draw_curves, draw_image, draw_pixels
 from s4s.reporting.solver_names import names
 from s4s.reporting.tables import NOT_LEARNED
 
@@ -111,20 +111,12 @@ def _draw_pictures(figure: Figure, grid: Any, shown: Sequence[Column]) -> None:
     for at, (column, error) in enumerate(zip(shown, errors, strict=True)):
         for noise in range(NOISES):
             above = figure.add_subplot(grid[2 * noise, at])
-            picture = np.moveaxis(np.clip(column.images[noise] / 2 + 0.5, 0, 1), 0, -1).squeeze()
-            _draw(above, picture, cmap="gray", vmin=0, vmax=1)
+            draw_image(above, column.images[noise])
             if noise == 0:
                 above.set_title(column.title, fontsize=6, pad=2)
             if at == 0:
                 above.set_ylabel("sample", fontsize=6)
             if column is not shown[-1]:
                 below = figure.add_subplot(grid[2 * noise + 1, at])
-                _draw(below, error[noise], cmap="inferno", vmin=0, vmax=largest)
+                draw_pixels(below, error[noise], cmap="inferno", vmin=0, vmax=largest)
                 below.set_ylabel("error" if at == 0 else "", fontsize=6)
-
-
-def _draw(axis: Any, image: np.ndarray, **options: Any) -> None:
-    axis.imshow(image, **options)
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
-    axis.grid(False)

@@ -16,7 +16,6 @@ What is in each, by its authors' code:
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from s4s.files.bounded import read_bytes
 from s4s.models.paths import VE, VPDiscrete
 from s4s.models.paths import Path as GaussianPath
 from s4s.models.provenance import is_full_noise
-from s4s.models.torch_checkpoint import check_content, refusal
+from s4s.models.torch_checkpoint import load_content
 from s4s.tableau import check_levels
 
 FORMS = ("ld3", "levels", "times")
@@ -113,13 +112,7 @@ def read_schedule(file: str | Path, model: Any, form: str | None = None, pick: s
 
 
 def _from_ld3(content: bytes, model: Any, where: str) -> Imported:
-    try:
-        check_content(io.BytesIO(content), where)
-        snapshot = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except S4SError:
-        raise
-    except Exception as error:  # damaged bytes can raise anything
-        raise refusal(error, where, "file", "schedule") from None
+    snapshot = load_content(content, where, "schedule")
     times = snapshot.get("best_t_steps") if isinstance(snapshot, dict) else snapshot
     if not isinstance(times, Tensor) or times.ndim != 1 or not times.is_floating_point() or len(times) not in LD3_TIMES:
         raise S4SError(f"{where}: not a schedule of LD3: needs best_t_steps, twice N + 1 times; give best_v1.pt or best_v2.pt")

@@ -94,7 +94,7 @@ class Comparison(Strict):
 
     models: list[str] = Field(min_length=1)
     nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    more_nfe: list[Annotated[int, Field(ge=1)]] = Field([], description="for solvers without a fit alone")
+    more_nfe: list[Annotated[int, Field(ge=1)]] = Field([], description="for training-free and published solvers alone")
     solvers: list[Token] = Field(min_length=1)
     nfe_of: dict[str, list[Annotated[int, Field(ge=1)]]] = Field({}, description="for single models, instead of both")
     showcase: Showcase | None = Field(None, description="a figure of samples, with maps of their errors")
@@ -144,7 +144,7 @@ class Config(Strict):
     definitions: dict[Token, Definition]
     comparisons: dict[Token, Comparison] = Field({}, description="further comparisons by name, each a target")
     more_nfe: list[Annotated[int, Field(ge=1)]] = Field(
-        [], description="numbers of evaluations for solvers without a fit alone"
+        [], description="numbers of evaluations for training-free and published solvers alone"
     )
 
     @model_validator(mode="after")

@@ -162,16 +162,15 @@ class Study:
     def initialisation_of(self, cell: Cell) -> Initialisation:
         """The initialisation of the fit of a cell."""
         definition = self.learned(cell.solver)
-        tokens = self.settings[cell.model].bases_of(cell.solver, cell.nfe)
-        bases, near = [Cell(cell.model, token, cell.nfe) for token in tokens], definition.warm_start
-        if near is None:
-            return Initialisation(bases, None)
-        if near != "previous":
-            return Initialisation(bases[:1], near.replace("{nfe}", str(cell.nfe)))
-        smaller = [nfe for nfe in self.settings[cell.model].nfe_of(cell.solver) if nfe < cell.nfe]
-        return (
-            Initialisation(bases[:1], Cell(cell.model, cell.solver, max(smaller))) if smaller else Initialisation(bases, None)
-        )
+        own = self.settings[cell.model]
+        near: Cell | str | None = None
+        if definition.warm_start == "previous":
+            smaller = [nfe for nfe in own.nfe_of(cell.solver) if nfe < cell.nfe]
+            near = Cell(cell.model, cell.solver, max(smaller)) if smaller else None
+        elif definition.warm_start is not None:
+            near = definition.warm_start.replace("{nfe}", str(cell.nfe))
+        tokens = own.bases_of(cell.solver, cell.nfe) if near is None else [definition.base]
+        return Initialisation([Cell(cell.model, token, cell.nfe) for token in tokens], near)
 
     def warm_start_file(self, model: str, solver: str, nfe: str) -> list[str]:
         """The file of the learned solver that a fit starts near, where that is none of this study."""
@@ -270,7 +269,7 @@ class Study:
         return [paths.reference(model)] if computed else []
 
     def searches(self, model: str, token: str) -> Files:
-        """Option and file of what a solver without a fit needs that is computed from trajectories."""
+        """Option and file of what a training-free solver needs that is computed from trajectories."""
         definition = self.settings[model].definition(token)
         if isinstance(definition, Published):
             return {}

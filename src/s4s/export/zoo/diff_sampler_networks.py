@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from s4s.errors import S4SError
+from s4s.export.zoo.log_alpha import log_alpha_at, log_alphas
 from s4s.export.zoo.transcript import Feed
 from s4s.models.load import Outline
 from s4s.models.paths import PURE_NOISE, VE, FlowMatching, Path, VPDiscrete
@@ -74,7 +75,7 @@ class Latents:
 
     def __init__(self, model: Outline):
         self.path: VPDiscrete = model.path
-        self.log_alpha = -torch.log1p(torch.exp(2 * self.path.log_s)) / 2
+        self.log_alpha = log_alphas(self.path)
         self.sigma_min, self.sigma_max = self.sigma(1e-3), self.sigma(1.0)
         self.s_max = model.s_max
 
@@ -83,10 +84,8 @@ class Latents:
 
     def sigma(self, share: float) -> float:
         """Noise level at a share of the time, that of entry k being (k + 1)/T."""
-        k = share * len(self.log_alpha) - 1
-        left = min(max(math.floor(k), 0), len(self.log_alpha) - 2)
-        log_alpha = torch.lerp(self.log_alpha[left], self.log_alpha[left + 1], k - left)
-        return float(torch.expm1(-2 * log_alpha).sqrt())
+        k = torch.tensor(share * len(self.log_alpha) - 1, dtype=torch.float64)
+        return float(torch.expm1(-2 * log_alpha_at(self.log_alpha, k)).sqrt())
 
     def time(self, sigma: float) -> float:
         """The time k at which the noise level is sigma; beyond the table the first or last piece goes on."""

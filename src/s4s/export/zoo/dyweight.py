@@ -12,7 +12,6 @@ the time c_i t~_i. Levels of the tableau are those of the schedule, the t_i.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import torch
@@ -26,7 +25,7 @@ from s4s.export.zoo.snapshot import content_of, has_name, named_in_errors, numbe
 from s4s.export.zoo.source import Source
 from s4s.export.zoo.transcript import Transcript
 from s4s.models.load import Outline
-from s4s.models.torch_checkpoint import check_content, refusal
+from s4s.models.torch_checkpoint import load_content
 from s4s.tableau import Tableau
 
 SOURCE = Source(
@@ -113,14 +112,7 @@ def _of_snapshot(path: Path, model: Outline, guidance: float | None) -> Tableau:
 
 
 def _of_flux(path: Path, model: Outline, guidance: float | None, resolution: int, clip: bool) -> Tableau:
-    content = content_of(path)
-    try:
-        check_content(io.BytesIO(content), path)
-        data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except S4SError:
-        raise
-    except Exception as error:  # damaged bytes can raise anything
-        raise refusal(error, path, "file", "solver") from None
+    data = load_content(content_of(path), path, "solver")
     raw = data.get(FLUX_KEY) if isinstance(data, dict) else None
     if not isinstance(raw, Tensor) or raw.ndim != 2 or not 1 <= len(raw) <= 100:
         raise S4SError(f"not DyWeight's solver for FLUX: it holds no weights {FLUX_KEY}, at most 100 x 100")

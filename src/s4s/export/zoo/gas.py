@@ -17,7 +17,6 @@ The result is x/alpha at t_eps. A checkpoint says neither its model nor its guid
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +24,12 @@ import torch
 from torch import Tensor
 
 from s4s.errors import S4SError
+from s4s.export.zoo.log_alpha import log_alpha_at, log_alphas
 from s4s.export.zoo.source import Source
 from s4s.files.bounded import MB, read_bytes
 from s4s.models.paths import Path as GaussianPath
 from s4s.models.paths import VPDiscrete, VPLinear
-from s4s.models.torch_checkpoint import check_content, refusal
+from s4s.models.torch_checkpoint import load_content
 from s4s.tableau import Tableau
 
 if TYPE_CHECKING:
@@ -123,10 +123,7 @@ def _alpha(t: Tensor, model: Outline, where: Path) -> Tensor:
     """Its alpha at its times."""
     path: GaussianPath = model.path
     if isinstance(path, VPDiscrete):
-        k = path.times * t - 1
-        left = k.floor().long().clamp(0, path.times - 2)
-        log_alpha = -torch.log1p((2 * path.log_s).exp()) / 2
-        return torch.lerp(log_alpha[left], log_alpha[left + 1], k - left).exp()
+        return log_alpha_at(log_alphas(path), path.times * t - 1).exp()
     if isinstance(path, VPLinear) and (path.beta_min, path.beta_max) == (0.1, 20.0):
         return path.alpha_of_s(path.s_of_t(t))
     raise S4SError(
@@ -144,15 +141,9 @@ def _told_levels(told: Tensor, model: Outline) -> Tensor:
 def _parameters(path: Path) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
     """mu_logit [N - 1], t_couple [N], and (c_k, a_k), [N] both, for k = 1 ... K."""
     try:
-        content = read_bytes(path, BYTES)
-        check_content(io.BytesIO(content), path)
-        snapshot = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except S4SError:
-        raise
+        snapshot = load_content(read_bytes(path, BYTES), path, "solver")
     except OSError as error:
         raise S4SError(f"{path}: cannot be read: {error}") from error
-    except Exception as error:  # damaged bytes can raise anything
-        raise refusal(error, path, "file", "solver") from None
     try:
         found = snapshot["ema"]["shadow_params"]
         lengths = [len(values) for values in found]
