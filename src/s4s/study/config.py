@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -15,6 +14,7 @@ from s4s.learning.settings import FitSettings
 from s4s.models.model_files import model_path, read_model_file
 from s4s.schedules import SCHEDULES
 from s4s.solvers import EXPONENTIAL, SOLVERS
+from s4s.study.comparison import Comparison
 from s4s.study.definitions import Classical, Definition, Kind, Learned, Published, ScheduleName, Token
 from s4s.study.paths import Cell
 from s4s.study.questions import QUESTIONS
@@ -79,50 +79,6 @@ class Search(Strict):
 
 # what a model may have its own settings of
 OWN = ("nfe", "more_nfe", "samples", "batch_size", "shard", "teacher", "search", "fit")
-
-
-class Showcase(Strict):
-    """A figure of samples beside the teacher's, with maps of their errors."""
-
-    models: list[str] = Field(min_length=1, max_length=4)
-    nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=4)
-    solvers: list[Token] = Field(min_length=1, max_length=4, description="beside the best training-free one")
-
-
-class Comparison(Strict):
-    """Further cells, a target of its own."""
-
-    models: list[str] = Field(min_length=1)
-    nfe: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    more_nfe: list[Annotated[int, Field(ge=1)]] = Field([], description="for training-free and published solvers alone")
-    solvers: list[Token] = Field(min_length=1)
-    nfe_of: dict[str, list[Annotated[int, Field(ge=1)]]] = Field({}, description="for single models, instead of both")
-    showcase: Showcase | None = Field(None, description="a figure of samples, with maps of their errors")
-    groups: dict[str, list[Token]] = Field({}, description="ablation: solvers that differ in one thing, by its name")
-    questions: list[Literal[*QUESTIONS]] = Field([], description="what else is asked of the solvers")  # type: ignore[valid-type]
-
-    @model_validator(mode="after")
-    def _names_of_its_own(self) -> Comparison:
-        for name, tokens in self.groups.items():
-            for token in tokens:
-                if token not in self.solvers:
-                    raise ValueError(f"groups: {name}: {token!r} is not among the comparison's solvers; add it there")
-        if unknown := sorted({*self.nfe_of} - {*self.models}):
-            raise ValueError(f"nfe_of: {unknown[0]!r} is not among the comparison's models")
-        if (shown := self.showcase) is not None:
-            for what, given, known in (("models", shown.models, self.models), ("solvers", shown.solvers, self.solvers)):
-                if unknown := [name for name in given if name not in known]:
-                    raise ValueError(f"showcase: {unknown[0]!r} is not among the comparison's {what}; add it there")
-        return self
-
-    def renamed(self, names: Iterable[str]) -> Comparison:
-        """The same with its models by other names, in their order."""
-        name = dict(zip(self.models, names, strict=True))
-        shown = self.showcase
-        if shown is not None:
-            shown = shown.model_copy(update={"models": [name[model] for model in shown.models]})
-        nfe_of = {name[model]: nfe for model, nfe in self.nfe_of.items()}
-        return self.model_copy(update={"models": [*name.values()], "nfe_of": nfe_of, "showcase": shown})
 
 
 class Config(Strict):

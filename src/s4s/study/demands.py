@@ -11,7 +11,8 @@ from s4s.files.bounded import safetensors_header
 from s4s.learning.settings import lacks_network
 from s4s.metrics.measures import too_few
 from s4s.models.description import AnyModel, FeatureNetwork
-from s4s.study.config import Config, Showcase
+from s4s.study.comparison import Showcase
+from s4s.study.config import Config
 from s4s.study.definitions import Learned
 
 INCEPTION, EFFICIENTNET = 2048, 1280  # features
