@@ -346,7 +346,9 @@ def test_a_comparison_with_unknown_keys_or_types_is_refused_at_once(changes):
 
 def test_the_default_comparisons_are_possible():
     config = read_config(DEFAULT)
-    assert {"galaxies", "main", "ablation", "cost", "generalisation", "tracking", "teacher_gap"} == {*config.comparisons}
+    assert {"galaxies", "galaxies_fits", "main", "ablation", "cost", "generalisation", "tracking", "teacher_gap"} == {
+        *config.comparisons
+    }
     assert len(config.comparison("main").cells()) > 1000
     for name in config.comparisons:
         assert len(config.comparison(name).cells()) > 10

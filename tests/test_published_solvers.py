@@ -25,8 +25,9 @@ from s4s.reporting.solver_styles import FAMILIES, PUBLISHED, learned_style
 from s4s.reporting.tables import COLUMNS, NOT_LEARNED
 from s4s.reporting.verdicts import duels
 from s4s.study import content, paths, plan, targets
-from s4s.study.definitions import Published, without_fit
+from s4s.study.definitions import without_fit
 from s4s.study.paths import Cell
+from s4s.study.published import Published
 from s4s.study.study import MAIN
 from s4s.tableau import Tableau
 from tests.test_plan import PAPER, paper

@@ -19,6 +19,7 @@ from s4s.reporting.tables import NOT_LEARNED
 Decode = Callable[[np.ndarray], np.ndarray]
 NOISES = 2  # rows of samples of a model
 PICTURE, CURVES = 0.72, 3.2  # inches
+BELOW = 0.3  # share of the range of the curves that is added below them for the legend
 LARGEST = 0.995  # share of an error map's pixels that are below the end of its scale
 
 
@@ -68,6 +69,8 @@ def showcase(
         _draw_pictures(figure, grid, shown[model])
         axis = figure.add_axes(((0.95 + wide) / width, bottom, CURVES / width, tall / height))
         draw_curves(axis, block, "global_error", pale=True)
+        low, high = axis.get_ylim()
+        axis.set_ylim(low * (low / high) ** BELOW, high)
         last = row == len(blocks) - 1
         axis.set(title=f"{model}: global error", ylabel="", xlabel="network evaluations (NFE)" if last else "")
         axis.legend(loc="lower left", frameon=False, fontsize=5, handlelength=2.5, ncols=2)

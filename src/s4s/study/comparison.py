@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from s4s.files.json_file import Strict
-from s4s.study.definitions import Token
+from s4s.study.described import Token
 from s4s.study.questions import QUESTIONS
 
 

@@ -15,8 +15,10 @@ from s4s.models.model_files import model_path, read_model_file
 from s4s.schedules import SCHEDULES
 from s4s.solvers import EXPONENTIAL, SOLVERS
 from s4s.study.comparison import Comparison
-from s4s.study.definitions import Classical, Definition, Kind, Learned, Published, ScheduleName, Token
+from s4s.study.definitions import Classical, Definition, Kind, Learned, ScheduleName
+from s4s.study.described import Token
 from s4s.study.paths import Cell
+from s4s.study.published import Published
 from s4s.study.questions import QUESTIONS
 
 

@@ -11,37 +11,20 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    GetJsonSchemaHandler,
-    Tag,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from s4s.errors import S4SError, explain
 from s4s.learning.drivers import DRIVERS, cannot_search, nothing_to_learn
 from s4s.learning.families import FAMILIES, Entry, Recipe, family_of, recipe_of, recipes
 from s4s.learning.families.bases import Base, immovable
 from s4s.learning.settings import FitSettings
-from s4s.models.published_solvers import ZOO, shipped_entry
-from s4s.models.published_solvers import Entry as ZooEntry
 from s4s.schedules import SCHEDULES, Schedule, ScheduleOptions, schedule_of
-from s4s.schedules.registry import Options, check_name, checked, is_own, module_file, schema_of
+from s4s.schedules.registry import Options, check_name, is_own
 from s4s.solvers import SOLVERS, Reuse, Solver, solver_of
+from s4s.study.described import UNKNOWN, Described, Token, given, own_modules
+from s4s.study.published import Published
 
-if TYPE_CHECKING:
-    from pydantic.json_schema import JsonSchemaValue
-
-O = TypeVar("O", bound=Options)  # noqa: E741
-UNKNOWN = "unknown key; check its spelling against the comments in config/config.yaml"
 OWN = {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", "description": "module:function of one's own"}
 
 
@@ -53,60 +36,6 @@ def _schema(names: Iterable[str]) -> WithJsonSchema:
 Kind = Annotated[str, AfterValidator(lambda name: check_name(name, SOLVERS)), _schema(SOLVERS)]
 ScheduleName = Annotated[str, AfterValidator(lambda name: check_name(name, SCHEDULES)), _schema(SCHEDULES)]
 Family = Annotated[str, AfterValidator(lambda name: check_name(name, recipes())), _schema(recipes())]
-Token = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-
-
-class Described(BaseModel):
-    """A solver's definition, which travels to a job as one JSON text."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)  # what is extra is checked against the registries
-
-    of_the_plan: ClassVar[set[str]] = {"min_nfe"}  # what chooses cells and files; a job is given these, and does not choose
-    registered: ClassVar[dict[str, type[Options]]] = {}  # the options of all entries that such a definition can name
-
-    def to_json(self) -> str:
-        """All that a job has to know of this solver: what differs from defaults, with sorted keys."""
-        return json.dumps(self.model_dump(mode="json", exclude_defaults=True, exclude=self.of_the_plan), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The definition that `to_json` wrote.
-
-        Raises:
-            S4SError: one line for each key that is wrong.
-        """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise S4SError(explain(error, "definition")) from error
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """The keys beside the fields; null stands for an option's default, as does order: full."""
-        given = self.model_extra or {}
-        return {key: value for key, value in given.items() if value is not None and (key, value) != ("order", "full")}
-
-    def chosen(self, options: type[O], what: str) -> O:
-        """The options of an entry, those that are not given by default.
-
-        Raises:
-            S4SError: if a value is not allowed, or one is missing.
-        """
-        return checked(options, what, {name: value for name, value in self.extra.items() if name in options.names()})
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """With the options of all entries, and no other keys."""
-        reference = handler(core_schema)
-        schema = handler.resolve_ref_schema(reference)
-        schema["properties"] = {**schema["properties"], **schema_of(cls.registered)}
-        schema["additionalProperties"] = False
-        return reference
-
-
-def given(options: Options) -> dict[str, Any]:
-    """Those options that were not left to their default, in the entry's order."""
-    return {name: getattr(options, name) for name in options.names() if name in options.model_fields_set}
 
 
 class Classical(Described):
@@ -367,74 +296,6 @@ class Learned(Described):
         return self
 
 
-class Published(Described):
-    """A solver that is a tableau already: an entry of the zoo whose numbers ship, or the user's own files, an NFE each."""
-
-    family: ClassVar[str] = "published"
-
-    tableau: str | Annotated[dict[str, str], Field(min_length=1)] = Field(
-        description="zoo:NAME, or the path of tableaux, {nfe} in it filled in; or one of these by the model that it is for"
-    )
-    min_nfe: int = Field(1, ge=1, description="leave out cells with fewer evaluations")
-
-    @cached_property
-    def entries(self) -> dict[str, tuple[ZooEntry, int | None]]:
-        """The entries that it names, with the number of evaluations where it says one."""
-        sources = self.tableau.values() if isinstance(self.tableau, dict) else [self.tableau]
-        return {source: shipped_entry(source) for source in sources if source.startswith("zoo:")}
-
-    def source(self, model: str) -> str | None:
-        """What it is for a model, as the config says it; None where it is for others."""
-        if isinstance(self.tableau, dict):
-            return self.tableau.get(model)
-        of_others = self.tableau in self.entries and model not in self.entries[self.tableau][0].config
-        return None if of_others else self.tableau
-
-    def fits(self, model: str, nfe: int) -> bool:
-        """Whether it is compared on a model at a number of evaluations: its entry has such a solver, or the file is there."""
-        source = self.source(model)
-        if source is None or nfe < self.min_nfe:
-            return False
-        if source in self.entries:
-            entry, only = self.entries[source]
-            return nfe in (entry.nfe if only is None else [only])
-        return self.files(model, nfe)[0].is_file()
-
-    def files(self, model: str, nfe: int) -> list[Path]:
-        """Where its numbers are: a file of tableaux, or those of its entry."""
-        source = self.source(model)
-        if source not in self.entries:
-            return [] if source is None else [Path(source.replace("{nfe}", str(nfe)))]
-        entry, _ = self.entries[source]
-        return [ZOO / f"{entry.name}.yaml", *([] if entry.numbers else [entry.folder / f"nfe~{nfe}.json"])]
-
-    def in_zoo(self, model: str, nfe: int) -> str | None:
-        """Its name in the zoo, "zoo:NAME/NFE"; None where it is a file."""
-        entry, _ = self.entries.get(self.source(model) or "", (None, None))
-        return None if entry is None else f"zoo:{entry.name}/{nfe}"
-
-    def of_model(self, model: str) -> Published:
-        """This definition without what it says of other models."""
-        return self.model_copy(update={"tableau": {model: self.tableau[model]}}) if isinstance(self.tableau, dict) else self
-
-    def own_modules(self) -> list[Path]:
-        """No code makes it."""
-        return []
-
-    @model_validator(mode="after")
-    def _sources_exist(self) -> Published:
-        for option in self.extra:
-            raise ValueError(f"{option}: {UNKNOWN}")
-        for source in self.tableau.values() if isinstance(self.tableau, dict) else [self.tableau]:
-            if source not in self.entries and ("{nfe}" not in source or re.search(r"[{}]", source.replace("{nfe}", ""))):
-                raise ValueError(f"tableau must be zoo:NAME, or a path with {{nfe}} in it and no other braces, got {source!r}")
-        if isinstance(self.tableau, str) and self.tableau in self.entries and not self.entries[self.tableau][0].config:
-            raise ValueError(
-                f"{self.tableau} is for no model in config/models; write tableau: {{MODEL: {self.tableau}}} with yours"
-            )
-        return self
-
-
 def without_fit(text: str) -> Classical | Published:
     """The definition of a solver that is not fitted, from what `to_json` wrote.
 
@@ -442,11 +303,6 @@ def without_fit(text: str) -> Classical | Published:
         S4SError: one line for each key that is wrong.
     """
     return (Published if _kind(json.loads(text)) == "published" else Classical).from_json(text)
-
-
-def own_modules(*names: str) -> list[Path]:
-    """The files of the modules of those names that are one's own."""
-    return [file for name in names if is_own(name) and (file := module_file(name)) is not None]
 
 
 def _kind(value: Any) -> str:

@@ -11,7 +11,8 @@ from s4s.errors import S4SError
 from s4s.files.named_function import function_of
 from s4s.models.provenance import check, check_guidance, made_for
 from s4s.schedules.registry import is_own
-from s4s.study.definitions import Classical, Learned, Published
+from s4s.study.definitions import Classical, Learned
+from s4s.study.published import Published
 
 if TYPE_CHECKING:
     from s4s.learning.result import FitResult

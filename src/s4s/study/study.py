@@ -19,9 +19,10 @@ from s4s.schedules import SCHEDULES
 from s4s.solvers import SOLVERS
 from s4s.study import paths
 from s4s.study.config import Config, read_config, resolve_models
-from s4s.study.definitions import Classical, Learned, Published
+from s4s.study.definitions import Classical, Learned
 from s4s.study.demands import check_demands, check_showcase
 from s4s.study.paths import Cell
+from s4s.study.published import Published
 from s4s.study.questions import QUESTIONS
 
 MAIN = "tables"  # folder of the tables of the config's own comparison; those of a further one are in study/NAME

@@ -9,9 +9,10 @@ from typing import Any
 from s4s.metrics.measures import COMPARED
 from s4s.models.published import datasets
 from s4s.study import paths
-from s4s.study.definitions import Classical, Learned, Published
+from s4s.study.definitions import Classical, Learned
 from s4s.study.paths import Cell
 from s4s.study.plan import passes
+from s4s.study.published import Published
 from s4s.study.study import MAIN, Study, folder_of
 
 ANALYSES = ("evaluations_saved", "ranks")
