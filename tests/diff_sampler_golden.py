@@ -4,9 +4,9 @@
     python -m tests.diff_sampler_golden --dyweight DyWeight --epd EPD-Solver --epdpp EPD-Solver++
 
 Written at DyWeight's commit 620534e and EPD's 94c00d0 (EPD-Solver) and 88a91f0 (EPD-Solver++). Everything is computed in
-float64, apart from schedules on noise levels, which are rounded to float32 as there (the discrete one is not); those of flow
-matching come without the rounding of diffusers. Networks and solvers are those of tests/builders/diff_sampler.py. Predictors
-and samplers are the authors' classes and functions; on FLUX DyWeight's pipeline and its training must agree, as EPD's two
+float64, apart from schedules on noise levels, which are in float32 as there, rounded alike on every processor (the discrete
+one is not); those of flow matching come without the rounding of diffusers. Networks and solvers are those of
+tests/builders/diff_sampler.py. Predictors and samplers are the authors' classes and functions; on FLUX DyWeight's pipeline and its training must agree, as EPD's two
 branches must.
 """
 
@@ -21,6 +21,7 @@ from types import SimpleNamespace
 
 import torch
 
+from s4s.export.zoo.single_precision import SinglePrecision
 from tests.builders.diff_sampler import DYWEIGHT, EPD, FLUX, MODELS, NOISE, flux_weights, noise, pixel_denoiser, velocity
 
 GOLDEN = Path(__file__).parent / "golden/diff_sampler.json"
@@ -73,13 +74,16 @@ class Flow:
         return 3 * t / (1 + 2 * t)
 
 
-def in_single(get_schedule):
-    """The authors' schedule in their float32, as float64."""
+def in_single(load):
+    """The authors' schedule in float32 that is the same on every processor, as float64."""
+    get_schedule = load("solvers").get_schedule
+    load("solver_utils").np = SimpleNamespace(log=torch.log, e=math.e)
 
     def rounded(*arguments, schedule_type, **options):
         single = schedule_type not in ("discrete", "flowmatch")
         torch.set_default_dtype(torch.float32 if single else torch.float64)
-        levels = get_schedule(*arguments, schedule_type=schedule_type, **options)
+        with SinglePrecision() if single else nullcontext():
+            levels = get_schedule(*arguments, schedule_type=schedule_type, **options)
         torch.set_default_dtype(torch.float64)
         return levels.double()
 
@@ -90,7 +94,7 @@ def dyweight(folder: Path) -> dict:
     found = {}
     with repository(folder) as load:
         solvers = load("solvers")
-        solvers.get_schedule = in_single(solvers.get_schedule)
+        solvers.get_schedule = in_single(load)
         for name, case in DYWEIGHT.items():
             on_pixels = case["dataset"] == "cifar10"
             net, condition = (pixels, {}) if on_pixels else latents(load, case["dataset"])
@@ -154,7 +158,7 @@ def epd(folder: Path, plus: bool) -> dict:
     found = {}
     with repository(folder) as load:
         solvers = load("solvers")
-        solvers.get_schedule = in_single(solvers.get_schedule)
+        solvers.get_schedule = in_single(load)
         solvers.init_hook = lambda *_: ([], SimpleNamespace(remove=lambda: None))
         for name, case in EPD.items():
             kwargs = case["kwargs"]

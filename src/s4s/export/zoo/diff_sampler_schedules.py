@@ -9,10 +9,11 @@ from torch import Tensor
 
 from s4s.errors import S4SError
 from s4s.export.zoo.diff_sampler_networks import Latents, Network
+from s4s.export.zoo.single_precision import SinglePrecision
 
 
 def schedule(kind: str, rho: float, count: int, network: Network) -> Tensor:
-    """Their levels from the first to the last, [count], float64; all but discrete ones rounded to float32, as they do.
+    """Their levels from the first to the last, [count], float64; all but discrete ones in the rounding of float32, as they do.
 
     With time_uniform it is more than rounding: the last level comes out as 0.0020132, not as 0.002.
 
@@ -25,21 +26,32 @@ def schedule(kind: str, rho: float, count: int, network: Network) -> Tensor:
         shares = [n / (count - 1) for n in range(count)]
         times = [(first + share * (last ** (1 / rho) - first)) ** rho for share in shares]
         return torch.tensor([network.sigma(t) for t in times], dtype=torch.float64)
-    steps = torch.arange(count, dtype=torch.float32) / (count - 1)
-    lower, upper = (torch.tensor(sigma, dtype=torch.float32) for sigma in (lowest, highest))
-    if kind == "polynomial":
-        start = highest ** (1 / rho)
-        levels = torch.pow(start + steps * (lowest ** (1 / rho) - start), rho)
-    elif kind == "logsnr":
-        levels = torch.linspace(float(upper.log()), float(lower.log()), count, dtype=torch.float32).exp()
-    elif kind == "time_uniform":  # beta(t) of a path through the highest level at t = 1 and the lowest at 0.001
-        low, high = ((sigma**2 + 1).log() for sigma in (lower, upper))
-        slope = 2 * (low / 1e-3 - high) / (1e-3 - 1)
-        t = torch.pow(1 + steps * (1e-3 ** (1 / rho) - 1), rho)
-        levels = (torch.pow(math.e, slope / 2 * t**2 + (high - slope / 2) * t) - 1).sqrt()
-    else:
-        raise S4SError(f"its schedule {kind} is none that its network has: polynomial, logsnr, time_uniform, discrete")
+    if kind not in _SCHEDULES:
+        raise S4SError(f"its schedule {kind} is none that its network has: {', '.join(_SCHEDULES)}, discrete")
+    with SinglePrecision():
+        levels = _SCHEDULES[kind](rho, torch.arange(count, dtype=torch.float32) / (count - 1), lowest, highest)
     return levels.double()
+
+
+def _polynomial(rho: float, shares: Tensor, lowest: float, highest: float) -> Tensor:
+    start = highest ** (1 / rho)
+    return torch.pow(start + shares * (lowest ** (1 / rho) - start), rho)
+
+
+def _logsnr(rho: float, shares: Tensor, lowest: float, highest: float) -> Tensor:
+    first, last = (torch.tensor(sigma).log().item() for sigma in (highest, lowest))
+    return torch.linspace(first, last, len(shares)).exp()
+
+
+def _time_uniform(rho: float, shares: Tensor, lowest: float, highest: float) -> Tensor:
+    """beta(t) of a path through the highest level at t = 1 and the lowest at 0.001."""
+    low, high = ((torch.tensor(sigma) ** 2 + 1).log() for sigma in (lowest, highest))
+    slope = 2 * (low / 1e-3 - high) / (1e-3 - 1)
+    t = torch.pow(1 + shares * (1e-3 ** (1 / rho) - 1), rho)
+    return (torch.pow(math.e, slope / 2 * t**2 + (high - slope / 2) * t) - 1).sqrt()
+
+
+_SCHEDULES = {"polynomial": _polynomial, "logsnr": _logsnr, "time_uniform": _time_uniform}
 
 
 def exponential_shift(times: Tensor, mu: float) -> Tensor:
