@@ -6,8 +6,8 @@
 Written at DyWeight's commit 620534e and EPD's 94c00d0 (EPD-Solver) and 88a91f0 (EPD-Solver++). Everything is computed in
 float64, apart from schedules on noise levels, which are in float32 as there, rounded alike on every processor (the discrete
 one is not); those of flow matching come without the rounding of diffusers. Networks and solvers are those of
-tests/builders/diff_sampler.py. Predictors and samplers are the authors' classes and functions; on FLUX DyWeight's pipeline and its training must agree, as EPD's two
-branches must.
+tests/builders/diff_sampler.py. Predictors and samplers are the authors' classes and functions; on FLUX DyWeight's pipeline
+and its training must agree, as EPD's two branches must.
 """
 
 import argparse
